@@ -1,0 +1,66 @@
+// TrainingConfig: everything the trainer's core needs to know of a job, in plain structs.
+// job_config.cc fills it from a resolved JobSpec, whose field comments
+// (proto/sinkforge/v1/job.proto) say what each means.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/head_balance.h"
+
+namespace sinkforge::trainer {
+
+struct ModelConfig {
+  int64_t layers = 4;
+  int64_t width = 256;
+  int64_t heads = 8;
+  int64_t vocab_size = 256;
+  int64_t mlp_width = 1024;
+  double rope_base = 10000;
+  double logit_softcap = 15;
+  kernels::AttentionVariant attention = kernels::AttentionVariant::kVanilla;
+  kernels::GateGranularity gate = kernels::GateGranularity::kHead;
+  kernels::HeadNorm head_norm = kernels::HeadNorm::kNone;
+  kernels::LseGradient lse_gradient = kernels::LseGradient::kExact;
+  double sink_init_low = 0;
+  double sink_init_high = 0;
+  double gate_init = 0;
+  int64_t head_dim() const { return width / heads; }
+};
+
+enum class OptimizerKind { kMuon, kAdamW };
+
+struct OptimizerConfig {
+  OptimizerKind kind = OptimizerKind::kMuon;
+  double matrix_lr = 0.02;        // block matrices
+  double embedding_lr = 0.2;      // before the width scaling
+  double unembedding_lr = 0.004;  // before the width scaling
+  double gate_lr = 0.02;          // sinks and gate weights
+  bool scale_by_width =
+      true;  // (width / 768)^-0.5 for the embeddings; false for AdamW with one learning_rate
+  double weight_decay = 0;
+  double beta1 = 0.8;
+  double beta2 = 0.95;
+  double epsilon = 1e-10;
+  double warmup = 0;
+  double warmdown = 0.2;
+  double gradient_clip = 1.0;
+};
+
+struct TrainingConfig {
+  ModelConfig model;
+  kernels::HeadBalanceConfig head_balance;
+  OptimizerConfig optimizer;
+  int64_t steps = 0;
+  int64_t sequence_length = 256;
+  int64_t micro_batch_rows = 8;  // rows of the global micro-batch
+  int64_t micro_steps = 1;       // per optimizer step
+  uint64_t seed = 1;
+  int64_t evaluate_every_steps = 0;  // 0: at the end only
+  int64_t evaluation_tokens = 0;     // 0: all of the validation text
+  int64_t checkpoint_every_steps = 0;
+};
+
+}  // namespace sinkforge::trainer
