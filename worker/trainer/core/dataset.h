@@ -1,0 +1,49 @@
+// Dataset: token files as one flat stream, cut into rows, read at exact positions. Owned by the
+// outer trainer, read by one thread. Files are mapped, not loaded.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/status.h"
+
+namespace sinkforge::trainer {
+
+// One file, already resolved under a data root. Text files give one token per byte. `.bin` files
+// are llm.c's: 256 little-endian int32 {20240520, 1, n} then uint16, or {20240801, 7, n} then
+// uint32.
+struct DataFile {
+  std::string path;
+};
+
+struct DatasetOptions {
+  int64_t vocab_size = 256;
+  int64_t sequence_length = 256;
+};
+
+class Dataset {
+ public:
+  // kNotFound (missing file), kInvalidData: empty file, truncated or foreign .bin, a token id
+  // outside the vocabulary (file and position named), fewer tokens than one row of sequence_length
+  // + 1. Every token is checked at opening.
+  static kernels::Result<std::unique_ptr<Dataset>> Open(const std::vector<DataFile>& files,
+                                                        const DatasetOptions& options);
+  virtual ~Dataset() = default;
+
+  virtual int64_t tokens() const = 0;
+  // Rows of sequence_length targets: row r covers tokens [r*T, r*T + T], so that neighbours share
+  // one token.
+  virtual int64_t rows() const = 0;
+  // Row `r` of the stream's order: inputs and targets, [T] each.
+  virtual void ReadRow(int64_t row, int32_t* inputs, int32_t* targets) const = 0;
+  // Bytes that a target token stands for; absent for a .bin without its sidecar.
+  virtual std::optional<int64_t> TokenBytes(int32_t token) const = 0;
+  // The row that stands at position `index` of the endless shuffled order: every epoch is another
+  // permutation of all rows, a function of (seed, epoch) alone.
+  virtual int64_t ShuffledRow(uint64_t seed, int64_t index) const = 0;
+};
+
+}  // namespace sinkforge::trainer

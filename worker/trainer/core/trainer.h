@@ -1,0 +1,79 @@
+// Trainer: one rank's model, optimizer and position in the data; RunTraining: the loop around it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/status.h"
+#include "worker/trainer/core/collective.h"
+#include "worker/trainer/core/config.h"
+#include "worker/trainer/core/dataset.h"
+#include "worker/trainer/core/host.h"
+
+namespace sinkforge::trainer {
+
+struct Evaluation {
+  double loss = 0;                      // nats per token
+  std::optional<double> bits_per_byte;  // sum of nats / (ln 2 * bytes of the target tokens)
+  int64_t tokens = 0;
+};
+
+// A parameter as the outside sees it; tensor names and shapes are architecture.md's.
+struct NamedTensor {
+  std::string name;
+  kernels::Tensor tensor;
+};
+
+// What --dump-step writes, gathered while the step runs.
+struct StepDump {
+  int64_t micro_steps = 0, rows = 0, sequence = 0;
+  std::vector<int32_t> inputs, targets;    // [micro_steps, rows, T]
+  std::vector<SnapshotTensor> parameters;  // before the step
+  std::vector<SnapshotTensor> gradients;   // of the total loss, before clipping
+  std::vector<double> importance;          // [layers, heads]
+  std::vector<double> layer_cv;
+  double base = 0, aux = 0, imbalance = 0;
+};
+
+struct TrainerEnvironment {
+  kernels::Backend* backend = nullptr;  // not owned
+  Collective* collective = nullptr;     // not owned
+  const Dataset* train = nullptr;       // not owned
+  const Dataset* validation = nullptr;  // not owned; may be null
+};
+
+class Trainer {
+ public:
+  // kInvalidArgument: a shape that cannot be; kResourceExhausted: the arena does not fit.
+  static kernels::Result<std::unique_ptr<Trainer>> Create(const TrainingConfig& config,
+                                                          const TrainerEnvironment& environment);
+  virtual ~Trainer() = default;
+
+  // One optimizer step. kNonFinite names the step and leaves parameters and optimizer state as they
+  // were before it.
+  virtual kernels::Status Step(StepReport* report, StepDump* dump) = 0;  // dump may be null
+  virtual kernels::Result<Evaluation> Evaluate() = 0;
+
+  virtual int64_t steps_done() const = 0;
+  virtual int64_t parameter_count() const = 0;
+  virtual std::vector<NamedTensor> parameters() const = 0;
+  virtual std::vector<NamedTensor> gradients() const = 0;
+  // Parameters by their names, optimizer state as "optimizer/<kind>/<name>".
+  virtual Snapshot TakeSnapshot() const = 0;
+  // kInvalidArgument names the tensor that is missing or of another shape.
+  virtual kernels::Status Restore(const Snapshot& snapshot) = 0;
+  // Parameters only (init.from); the optimizer starts anew.
+  virtual kernels::Status LoadParameters(const std::vector<SnapshotTensor>& tensors) = 0;
+};
+
+enum class TrainingEnd { kCompleted, kStopped, kAbandoned };
+
+// Trains from trainer.steps_done() to config.steps: step, evaluate, checkpoint, obey the host. Ends
+// with a durable checkpoint when completed or stopped. Errors: those of Step, and
+// kResourceExhausted or kUnavailable when the last checkpoint could not be made durable.
+kernels::Result<TrainingEnd> RunTraining(Trainer& trainer, const TrainingConfig& config,
+                                         TrainingHost& host, Collective& collective);
+
+}  // namespace sinkforge::trainer
