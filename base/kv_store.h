@@ -1,0 +1,126 @@
+// KvStore: an ordered key-value store on disk (RocksDB) with a schema version. The stores of the
+// coordinator and of the worker are written on top of it; nothing else includes RocksDB.
+// Thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace sinkforge::base {
+
+// Written atomically, in order.
+class KvBatch {
+ public:
+  void Put(std::string key, std::string value);
+  void Delete(std::string key);
+  // Every key in [begin, end).
+  void DeleteRange(std::string begin, std::string end);
+  bool empty() const { return operations_.empty(); }
+
+ private:
+  friend class KvStore;
+  enum class Kind { kPut, kDelete, kDeleteRange };
+  struct Operation {
+    Kind kind;
+    std::string key;
+    std::string value;
+  };
+  std::vector<Operation> operations_;
+};
+
+enum class Durability {
+  kSynced,    // write-ahead log, synced: survives power loss when Write returns
+  kLogged,    // write-ahead log: survives kill -9 of the process
+  kUnlogged,  // nothing until Flush() returns
+};
+
+// Moves a database of `from` to from + 1.
+class KvStore;
+using KvMigration = std::function<absl::Status(KvStore& store, int from)>;
+
+struct KvOptions {
+  std::string path;
+  int schema_version = 1;
+  KvMigration migrate;  // needed from schema_version 2 on
+  int64_t write_buffer_bytes = 16 << 20;
+};
+
+class KvStore {
+ public:
+  // FAILED_PRECONDITION: the schema on disk is newer (upgrade this program), or another process has
+  // it open.
+  static absl::StatusOr<std::unique_ptr<KvStore>> Open(const KvOptions& options);
+  virtual ~KvStore() = default;
+
+  // RESOURCE_EXHAUSTED where the disk is full, else UNAVAILABLE; nothing of the batch is kept then.
+  // A store whose disk was full takes writes again once there is room.
+  absl::Status Write(const KvBatch& batch, Durability durability);
+  // NOT_FOUND, DATA_LOSS.
+  virtual absl::StatusOr<std::string> Get(std::string_view key) const = 0;
+  // Every key in [begin, end) in order, until `visit` returns false. DATA_LOSS names the database.
+  virtual absl::Status Scan(
+      std::string_view begin, std::string_view end,
+      const std::function<bool(std::string_view key, std::string_view value)>& visit) const = 0;
+  // The same from the end backwards.
+  virtual absl::Status ScanBackwards(
+      std::string_view begin, std::string_view end,
+      const std::function<bool(std::string_view key, std::string_view value)>& visit) const = 0;
+  virtual absl::Status Flush() = 0;
+  // Size on disk and in memory of [begin, end), approximate.
+  virtual int64_t ApproximateBytes(std::string_view begin, std::string_view end) const = 0;
+
+ protected:
+  virtual absl::Status DoWrite(const KvBatch& batch, Durability durability) = 0;
+  template <typename PutFn, typename DeleteFn, typename RangeFn>
+  static void Visit(const KvBatch& batch, PutFn put, DeleteFn del, RangeFn range) {
+    for (const auto& op : batch.operations_) {
+      switch (op.kind) {
+        case KvBatch::Kind::kPut:
+          put(op.key, op.value);
+          break;
+        case KvBatch::Kind::kDelete:
+          del(op.key);
+          break;
+        case KvBatch::Kind::kDeleteRange:
+          range(op.key, op.value);
+          break;
+      }
+    }
+  }
+};
+
+// Key encoding: parts joined so that byte order is part order. Numbers are 8 bytes, big-endian, and
+// must not be negative; text must not contain a zero byte and ends with one.
+class KeyBuilder {
+ public:
+  explicit KeyBuilder(std::string_view table) { Text(table); }
+  KeyBuilder& Text(std::string_view text);
+  KeyBuilder& Number(int64_t number);
+  const std::string& key() const { return key_; }
+  // The smallest key that is greater than every key with this prefix.
+  std::string PrefixEnd() const;
+
+ private:
+  std::string key_;
+};
+
+// Reads a key back in the same order.
+class KeyReader {
+ public:
+  explicit KeyReader(std::string_view key) : rest_(key) {}
+  bool Text(std::string* text);
+  bool Number(int64_t* number);
+  bool done() const { return rest_.empty(); }
+
+ private:
+  std::string_view rest_;
+};
+
+}  // namespace sinkforge::base
