@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# The checks that take too long for every change: the unit, conformance and end-to-end tests under
+# AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer. About an hour on two
+# cores when nothing is in the compiler cache. With arguments, only those parts.
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+cd "$root"
+
+usage() {
+  cat <<'USAGE'
+Usage: tests/nightly.sh [asan] [tsan] [cost]
+
+  asan  every test under AddressSanitizer and UndefinedBehaviorSanitizer
+  tsan  every test under ThreadSanitizer
+  cost  what the head-balance loss costs a step (tests/bench/loss_cost.sh)
+
+Without arguments: all of them. tests/bench/effect.py, which trains for hours, is left out.
+USAGE
+}
+
+export CCACHE_BASEDIR="$root" CCACHE_NOHASHDIR=1
+failures=()
+
+sanitized() {
+  local preset="$1" start="$SECONDS"
+  echo "== $preset"
+  # tests/tidy reads the sources, which are the same here.
+  cmake --preset "$preset" && cmake --build --preset "$preset" &&
+    ctest --preset "$preset" --parallel "$(nproc)" --label-exclude '^tidy$' --timeout 1200 ||
+    failures+=("$preset")
+  echo "== $preset: $((SECONDS - start)) s"
+}
+
+parts=("$@")
+[[ ${#parts[@]} -gt 0 ]] || parts=(asan tsan cost)
+for part in "${parts[@]}"; do
+  case "$part" in
+    asan | tsan | cost) ;;
+    -h | --help) usage; exit 0 ;;
+    *) echo "nightly.sh: unknown part '$part'" >&2; usage >&2; exit 2 ;;
+  esac
+done
+
+deploy/local/install.sh build test
+for part in "${parts[@]}"; do
+  case "$part" in
+    asan | tsan) sanitized "$part" ;;
+    cost) tests/bench/loss_cost.sh || failures+=(cost) ;;
+  esac
+done
+if [[ ${#failures[@]} -gt 0 ]]; then
+  echo "failed: ${failures[*]}"
+  exit 1
+fi
+echo "passed: ${parts[*]}"
