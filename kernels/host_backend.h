@@ -1,0 +1,17 @@
+// HostBackend: the memory half of a Backend whose tensors live in ordinary memory; RefBackend and
+// CpuBackend derive from it.
+#pragma once
+
+#include "kernels/backend.h"
+
+namespace sinkforge::kernels {
+
+class HostBackend : public Backend {
+ public:
+  void* Allocate(int64_t bytes) final;
+  void Free(void* memory) final;
+  void CopyFromHost(const Tensor& to, const void* from) final;
+  void CopyToHost(void* to, const Tensor& from) final;
+};
+
+}  // namespace sinkforge::kernels
