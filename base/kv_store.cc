@@ -1,0 +1,250 @@
+// RocksDB behind KvStore; see kv_store.h.
+#include "base/kv_store.h"
+
+#include <rocksdb/db.h>
+#include <rocksdb/filter_policy.h>
+#include <rocksdb/options.h>
+#include <rocksdb/slice.h>
+#include <rocksdb/table.h>
+#include <rocksdb/write_batch.h>
+
+#include <filesystem>
+#include <utility>
+
+#include "base/check.h"
+#include "base/files.h"
+
+namespace sinkforge::base {
+namespace {
+
+// Sorts before every table name, which KeyBuilder makes of printable text.
+constexpr char kSchemaKey[] = "\x01schema_version";
+
+rocksdb::Slice ToSlice(std::string_view text) { return {text.data(), text.size()}; }
+std::string_view FromSlice(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
+
+absl::Status FromRocks(const rocksdb::Status& status, const std::string& path) {
+  if (status.ok()) return absl::OkStatus();
+  const std::string message = "database " + path + ": " + status.ToString();
+  if (status.IsNotFound()) return absl::NotFoundError(message);
+  if (status.IsCorruption()) return absl::DataLossError(message);
+  if (status.IsNoSpace()) {
+    return absl::ResourceExhaustedError(message + "; free some space on that disk");
+  }
+  return absl::UnavailableError(message);
+}
+
+rocksdb::Options RocksOptions(const KvOptions& options) {
+  rocksdb::Options rocks;
+  rocks.create_if_missing = true;
+  rocks.write_buffer_size = static_cast<size_t>(options.write_buffer_bytes);
+  rocks.max_write_buffer_number = 3;
+  rocks.max_background_jobs = 2;
+  rocks.max_open_files = 512;
+  rocks.keep_log_file_num = 2;
+  rocks.max_log_file_size = 1 << 20;
+  rocks.max_total_wal_size = 64 << 20;
+  // A full disk is not final: retry until there is room.
+  rocks.max_bgerror_resume_count = 2'000'000'000;
+  rocks.bgerror_resume_retry_interval = 1'000'000;
+  rocksdb::BlockBasedTableOptions table;
+  table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+  table.block_cache = rocksdb::NewLRUCache(16 << 20);
+  rocks.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  return rocks;
+}
+
+class RocksStore final : public KvStore {
+ public:
+  RocksStore(std::unique_ptr<rocksdb::DB> db, std::string path)
+      : db_(std::move(db)), path_(std::move(path)) {}
+
+  absl::StatusOr<std::string> Get(std::string_view key) const override {
+    std::string value;
+    const rocksdb::Status status = db_->Get({}, ToSlice(key), &value);
+    if (!status.ok()) return FromRocks(status, path_);
+    return value;
+  }
+
+  absl::Status Scan(
+      std::string_view begin, std::string_view end,
+      const std::function<bool(std::string_view, std::string_view)>& visit) const override {
+    const rocksdb::Slice upper = ToSlice(end);
+    rocksdb::ReadOptions read;
+    read.iterate_upper_bound = &upper;
+    const std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(read));
+    for (it->Seek(ToSlice(begin)); it->Valid(); it->Next()) {
+      if (!visit(FromSlice(it->key()), FromSlice(it->value()))) break;
+    }
+    return FromRocks(it->status(), path_);
+  }
+
+  absl::Status ScanBackwards(
+      std::string_view begin, std::string_view end,
+      const std::function<bool(std::string_view, std::string_view)>& visit) const override {
+    const rocksdb::Slice lower = ToSlice(begin);
+    const rocksdb::Slice upper = ToSlice(end);
+    rocksdb::ReadOptions read;
+    read.iterate_lower_bound = &lower;
+    read.iterate_upper_bound = &upper;
+    const std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(read));
+    for (it->SeekToLast(); it->Valid(); it->Prev()) {
+      if (!visit(FromSlice(it->key()), FromSlice(it->value()))) break;
+    }
+    return FromRocks(it->status(), path_);
+  }
+
+  absl::Status Flush() override {
+    rocksdb::FlushOptions flush;
+    flush.wait = true;
+    return FromRocks(db_->Flush(flush), path_);
+  }
+
+  int64_t ApproximateBytes(std::string_view begin, std::string_view end) const override {
+    rocksdb::SizeApproximationOptions options;
+    options.include_memtables = true;
+    const rocksdb::Range range(ToSlice(begin), ToSlice(end));
+    uint64_t bytes = 0;
+    const rocksdb::Status status =
+        db_->GetApproximateSizes(options, db_->DefaultColumnFamily(), &range, 1, &bytes);
+    return status.ok() ? static_cast<int64_t>(bytes) : 0;
+  }
+
+ protected:
+  absl::Status DoWrite(const KvBatch& batch, Durability durability) override {
+    rocksdb::WriteBatch write;
+    rocksdb::Status status;
+    const auto note = [&status](const rocksdb::Status& s) {
+      if (status.ok()) status = s;
+    };
+    Visit(
+        batch,
+        [&](const std::string& key, const std::string& value) { note(write.Put(key, value)); },
+        [&](const std::string& key) { note(write.Delete(key)); },
+        [&](const std::string& begin, const std::string& end) {
+          note(write.DeleteRange(begin, end));
+        });
+    if (status.ok()) {
+      rocksdb::WriteOptions options;
+      options.sync = durability == Durability::kSynced;
+      options.disableWAL = durability == Durability::kUnlogged;
+      status = db_->Write(options, &write);
+    }
+    return FromRocks(status, path_);
+  }
+
+ private:
+  const std::unique_ptr<rocksdb::DB> db_;
+  const std::string path_;
+};
+
+// Writes the schema version of a new database, migrates an older one, refuses a newer one.
+absl::Status CheckSchema(KvStore& store, const KvOptions& options) {
+  const auto found = store.Get(kSchemaKey);
+  int version = options.schema_version;
+  if (found.ok()) {
+    version = std::atoi(found->c_str());
+  } else if (!absl::IsNotFound(found.status())) {
+    return found.status();
+  }
+  if (version > options.schema_version) {
+    return absl::FailedPreconditionError(
+        "database " + options.path + ": schema version " + std::to_string(version) +
+        " is newer than this program's " + std::to_string(options.schema_version) +
+        "; run a newer SinkForge, or give another --data-dir");
+  }
+  const bool is_new = !found.ok();
+  for (; version < options.schema_version; ++version) {
+    SINKFORGE_REQUIRE(options.migrate != nullptr);
+    const absl::Status migrated = options.migrate(store, version);
+    if (!migrated.ok()) return migrated;
+    KvBatch batch;
+    batch.Put(kSchemaKey, std::to_string(version + 1));
+    const absl::Status written = store.Write(batch, Durability::kSynced);
+    if (!written.ok()) return written;
+  }
+  if (!is_new) return absl::OkStatus();
+  KvBatch batch;
+  batch.Put(kSchemaKey, std::to_string(options.schema_version));
+  return store.Write(batch, Durability::kSynced);
+}
+
+}  // namespace
+
+void KvBatch::Put(std::string key, std::string value) {
+  operations_.push_back({Kind::kPut, std::move(key), std::move(value)});
+}
+void KvBatch::Delete(std::string key) {
+  operations_.push_back({Kind::kDelete, std::move(key), {}});
+}
+void KvBatch::DeleteRange(std::string begin, std::string end) {
+  operations_.push_back({Kind::kDeleteRange, std::move(begin), std::move(end)});
+}
+
+absl::Status KvStore::Write(const KvBatch& batch, Durability durability) {
+  if (batch.empty()) return absl::OkStatus();
+  return DoWrite(batch, durability);
+}
+
+absl::StatusOr<std::unique_ptr<KvStore>> KvStore::Open(const KvOptions& options) {
+  const absl::Status folder = MakeFolder(options.path);
+  if (!folder.ok()) return folder;
+  rocksdb::DB* raw = nullptr;
+  const rocksdb::Status status = rocksdb::DB::Open(RocksOptions(options), options.path, &raw);
+  if (!status.ok()) {
+    if (status.ToString().find("lock") != std::string::npos) {
+      return absl::FailedPreconditionError(
+          "database " + options.path +
+          ": another process has it open; stop that one, or give another --data-dir");
+    }
+    return FromRocks(status, options.path);
+  }
+  auto store = std::make_unique<RocksStore>(std::unique_ptr<rocksdb::DB>(raw), options.path);
+  const absl::Status schema = CheckSchema(*store, options);
+  if (!schema.ok()) return schema;
+  return std::unique_ptr<KvStore>(std::move(store));
+}
+
+KeyBuilder& KeyBuilder::Text(std::string_view text) {
+  SINKFORGE_REQUIRE(text.find('\0') == std::string_view::npos);
+  key_.append(text);
+  key_.push_back('\0');
+  return *this;
+}
+
+KeyBuilder& KeyBuilder::Number(int64_t number) {
+  SINKFORGE_REQUIRE(number >= 0);
+  for (int shift = 56; shift >= 0; shift -= 8) {
+    key_.push_back(static_cast<char>((number >> shift) & 0xff));
+  }
+  return *this;
+}
+
+std::string KeyBuilder::PrefixEnd() const {
+  std::string end = key_;
+  while (!end.empty() && static_cast<unsigned char>(end.back()) == 0xff) end.pop_back();
+  SINKFORGE_REQUIRE(!end.empty());
+  end.back() = static_cast<char>(static_cast<unsigned char>(end.back()) + 1);
+  return end;
+}
+
+bool KeyReader::Text(std::string* text) {
+  const size_t zero = rest_.find('\0');
+  if (zero == std::string_view::npos) return false;
+  text->assign(rest_.substr(0, zero));
+  rest_.remove_prefix(zero + 1);
+  return true;
+}
+
+bool KeyReader::Number(int64_t* number) {
+  if (rest_.size() < 8) return false;
+  uint64_t value = 0;
+  for (int i = 0; i < 8; ++i) {
+    value = (value << 8) | static_cast<unsigned char>(rest_[static_cast<size_t>(i)]);
+  }
+  *number = static_cast<int64_t>(value);
+  rest_.remove_prefix(8);
+  return true;
+}
+
+}  // namespace sinkforge::base
