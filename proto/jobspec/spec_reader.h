@@ -1,0 +1,54 @@
+// SpecReader: fills a proto message from a YamlNode by reflection. Internal to this folder; users
+// call job_file.h.
+#pragma once
+
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "proto/jobspec/job_file.h"
+#include "proto/jobspec/yaml_tree.h"
+
+namespace sinkforge::jobspec {
+
+class SpecReader {
+ public:
+  // Both outlive the reader; each call appends to them.
+  SpecReader(std::vector<Problem>* problems, std::map<std::string, Position>* positions)
+      : problems_(problems), positions_(positions) {}
+
+  // `path` is the message's own: empty for the root.
+  void ReadMessage(const YamlNode& node, const std::string& path,
+                   google::protobuf::Message* message);
+  void ReadField(const YamlNode& node, const google::protobuf::FieldDescriptor& field,
+                 const std::string& path, google::protobuf::Message* message);
+
+ private:
+  void ReadTexts(const YamlNode& node, const google::protobuf::FieldDescriptor& field,
+                 const std::string& path, google::protobuf::Message* message);
+  void ReadRange(const YamlNode& node, const std::string& path, google::protobuf::Message* message);
+  void ReadScalar(const YamlNode& node, const google::protobuf::FieldDescriptor& field,
+                  const std::string& path, google::protobuf::Message* message);
+  void ReadNumber(const YamlNode& node, const google::protobuf::FieldDescriptor& field,
+                  const std::string& path, google::protobuf::Message* message);
+  void ReadEnum(const YamlNode& node, const google::protobuf::FieldDescriptor& field,
+                const std::string& path, google::protobuf::Message* message);
+  void Complain(const Position& position, const std::string& path, const std::string& text);
+
+  std::vector<Problem>* problems_;
+  std::map<std::string, Position>* positions_;
+};
+
+// True for a message that the file writes as one number or as a list of two.
+bool IsRange(const google::protobuf::Descriptor& type);
+
+// "unknown key; did you mean `width`?", or with the list of valid keys where none is near.
+std::string UnknownKeyMessage(const google::protobuf::Descriptor& type, const std::string& key);
+
+// Levenshtein's distance, for keys of at most 64 characters (longer ones count as far away).
+int EditDistance(const std::string& a, const std::string& b);
+
+}  // namespace sinkforge::jobspec
