@@ -207,6 +207,10 @@ struct RuleCase {
   std::string says;
 };
 
+void PrintTo(const RuleCase& rule, std::ostream* out) {
+  *out << testing::PrintToString(rule.overrides);
+}
+
 class RuleTest : public testing::TestWithParam<RuleCase> {};
 
 TEST_P(RuleTest, NamesFieldAndNextStep) {
