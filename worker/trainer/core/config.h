@@ -9,6 +9,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/head_balance.h"
+#include "kernels/status.h"
 
 namespace sinkforge::trainer {
 
@@ -62,5 +63,9 @@ struct TrainingConfig {
   int64_t evaluation_tokens = 0;     // 0: all of the validation text
   int64_t checkpoint_every_steps = 0;
 };
+
+// kInvalidArgument: names the job file's key and what it may be.
+kernels::Status ValidateModel(const ModelConfig& config);
+kernels::Status ValidateTraining(const TrainingConfig& config);
 
 }  // namespace sinkforge::trainer

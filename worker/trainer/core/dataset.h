@@ -22,13 +22,18 @@ struct DataFile {
 struct DatasetOptions {
   int64_t vocab_size = 256;
   int64_t sequence_length = 256;
+  // `.bin` only: bytes that each token id stands for, [vocab_size] at least, 0 for specials. The
+  // outer trainer reads it from the sidecar "<file minus .bin>.json". Absent: unknown.
+  std::optional<std::vector<int32_t>> bytes_per_token;
 };
 
 class Dataset {
  public:
-  // kNotFound (missing file), kInvalidData: empty file, truncated or foreign .bin, a token id
-  // outside the vocabulary (file and position named), fewer tokens than one row of sequence_length
-  // + 1. Every token is checked at opening.
+  // kNotFound (missing file), kFailedPrecondition (it may not be read), kInvalidData: no file,
+  // empty file, truncated or foreign .bin, text beside .bin, a token id outside the vocabulary
+  // (file and position named), fewer tokens than one row of sequence_length + 1, too short a
+  // bytes_per_token. Every token is checked at opening. The files must not shrink while they are
+  // open.
   static kernels::Result<std::unique_ptr<Dataset>> Open(const std::vector<DataFile>& files,
                                                         const DatasetOptions& options);
   virtual ~Dataset() = default;
@@ -39,6 +44,8 @@ class Dataset {
   virtual int64_t rows() const = 0;
   // Row `r` of the stream's order: inputs and targets, [T] each.
   virtual void ReadRow(int64_t row, int32_t* inputs, int32_t* targets) const = 0;
+  // `count` tokens from position `first` of the stream.
+  virtual void ReadTokens(int64_t first, int64_t count, int32_t* tokens) const = 0;
   // Bytes that a target token stands for; absent for a .bin without its sidecar.
   virtual std::optional<int64_t> TokenBytes(int32_t token) const = 0;
   // The row that stands at position `index` of the endless shuffled order: every epoch is another

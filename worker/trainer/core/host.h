@@ -12,6 +12,8 @@
 
 namespace sinkforge::trainer {
 
+struct StepDump;  // trainer.h
+
 // All that one optimizer step measured. Proto: sinkforge.v1.StepRecord, whose comments give units.
 struct StepReport {
   int64_t step = 0;  // from 1
@@ -25,7 +27,7 @@ struct StepReport {
   double gradient_norm = 0;
   double step_seconds = 0;
   double data_seconds = 0;
-  double checkpoint_stall_seconds = 0;
+  double checkpoint_stall_seconds = 0;  // lost to checkpoints since the previous report
   double tokens_per_second = 0;
   int64_t tokens_total = 0;
   std::optional<double> validation_loss;
@@ -71,6 +73,9 @@ class TrainingHost {
   virtual ~TrainingHost() = default;
   // Never waits for the network.
   virtual void OnStep(const StepReport& report) = 0;
+  // Where the step that comes next shall be dumped; null: nowhere. It is filled when OnStep of that
+  // step is called. A rank may ask for a dump while the others do not.
+  virtual StepDump* DumpOf(int64_t /*step*/) { return nullptr; }
   // What is wanted now. Never waits for the network.
   virtual HostCommand Poll() = 0;
   // Takes the snapshot and makes it durable in the background; waits only while an earlier one is

@@ -29,7 +29,7 @@ struct NamedTensor {
 // What --dump-step writes, gathered while the step runs.
 struct StepDump {
   int64_t micro_steps = 0, rows = 0, sequence = 0;
-  std::vector<int32_t> inputs, targets;    // [micro_steps, rows, T]
+  std::vector<int32_t> inputs, targets;    // [micro_steps, rows, T], the rows of all ranks
   std::vector<SnapshotTensor> parameters;  // before the step
   std::vector<SnapshotTensor> gradients;   // of the total loss, before clipping
   std::vector<double> importance;          // [layers, heads]
@@ -54,17 +54,24 @@ class Trainer {
   // One optimizer step. kNonFinite names the step and leaves parameters and optimizer state as they
   // were before it.
   virtual kernels::Status Step(StepReport* report, StepDump* dump) = 0;  // dump may be null
+  // Over the first config.evaluation_tokens target tokens of the validation text (0: all of them),
+  // each counted once. kFailedPrecondition: no validation text; kNonFinite: the loss is not finite.
   virtual kernels::Result<Evaluation> Evaluate() = 0;
+  virtual bool can_evaluate() const = 0;
 
   virtual int64_t steps_done() const = 0;
   virtual int64_t parameter_count() const = 0;
   virtual std::vector<NamedTensor> parameters() const = 0;
   virtual std::vector<NamedTensor> gradients() const = 0;
-  // Parameters by their names, optimizer state as "optimizer/<kind>/<name>".
+  // Parameters by their names, optimizer state as "optimizer/<kind>/<name>". Each tensor is cut
+  // into world_size contiguous slices, of which this is the rank's; an empty slice is left out.
   virtual Snapshot TakeSnapshot() const = 0;
-  // kInvalidArgument names the tensor that is missing or of another shape.
+  // `snapshot` holds the slices of all ranks that took part, in any order and of any world size.
+  // kInvalidArgument names the tensor that is missing, unknown or of another shape; nothing is
+  // changed then.
   virtual kernels::Status Restore(const Snapshot& snapshot) = 0;
-  // Parameters only (init.from); the optimizer starts anew.
+  // Parameters only (init.from); "optimizer/..." tensors are passed over and the optimizer starts
+  // anew. Errors as Restore's.
   virtual kernels::Status LoadParameters(const std::vector<SnapshotTensor>& tensors) = 0;
 };
 

@@ -1,0 +1,106 @@
+// Model: forward and backward of the nanochat family over a planned arena, written once for every
+// backend and compute type.
+//
+//   x = RMSNorm(wte[token])
+//   each layer:  x += c_proj attention(RMSNorm(x));  x += mlp_proj relu(mlp_fc RMSNorm(x))^2
+//   loss = cross entropy of softcap(lm_head RMSNorm(x))
+//
+// Queries and keys are rotated (RoPE), then normalised without parameters; there are no biases.
+// Every norm's epsilon is float32's, also in float64, so that the float64 model is the oracle of
+// the same function.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/status.h"
+#include "kernels/tensor.h"
+#include "worker/trainer/core/arena.h"
+#include "worker/trainer/core/config.h"
+#include "worker/trainer/core/parameters.h"
+
+namespace sinkforge::trainer {
+
+// What is counted of the gates: the sums of Eq. 5, and for the Switch-style loss the argmax too.
+enum class GateStatistics { kSums, kSumsAndArgmax };
+enum class LossMode { kValue, kValueAndGradient };
+
+struct ModelPlan {
+  int64_t rows_max = 0;  // of one batch on this rank
+  int64_t sequence = 0;
+  GateStatistics statistics = GateStatistics::kSums;
+};
+
+// Owned by the trainer; the backend must outlive it. One batch goes LoadBatch, Forward, Loss, and
+// for training Backward; gradients are added to what the gradient arena holds. Used by one thread.
+class Model {
+ public:
+  // The config must be valid (ValidateModel). Parameters are zero. kResourceExhausted.
+  static kernels::Result<std::unique_ptr<Model>> Create(const ModelConfig& config,
+                                                        const ModelPlan& plan,
+                                                        kernels::Backend* backend);
+
+  // inputs, targets: [rows, sequence] in host memory, 1 <= rows <= rows_max. A target of -1 does
+  // not count.
+  void LoadBatch(int64_t rows, const int32_t* inputs, const int32_t* targets);
+  // Also leaves the batch's gate statistics.
+  void Forward();
+  // [layers, heads] each, of the last Forward. `argmax_counts` is empty for kSums.
+  void ReadGateStatistics(std::span<double> gate_sums, std::span<double> argmax_counts) const;
+  // The sum of the targets' losses in nats. Gradients are those of loss_scale times that sum.
+  double Loss(LossMode mode, double loss_scale);
+  // `importance_gradient` [layers, heads]: g_h of method.md section 3. After
+  // Loss(kValueAndGradient).
+  void Backward(std::span<const double> importance_gradient);
+  void ZeroGradients();
+
+  ParameterSet& parameters() { return *parameters_; }
+  const ParameterSet& parameters() const { return *parameters_; }
+  const ModelConfig& config() const { return config_; }
+  // The plan of everything between tokens and loss, by name.
+  const Arena& activations() const { return arena_; }
+
+ private:
+  struct LayerActivations {
+    kernels::Tensor attn_norm, attn_rstd;
+    kernels::Tensor q, k, v, q_rstd, k_rstd, gate_logits;
+    kernels::Tensor attn_out, lse, gate, attn_normed, head_rstd;
+    kernels::Tensor mlp_norm, mlp_rstd, fc, act;
+    kernels::Tensor gate_sums, argmax_counts, importance_gradient;
+  };
+  // One set for all layers: each layer's backward is done with it before the next begins.
+  struct Scratch {
+    kernels::Tensor tokens, targets, losses;
+    kernels::Tensor x, x_rstd, dx, d_norm, d_attn_out, d_q, d_k, d_v, d_gate_logits, d_fc;
+    kernels::Tensor gate_sums, argmax_counts, importance_gradient;
+  };
+
+  Model(const ModelConfig& config, const ModelPlan& plan, kernels::Backend* backend);
+  kernels::Status Plan();
+  void PlanScratch(std::vector<std::pair<kernels::Tensor*, size_t>>* wanted);
+  void PlanLayer(int64_t layer, std::vector<std::pair<kernels::Tensor*, size_t>>* wanted);
+  kernels::AttentionShape Shape() const;
+  void ForwardAttention(size_t layer);
+  void ForwardMlp(size_t layer);
+  void BackwardMlp(size_t layer);
+  void BackwardAttention(size_t layer);
+  void BackwardProjections(size_t layer);
+  void BackwardEmbedding();
+  kernels::Tensor Positions(const kernels::Tensor& full) const;  // the batch's B*T positions
+  kernels::Tensor Rows(const kernels::Tensor& full) const;       // the batch's B rows
+
+  ModelConfig config_;
+  ModelPlan plan_;
+  kernels::Backend* backend_;
+  kernels::AttentionConfig attention_;
+  std::unique_ptr<ParameterSet> parameters_;
+  Arena arena_;
+  std::vector<LayerActivations> layers_;
+  Scratch scratch_;
+  int64_t rows_ = 0;
+};
+
+}  // namespace sinkforge::trainer

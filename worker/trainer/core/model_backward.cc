@@ -1,0 +1,107 @@
+// Model: the backward, layer by layer from the last. `dx` is the gradient of the residual stream
+// throughout; every branch adds its own part to it.
+#include <limits>
+
+#include "worker/trainer/core/model.h"
+
+namespace sinkforge::trainer {
+
+using kernels::Tensor;
+using kernels::WriteMode;
+
+void Model::Backward(std::span<const double> importance_gradient) {
+  SINKFORGE_CHECK(static_cast<int64_t>(importance_gradient.size()) ==
+                  config_.layers * config_.heads);
+  backend_->CopyFromHost(scratch_.importance_gradient, importance_gradient.data());
+  backend_->RmsNormBackward(Positions(scratch_.d_norm), Positions(scratch_.x),
+                            Positions(scratch_.x_rstd), Positions(scratch_.dx), WriteMode::kAssign);
+  for (size_t layer = layers_.size(); layer-- > 0;) {
+    BackwardMlp(layer);
+    BackwardAttention(layer);
+    BackwardProjections(layer);
+  }
+  BackwardEmbedding();
+}
+
+void Model::BackwardMlp(size_t layer) {
+  const LayerActivations& a = layers_[layer];
+  const LayerWeights& w = parameters_->layers()[layer];
+  const Tensor dx = Positions(scratch_.dx);
+  const Tensor d_fc = Positions(scratch_.d_fc);
+  const Tensor d_norm = Positions(scratch_.d_norm);
+  backend_->LinearBackwardWeight(dx, Positions(a.act), w.mlp_proj.gradient);
+  backend_->LinearBackwardInput(dx, w.mlp_proj.value, d_fc, WriteMode::kAssign);
+  backend_->ReluSquaredBackward(d_fc, Positions(a.fc), d_fc);
+  backend_->LinearBackwardWeight(d_fc, Positions(a.mlp_norm), w.mlp_fc.gradient);
+  backend_->LinearBackwardInput(d_fc, w.mlp_fc.value, d_norm, WriteMode::kAssign);
+  backend_->RmsNormBackward(d_norm, Positions(a.mlp_norm), Positions(a.mlp_rstd), dx,
+                            WriteMode::kAccumulate);
+}
+
+// From the residual stream to the gradients of q, k, v and the gate's logits.
+void Model::BackwardAttention(size_t layer) {
+  const LayerActivations& a = layers_[layer];
+  const LayerWeights& w = parameters_->layers()[layer];
+  const Tensor dx = Positions(scratch_.dx);
+  const Tensor d_out = Positions(scratch_.d_attn_out);
+  backend_->LinearBackwardWeight(dx, Positions(a.attn_out), w.c_proj.gradient);
+  backend_->LinearBackwardInput(dx, w.c_proj.value, d_out, WriteMode::kAssign);
+  kernels::AttentionBackwardArgs args;
+  args.q = Positions(a.q);
+  args.k = Positions(a.k);
+  args.v = Positions(a.v);
+  args.sinks = w.sinks.value;
+  args.gate_logits = Positions(a.gate_logits);
+  args.out = Positions(a.attn_out);
+  args.lse = Rows(a.lse);
+  args.gate = Rows(a.gate);
+  args.normed = Positions(a.attn_normed);
+  args.head_rstd = Rows(a.head_rstd);
+  args.d_out = d_out;
+  args.importance_gradient = a.importance_gradient;
+  args.d_q = Positions(scratch_.d_q);
+  args.d_k = Positions(scratch_.d_k);
+  args.d_v = Positions(scratch_.d_v);
+  args.d_sinks = w.sinks.gradient;
+  args.d_gate_logits = Positions(scratch_.d_gate_logits);
+  backend_->AttentionBackward(attention_, Shape(), args);
+  backend_->RopeNormBackward(args.d_q, args.q, Positions(a.q_rstd), plan_.sequence, config_.heads,
+                             config_.rope_base);
+  backend_->RopeNormBackward(args.d_k, args.k, Positions(a.k_rstd), plan_.sequence, config_.heads,
+                             config_.rope_base);
+}
+
+// From q, k, v and the gate's logits through their projections and the norm before them.
+void Model::BackwardProjections(size_t layer) {
+  const LayerActivations& a = layers_[layer];
+  const LayerWeights& w = parameters_->layers()[layer];
+  const Tensor norm = Positions(a.attn_norm);
+  const Tensor d_norm = Positions(scratch_.d_norm);
+  const auto through = [&](const Tensor& d_y, const Weight& weight, WriteMode mode) {
+    backend_->LinearBackwardWeight(d_y, norm, weight.gradient);
+    backend_->LinearBackwardInput(d_y, weight.value, d_norm, mode);
+  };
+  through(Positions(scratch_.d_q), w.c_q, WriteMode::kAssign);
+  through(Positions(scratch_.d_k), w.c_k, WriteMode::kAccumulate);
+  through(Positions(scratch_.d_v), w.c_v, WriteMode::kAccumulate);
+  if (!scratch_.d_gate_logits.empty()) {
+    through(Positions(scratch_.d_gate_logits), w.c_gate, WriteMode::kAccumulate);
+  }
+  backend_->RmsNormBackward(d_norm, norm, Positions(a.attn_rstd), Positions(scratch_.dx),
+                            WriteMode::kAccumulate);
+}
+
+void Model::BackwardEmbedding() {
+  // The normalised embedding was the start of the residual stream and has been overwritten; doing
+  // it again costs less than keeping it.
+  const Tensor tokens = Positions(scratch_.tokens);
+  const Tensor x = Positions(scratch_.x);
+  const Tensor d_norm = Positions(scratch_.d_norm);
+  backend_->Embedding(tokens, parameters_->wte().value, x);
+  backend_->RmsNorm(x, std::numeric_limits<float>::epsilon(), x, Positions(scratch_.x_rstd));
+  backend_->RmsNormBackward(Positions(scratch_.dx), x, Positions(scratch_.x_rstd), d_norm,
+                            WriteMode::kAssign);
+  backend_->EmbeddingBackward(tokens, d_norm, parameters_->wte().gradient);
+}
+
+}  // namespace sinkforge::trainer

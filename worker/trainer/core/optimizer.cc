@@ -1,0 +1,142 @@
+// Optimizer: schedules, groups and the update of every parameter.
+#include "worker/trainer/core/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace sinkforge::trainer {
+
+using kernels::Result;
+using kernels::Status;
+using kernels::Tensor;
+
+namespace {
+
+// The width at which nanochat's embedding rates were tuned.
+constexpr double kReferenceWidth = 768;
+constexpr double kMomentumStart = 0.85;
+constexpr double kMomentumEnd = 0.95;
+constexpr double kMomentumSteps = 300;
+// As PyTorch's clip_grad_norm_, so that runs can be compared with it.
+constexpr double kClipEpsilon = 1e-6;
+
+size_t AddLike(Arena* arena, const std::string& name, const Tensor& like) {
+  if (like.rank == 1) return arena->Add(name, like.dtype, {like.dim(0)});
+  SINKFORGE_CHECK(like.rank == 2);
+  return arena->Add(name, like.dtype, {like.dim(0), like.dim(1)});
+}
+
+}  // namespace
+
+double LearningRateScale(const OptimizerConfig& config, int64_t step, int64_t steps) {
+  const auto total = static_cast<double>(steps);
+  const double warmup = std::round(config.warmup * total);
+  const double warmdown = std::round(config.warmdown * total);
+  const auto done = static_cast<double>(step - 1);
+  if (done < warmup) return (done + 1) / warmup;
+  if (done >= total) return 0;
+  if (done <= total - warmdown) return 1;
+  return (total - done) / warmdown;
+}
+
+double MuonMomentum(int64_t step) {
+  const double share = std::min(static_cast<double>(step - 1) / kMomentumSteps, 1.0);
+  return (1 - share) * kMomentumStart + share * kMomentumEnd;
+}
+
+double ClipScale(double gradient_norm, double clip) {
+  if (clip <= 0) return 1;
+  return std::min(1.0, clip / (gradient_norm + kClipEpsilon));
+}
+
+Optimizer::Optimizer(const OptimizerConfig& config, kernels::Backend* backend)
+    : config_(config), backend_(backend), arena_("optimizer state", backend) {}
+
+Optimizer::Entry Optimizer::Describe(const Parameter& parameter, int64_t width) const {
+  const double scale =
+      config_.scale_by_width ? std::pow(static_cast<double>(width) / kReferenceWidth, -0.5) : 1.0;
+  Entry entry;
+  entry.weight = parameter.weight;
+  switch (parameter.spec.role) {
+    case ParameterRole::kEmbedding:
+      entry.learning_rate = config_.embedding_lr * scale;
+      break;
+    case ParameterRole::kUnembedding:
+      entry.learning_rate = config_.unembedding_lr * scale;
+      break;
+    case ParameterRole::kGate:
+      entry.learning_rate = config_.gate_lr;
+      break;
+    case ParameterRole::kMatrix:
+      entry.learning_rate = config_.matrix_lr;
+      if (config_.kind == OptimizerKind::kMuon) {
+        entry.rule = Rule::kMuon;
+      } else {
+        entry.weight_decay = config_.weight_decay;
+      }
+      break;
+  }
+  return entry;
+}
+
+Result<std::unique_ptr<Optimizer>> Optimizer::Create(const OptimizerConfig& config, int64_t width,
+                                                     const ParameterSet& parameters,
+                                                     kernels::Backend* backend) {
+  std::unique_ptr<Optimizer> optimizer(new Optimizer(config, backend));
+  Arena& arena = optimizer->arena_;
+  const auto plan = [&](const char* kind, const Parameter& parameter) {
+    AddLike(&arena, std::string("optimizer/") + kind + "/" + parameter.spec.name,
+            parameter.weight.value);
+  };
+  for (const Parameter& parameter : parameters.all()) {
+    optimizer->entries_.push_back(optimizer->Describe(parameter, width));
+    if (optimizer->entries_.back().rule == Rule::kMuon) {
+      plan("momentum", parameter);
+    } else {
+      plan("adam_m", parameter);
+      plan("adam_v", parameter);
+    }
+  }
+  if (Status status = arena.Allocate(); !status.ok()) return status;
+  size_t next = 0;
+  for (Entry& entry : optimizer->entries_) {
+    entry.first = arena.at(next++);
+    if (entry.rule == Rule::kAdamW) entry.second = arena.at(next++);
+  }
+  for (const Arena::Allocation& allocation : arena.table()) {
+    optimizer->state_.push_back({allocation.name, allocation.tensor});
+  }
+  return optimizer;
+}
+
+void Optimizer::Apply(const OptimizerStep& step) {
+  for (const Entry& entry : entries_) {
+    if (entry.rule == Rule::kMuon) {
+      kernels::MuonArgs args;
+      args.parameter = entry.weight.value;
+      args.gradient = entry.weight.gradient;
+      args.momentum_buffer = entry.first;
+      args.learning_rate = entry.learning_rate * step.rate_scale;
+      args.momentum = MuonMomentum(step.step);
+      args.gradient_scale = step.gradient_scale;
+      backend_->Muon(args);
+      continue;
+    }
+    kernels::AdamWArgs args;
+    args.parameter = entry.weight.value;
+    args.gradient = entry.weight.gradient;
+    args.m = entry.first;
+    args.v = entry.second;
+    args.learning_rate = entry.learning_rate * step.rate_scale;
+    args.beta1 = config_.beta1;
+    args.beta2 = config_.beta2;
+    args.epsilon = config_.epsilon;
+    args.weight_decay = entry.weight_decay;
+    args.step = step.step;
+    args.gradient_scale = step.gradient_scale;
+    backend_->AdamW(args);
+  }
+}
+
+}  // namespace sinkforge::trainer

@@ -1,0 +1,165 @@
+// The parameters of the nanochat family and their initial values.
+#include "worker/trainer/core/parameters.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "worker/trainer/core/random.h"
+
+namespace sinkforge::trainer {
+
+using kernels::AttentionVariant;
+using kernels::DType;
+using kernels::GateGranularity;
+using kernels::Result;
+using kernels::Status;
+using kernels::Tensor;
+
+namespace {
+
+Initializer Zero() { return {}; }
+Initializer Normal(double deviation) { return {Initializer::Kind::kNormal, deviation, 0, 0}; }
+
+// N(0, min(1, sqrt(out / in)) / sqrt(in)).
+Initializer LinearInit(int64_t out, int64_t in) {
+  const double ratio = static_cast<double>(out) / static_cast<double>(in);
+  return Normal(std::min(1.0, std::sqrt(ratio)) / std::sqrt(static_cast<double>(in)));
+}
+
+std::string LayerPrefix(int64_t layer) { return "transformer.h." + std::to_string(layer) + "."; }
+
+void DescribeLayer(const ModelConfig& config, int64_t layer, std::vector<ParameterSpec>* specs) {
+  const std::string prefix = LayerPrefix(layer);
+  const int64_t width = config.width;
+  const int64_t mlp = config.mlp_width;
+  const auto matrix = [&](const char* name, int64_t out, int64_t in, const Initializer& init) {
+    specs->push_back({prefix + name, ParameterRole::kMatrix, out, in, init});
+  };
+  for (const char* name : {"attn.c_q.weight", "attn.c_k.weight", "attn.c_v.weight"}) {
+    matrix(name, width, width, LinearInit(width, width));
+  }
+  if (config.attention == AttentionVariant::kSink) {
+    const Initializer spread{Initializer::Kind::kSpread, 0, config.sink_init_low,
+                             config.sink_init_high};
+    specs->push_back({prefix + "attn.sinks", ParameterRole::kGate, config.heads, 0, spread});
+  }
+  if (config.attention == AttentionVariant::kGated) {
+    const int64_t out = config.gate == GateGranularity::kHead ? config.heads : width;
+    specs->push_back({prefix + "attn.c_gate.weight", ParameterRole::kGate, out, width,
+                      Normal(config.gate_init)});
+  }
+  matrix("attn.c_proj.weight", width, width, Zero());
+  matrix("mlp.c_fc.weight", mlp, width, LinearInit(mlp, width));
+  matrix("mlp.c_proj.weight", width, mlp, Zero());
+}
+
+double SpreadValue(const Initializer& init, int64_t index, int64_t count) {
+  if (count == 1) return init.low;
+  return init.low +
+         (init.high - init.low) * static_cast<double>(index) / static_cast<double>(count - 1);
+}
+
+std::vector<float> InitialValues(const ParameterSpec& spec, uint64_t seed) {
+  std::vector<float> values(static_cast<size_t>(spec.elements()), 0.0F);
+  const Initializer& init = spec.initializer;
+  if (init.kind == Initializer::Kind::kSpread) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      values[i] = static_cast<float>(SpreadValue(init, static_cast<int64_t>(i), spec.elements()));
+    }
+  }
+  if (init.kind == Initializer::Kind::kNormal && init.deviation > 0) {
+    const RandomStream stream(seed, spec.name);
+    for (size_t i = 0; i < values.size(); i += 2) {
+      const auto pair = stream.NormalPair(i / 2);
+      values[i] = static_cast<float>(init.deviation * pair[0]);
+      if (i + 1 < values.size()) values[i + 1] = static_cast<float>(init.deviation * pair[1]);
+    }
+  }
+  return values;
+}
+
+}  // namespace
+
+std::vector<ParameterSpec> DescribeParameters(const ModelConfig& config) {
+  std::vector<ParameterSpec> specs;
+  specs.push_back({"transformer.wte.weight", ParameterRole::kEmbedding, config.vocab_size,
+                   config.width, Normal(1.0)});
+  for (int64_t layer = 0; layer < config.layers; ++layer) DescribeLayer(config, layer, &specs);
+  specs.push_back(
+      {"lm_head.weight", ParameterRole::kUnembedding, config.vocab_size, config.width, Zero()});
+  return specs;
+}
+
+int64_t CountParameters(const ModelConfig& config) {
+  int64_t count = 0;
+  for (const ParameterSpec& spec : DescribeParameters(config)) count += spec.elements();
+  return count;
+}
+
+ParameterSet::ParameterSet(const ModelConfig& config, kernels::Backend* backend)
+    : backend_(backend), values_("parameters", backend), gradients_("gradients", backend) {
+  const DType dtype = backend->compute_dtype();
+  for (ParameterSpec& spec : DescribeParameters(config)) {
+    for (Arena* arena : {&values_, &gradients_}) {
+      if (spec.columns == 0) {
+        arena->Add(spec.name, dtype, {spec.rows});
+      } else {
+        arena->Add(spec.name, dtype, {spec.rows, spec.columns});
+      }
+    }
+    all_.push_back({std::move(spec), {}});
+  }
+}
+
+Result<std::unique_ptr<ParameterSet>> ParameterSet::Create(const ModelConfig& config,
+                                                           kernels::Backend* backend) {
+  std::unique_ptr<ParameterSet> set(new ParameterSet(config, backend));
+  for (Arena* arena : {&set->values_, &set->gradients_}) {
+    if (Status status = arena->Allocate(); !status.ok()) return status;
+  }
+  for (size_t i = 0; i < set->all_.size(); ++i) {
+    set->all_[i].weight = {set->values_.at(i), set->gradients_.at(i)};
+  }
+  set->wte_ = set->Find("transformer.wte.weight");
+  set->lm_head_ = set->Find("lm_head.weight");
+  for (int64_t layer = 0; layer < config.layers; ++layer) {
+    const std::string prefix = LayerPrefix(layer);
+    LayerWeights weights;
+    weights.c_q = set->Find(prefix + "attn.c_q.weight");
+    weights.c_k = set->Find(prefix + "attn.c_k.weight");
+    weights.c_v = set->Find(prefix + "attn.c_v.weight");
+    weights.c_proj = set->Find(prefix + "attn.c_proj.weight");
+    if (config.attention == AttentionVariant::kSink)
+      weights.sinks = set->Find(prefix + "attn.sinks");
+    if (config.attention == AttentionVariant::kGated) {
+      weights.c_gate = set->Find(prefix + "attn.c_gate.weight");
+    }
+    weights.mlp_fc = set->Find(prefix + "mlp.c_fc.weight");
+    weights.mlp_proj = set->Find(prefix + "mlp.c_proj.weight");
+    set->layers_.push_back(weights);
+  }
+  return set;
+}
+
+void ParameterSet::Initialize(uint64_t seed) {
+  for (const Parameter& parameter : all_) {
+    const std::vector<float> values = InitialValues(parameter.spec, seed);
+    if (backend_->compute_dtype() == DType::kF64) {
+      const std::vector<double> wide(values.begin(), values.end());
+      backend_->CopyFromHost(parameter.weight.value, wide.data());
+    } else {
+      backend_->CopyFromHost(parameter.weight.value, values.data());
+    }
+  }
+}
+
+Weight ParameterSet::Find(const std::string& name) const {
+  const auto found = std::find_if(all_.begin(), all_.end(), [&](const Parameter& parameter) {
+    return parameter.spec.name == name;
+  });
+  SINKFORGE_CHECK(found != all_.end());
+  return found->weight;
+}
+
+}  // namespace sinkforge::trainer

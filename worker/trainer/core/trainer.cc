@@ -1,0 +1,356 @@
+// Trainer: one rank's optimizer steps. A step reads, runs forward and backward of every micro-step,
+// sums the gradients over the ranks, and only then, when everything is finite, changes any state.
+// Every decision is taken on numbers that the collective made equal, so all ranks take the same.
+#include "worker/trainer/core/trainer.h"
+
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "worker/trainer/core/batch_reader.h"
+#include "worker/trainer/core/model.h"
+#include "worker/trainer/core/optimizer.h"
+#include "worker/trainer/core/step_averages.h"
+#include "worker/trainer/core/stopwatch.h"
+#include "worker/trainer/core/tensor_snapshot.h"
+
+namespace sinkforge::trainer {
+
+using kernels::BalanceLoss;
+using kernels::DType;
+using kernels::Result;
+using kernels::Status;
+using kernels::StatusCode;
+using kernels::Tensor;
+
+namespace {
+
+GateStatistics StatisticsFor(BalanceLoss loss) {
+  return loss == BalanceLoss::kSwitch ? GateStatistics::kSumsAndArgmax : GateStatistics::kSums;
+}
+
+class CoreTrainer final : public Trainer {
+ public:
+  CoreTrainer(const TrainingConfig& config, const TrainerEnvironment& environment,
+              std::unique_ptr<Model> model, std::unique_ptr<Optimizer> optimizer);
+
+  Status Step(StepReport* report, StepDump* dump) override;
+  Result<Evaluation> Evaluate() override;
+  bool can_evaluate() const override { return environment_.validation != nullptr; }
+  int64_t steps_done() const override { return state_.step; }
+  int64_t parameter_count() const override { return CountParameters(config_.model); }
+  std::vector<NamedTensor> parameters() const override;
+  std::vector<NamedTensor> gradients() const override;
+  Snapshot TakeSnapshot() const override;
+  Status Restore(const Snapshot& snapshot) override;
+  Status LoadParameters(const std::vector<SnapshotTensor>& tensors) override;
+
+ private:
+  // Values that every micro-step sums over the ranks, in one message: [gate sums | argmax counts |
+  // loss].
+  struct Exchange {
+    std::vector<double> values;
+    size_t gates = 0;   // number of gate sums
+    size_t counts = 0;  // number of argmax counts
+    std::span<double> gate_sums() { return {values.data(), gates}; }
+    std::span<double> argmax_counts() { return {values.data() + gates, counts}; }
+    double& loss_sum() { return values.back(); }
+  };
+
+  Status MicroStep(int64_t micro_step, double* data_seconds);
+  Status SumGradients();
+  Status CheckFinite(double value, const char* what) const;
+  void StartDump(StepDump* dump) const;
+  void FinishDump(const StepReport& report, StepDump* dump) const;
+  void FillReport(const OptimizerStep& update, double gradient_norm, StepReport* report) const;
+  std::vector<NamedTensor> StateTensors() const;
+  int64_t tokens_per_step() const {
+    return config_.micro_steps * config_.micro_batch_rows * config_.sequence_length;
+  }
+
+  TrainingConfig config_;
+  TrainerEnvironment environment_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<Optimizer> optimizer_;
+  BatchReader reader_;
+  Exchange exchange_;
+  kernels::HeadBalance balance_;
+  StepAverages averages_;
+  TrainerState state_;
+  double last_loss_ = 0;
+  double last_imbalance_ = 0;
+};
+
+CoreTrainer::CoreTrainer(const TrainingConfig& config, const TrainerEnvironment& environment,
+                         std::unique_ptr<Model> model, std::unique_ptr<Optimizer> optimizer)
+    : config_(config),
+      environment_(environment),
+      model_(std::move(model)),
+      optimizer_(std::move(optimizer)),
+      reader_({config.sequence_length, config.micro_batch_rows, environment.collective->rank(),
+               environment.collective->world_size()}),
+      averages_(config.model.layers, config.model.heads) {
+  exchange_.gates = static_cast<size_t>(config.model.layers * config.model.heads);
+  exchange_.counts = config.head_balance.loss == BalanceLoss::kSwitch ? exchange_.gates : 0;
+  exchange_.values.resize(exchange_.gates + exchange_.counts + 1);
+  state_.seed = config.seed;
+}
+
+Status CoreTrainer::CheckFinite(double value, const char* what) const {
+  if (std::isfinite(value)) return Status();
+  return Status(StatusCode::kNonFinite,
+                "step " + std::to_string(state_.step + 1) + ": the " + what +
+                    " is not finite; parameters and optimizer are as after step " +
+                    std::to_string(state_.step) +
+                    ". Lower the learning rates or lengthen the warmup");
+}
+
+Status CoreTrainer::Step(StepReport* report, StepDump* dump) {
+  const Stopwatch stopwatch;
+  report->data_seconds = 0;
+  if (dump != nullptr) StartDump(dump);
+  model_->ZeroGradients();
+  averages_.Reset();
+  for (int64_t micro_step = 0; micro_step < config_.micro_steps; ++micro_step) {
+    if (Status status = MicroStep(micro_step, &report->data_seconds); !status.ok()) return status;
+  }
+  if (Status status = SumGradients(); !status.ok()) return status;
+  const Tensor gradient =
+      model_->parameters().gradients().Flat(environment_.backend->compute_dtype());
+  const double gradient_norm = std::sqrt(environment_.backend->SumOfSquares(gradient));
+  if (Status status = CheckFinite(gradient_norm, "gradient's norm"); !status.ok()) return status;
+
+  OptimizerStep update;
+  update.step = state_.step + 1;
+  update.rate_scale = LearningRateScale(config_.optimizer, update.step, config_.steps);
+  update.gradient_scale = ClipScale(gradient_norm, config_.optimizer.gradient_clip);
+  FillReport(update, gradient_norm, report);
+  if (dump != nullptr) FinishDump(*report, dump);
+  optimizer_->Apply(update);
+  state_.step = update.step;
+  state_.rows_consumed += config_.micro_steps * config_.micro_batch_rows;
+  state_.tokens_total += tokens_per_step();
+  last_loss_ = report->loss;
+  last_imbalance_ = report->imbalance;
+  report->step_seconds = stopwatch.Seconds();
+  report->tokens_per_second = static_cast<double>(tokens_per_step()) / report->step_seconds;
+  return Status();
+}
+
+Status CoreTrainer::MicroStep(int64_t micro_step, double* data_seconds) {
+  const Stopwatch stopwatch;
+  const int64_t rows =
+      reader_.ReadShuffled(*environment_.train, state_.seed,
+                           state_.rows_consumed + micro_step * config_.micro_batch_rows);
+  *data_seconds += stopwatch.Seconds();
+  model_->LoadBatch(rows, reader_.inputs(), reader_.targets());
+  model_->Forward();
+  exchange_.loss_sum() =
+      model_->Loss(LossMode::kValueAndGradient, 1.0 / static_cast<double>(tokens_per_step()));
+  model_->ReadGateStatistics(exchange_.gate_sums(), exchange_.argmax_counts());
+  if (Status status = environment_.collective->AllReduceSum(std::span<double>(exchange_.values));
+      !status.ok()) {
+    return status;
+  }
+  if (Status status = CheckFinite(exchange_.loss_sum(), "loss"); !status.ok()) return status;
+
+  const int64_t positions = config_.micro_batch_rows * config_.sequence_length;
+  kernels::HeadBalanceInput input;
+  input.layers = config_.model.layers;
+  input.heads = config_.model.heads;
+  input.positions = static_cast<double>(positions);
+  input.gate_sums = exchange_.gate_sums();
+  input.argmax_counts = exchange_.argmax_counts();
+  kernels::ComputeHeadBalance(config_.head_balance, input, &balance_);
+  if (Status status = CheckFinite(balance_.aux_loss, "head-balance loss"); !status.ok()) {
+    return status;
+  }
+  averages_.Add(exchange_.loss_sum(), positions, balance_);
+  // The auxiliary loss is the mean over the micro-steps.
+  for (double& g : balance_.gradient) g /= static_cast<double>(config_.micro_steps);
+  model_->Backward(balance_.gradient);
+  return Status();
+}
+
+Status CoreTrainer::SumGradients() {
+  const DType dtype = environment_.backend->compute_dtype();
+  const Tensor flat = model_->parameters().gradients().Flat(dtype);
+  const auto size = static_cast<size_t>(flat.elements());
+  if (dtype == DType::kF64) {
+    return environment_.collective->AllReduceSum(std::span<double>(flat.as<double>(), size));
+  }
+  return environment_.collective->AllReduceSum(std::span<float>(flat.as<float>(), size));
+}
+
+void CoreTrainer::FillReport(const OptimizerStep& update, double gradient_norm,
+                             StepReport* report) const {
+  averages_.Fill(report);
+  report->step = update.step;
+  report->learning_rate_scale = update.rate_scale;
+  report->gradient_norm = gradient_norm;
+  report->tokens_total = state_.tokens_total + tokens_per_step();
+  report->checkpoint_stall_seconds = 0;
+  report->validation_loss.reset();
+  report->validation_bits_per_byte.reset();
+}
+
+void CoreTrainer::StartDump(StepDump* dump) const {
+  *dump = {};
+  dump->micro_steps = config_.micro_steps;
+  dump->rows = config_.micro_batch_rows;
+  dump->sequence = config_.sequence_length;
+  const int64_t rows = dump->micro_steps * dump->rows;
+  dump->inputs.resize(static_cast<size_t>(rows * dump->sequence));
+  dump->targets.resize(dump->inputs.size());
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t row = environment_.train->ShuffledRow(state_.seed, state_.rows_consumed + i);
+    environment_.train->ReadRow(row, dump->inputs.data() + i * dump->sequence,
+                                dump->targets.data() + i * dump->sequence);
+  }
+  for (const NamedTensor& named : parameters()) {
+    dump->parameters.push_back(CopyWhole(environment_.backend, named));
+  }
+}
+
+void CoreTrainer::FinishDump(const StepReport& report, StepDump* dump) const {
+  for (const NamedTensor& named : gradients()) {
+    dump->gradients.push_back(CopyWhole(environment_.backend, named));
+  }
+  dump->importance = report.importance;
+  dump->layer_cv = report.layer_cv;
+  dump->base = report.loss;
+  dump->aux = report.aux_loss;
+  dump->imbalance = report.imbalance;
+}
+
+Result<Evaluation> CoreTrainer::Evaluate() {
+  if (!can_evaluate()) {
+    return Status(StatusCode::kFailedPrecondition,
+                  "no validation text to evaluate on; name one in data.validation");
+  }
+  const Dataset& data = *environment_.validation;
+  int64_t wanted = data.tokens() - 1;
+  if (config_.evaluation_tokens > 0) wanted = std::min(wanted, config_.evaluation_tokens);
+  const int64_t rows = (wanted + config_.sequence_length - 1) / config_.sequence_length;
+  const bool counts_bytes = data.TokenBytes(0).has_value();
+  double sums[3] = {0, 0, 0};  // nats, bytes, targets
+  for (int64_t first = 0; first < rows; first += config_.micro_batch_rows) {
+    const int64_t batch = std::min(config_.micro_batch_rows, rows - first);
+    const int64_t local = reader_.ReadInOrder(data, first, batch, wanted);
+    if (local == 0) continue;
+    model_->LoadBatch(local, reader_.inputs(), reader_.targets());
+    model_->Forward();
+    sums[0] += model_->Loss(LossMode::kValue, 0);
+    for (int64_t i = 0; i < local * config_.sequence_length; ++i) {
+      const int32_t target = reader_.targets()[i];
+      if (target < 0) continue;
+      if (counts_bytes) sums[1] += static_cast<double>(*data.TokenBytes(target));
+      sums[2] += 1;
+    }
+  }
+  if (Status status = environment_.collective->AllReduceSum(std::span<double>(sums));
+      !status.ok()) {
+    return status;
+  }
+  Evaluation evaluation;
+  evaluation.tokens = static_cast<int64_t>(sums[2]);
+  evaluation.loss = sums[0] / sums[2];
+  if (sums[1] > 0) evaluation.bits_per_byte = sums[0] / (std::log(2.0) * sums[1]);
+  if (!std::isfinite(evaluation.loss)) {
+    return Status(StatusCode::kNonFinite,
+                  "step " + std::to_string(state_.step) +
+                      ": the validation loss is not finite. Lower the learning rates or lengthen "
+                      "the warmup");
+  }
+  return evaluation;
+}
+
+std::vector<NamedTensor> CoreTrainer::parameters() const {
+  std::vector<NamedTensor> named;
+  for (const Parameter& p : std::as_const(*model_).parameters().all()) {
+    named.push_back({p.spec.name, p.weight.value});
+  }
+  return named;
+}
+
+std::vector<NamedTensor> CoreTrainer::gradients() const {
+  std::vector<NamedTensor> named;
+  for (const Parameter& p : std::as_const(*model_).parameters().all()) {
+    named.push_back({p.spec.name, p.weight.gradient});
+  }
+  return named;
+}
+
+std::vector<NamedTensor> CoreTrainer::StateTensors() const {
+  std::vector<NamedTensor> named = parameters();
+  for (const OptimizerState& state : optimizer_->state()) {
+    named.push_back({state.name, state.tensor});
+  }
+  return named;
+}
+
+Snapshot CoreTrainer::TakeSnapshot() const {
+  Snapshot snapshot;
+  snapshot.state = state_;
+  snapshot.loss = last_loss_;
+  snapshot.imbalance = last_imbalance_;
+  const Collective& ranks = *environment_.collective;
+  for (const NamedTensor& named : StateTensors()) {
+    const Share share = ShareOf(named.tensor.elements(), ranks.rank(), ranks.world_size());
+    if (share.size == 0) continue;
+    snapshot.tensors.push_back(CopySlice(environment_.backend, named, share));
+  }
+  return snapshot;
+}
+
+Status CoreTrainer::Restore(const Snapshot& snapshot) {
+  const TrainerState& state = snapshot.state;
+  if (state.step < 0 || state.rows_consumed < 0 || state.tokens_total < 0) {
+    return Status(StatusCode::kInvalidArgument,
+                  "the snapshot's position in the data is negative; use another checkpoint");
+  }
+  if (Status status = AssembleTensors(StateTensors(), snapshot.tensors, ForeignTensors::kRefuse,
+                                      environment_.backend);
+      !status.ok()) {
+    return status;
+  }
+  state_ = state;
+  last_loss_ = snapshot.loss;
+  last_imbalance_ = snapshot.imbalance;
+  return Status();
+}
+
+Status CoreTrainer::LoadParameters(const std::vector<SnapshotTensor>& tensors) {
+  return AssembleTensors(parameters(), tensors, ForeignTensors::kPassOptimizer,
+                         environment_.backend);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Trainer>> Trainer::Create(const TrainingConfig& config,
+                                                 const TrainerEnvironment& environment) {
+  SINKFORGE_CHECK(environment.backend != nullptr && environment.collective != nullptr &&
+                  environment.train != nullptr);
+  if (Status status = ValidateTraining(config); !status.ok()) return status;
+  const int64_t ranks = environment.collective->world_size();
+  if (config.micro_batch_rows < ranks) {
+    return Status(StatusCode::kInvalidArgument,
+                  "train.micro_batch of " + std::to_string(config.micro_batch_rows) +
+                      " rows is less than one for each of " + std::to_string(ranks) +
+                      " ranks; raise train.micro_batch or lower resources.ranks");
+  }
+  ModelPlan plan;
+  plan.rows_max = ShareOf(config.micro_batch_rows, 0, ranks).size;
+  plan.sequence = config.sequence_length;
+  plan.statistics = StatisticsFor(config.head_balance.loss);
+  Result<std::unique_ptr<Model>> model = Model::Create(config.model, plan, environment.backend);
+  if (!model.ok()) return model.status();
+  model.value()->parameters().Initialize(config.seed);
+  Result<std::unique_ptr<Optimizer>> optimizer = Optimizer::Create(
+      config.optimizer, config.model.width, model.value()->parameters(), environment.backend);
+  if (!optimizer.ok()) return optimizer.status();
+  return std::unique_ptr<Trainer>(std::make_unique<CoreTrainer>(
+      config, environment, std::move(model).value(), std::move(optimizer).value()));
+}
+
+}  // namespace sinkforge::trainer
