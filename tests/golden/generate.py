@@ -242,7 +242,7 @@ class Optimizer:
     def update(self, parameters, step):
         """`step` counts from 0."""
         norm = math.sqrt(sum(p.grad.double().square().sum().item() for p in parameters.values()))
-        clip = min(1.0, CLIP / norm)
+        clip = min(1.0, CLIP / (norm + 1e-6))  # As torch.nn.utils.clip_grad_norm_.
         for name, p in parameters.items():
             g, rate = p.grad * clip, self.rate(name, step)
             if self.kind == "muon" and is_block_matrix(name):
