@@ -11,6 +11,7 @@
 #else
 #define SINKFORGE_ANNOTATE(x)
 #endif
+#undef GUARDED_BY  // Abseil's headers bring a macro of the same name and meaning.
 #define GUARDED_BY(x) SINKFORGE_ANNOTATE(guarded_by(x))
 #define REQUIRES_LOCK(...) SINKFORGE_ANNOTATE(requires_capability(__VA_ARGS__))
 #define EXCLUDES_LOCK(...) SINKFORGE_ANNOTATE(locks_excluded(__VA_ARGS__))
