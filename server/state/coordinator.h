@@ -72,8 +72,8 @@ struct Explanation {
 
 // One owner, one thread at a time. Every call that changes something takes the time and an Effects
 // (never null) and also runs the scheduler, so that a submission starts at once where slots are
-// free. An owner whose store fails throws the Coordinator away and Loads another from the store:
-// nothing else is lost, workers report everything again.
+// free. An owner whose store fails throws the Coordinator away, Loads another from the store and
+// closes the workers' streams: nothing else is lost, workers report everything again.
 //
 // Invariants: a slot never runs two attempts; an attempt that lost a rank is over; only a job's
 // last attempt commits checkpoints; all that cannot be learnt again from workers is in v1::Job.
@@ -86,7 +86,7 @@ class Coordinator {
 
   // Once, before anything else, with what was stored (any order). Attempts that were under way keep
   // their number and placement and wait a fresh lease for their workers to report; nothing is
-  // restarted. Nothing is scheduled before the first Tick.
+  // restarted. Nothing is scheduled before the first call that takes an Effects.
   void Load(std::vector<v1::Job> jobs, int64_t next_job_number, const base::Now& now);
 
   // `request.spec` is resolved and validated; `validate_only` is the caller's; `parameters` are the

@@ -1,0 +1,294 @@
+// The life of an attempt; see attempts.h.
+#include "server/state/attempts.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "server/state/checkpoints.h"
+#include "server/state/fault_text.h"
+#include "server/state/job_moves.h"
+#include "server/state/rank_report.h"
+#include "server/state/retry.h"
+#include "server/state/waiting.h"
+
+namespace sinkforge::server {
+namespace {
+
+std::string PlacementText(const JobRecord& record) {
+  std::string text;
+  for (const v1::RankPlacement& rank : record.job.placement()) {
+    absl::StrAppend(&text, text.empty() ? "" : ", ", rank.worker(), " slot ", rank.slot());
+  }
+  return text;
+}
+
+void ReleaseRank(Call* call, const RankKey& key, const RankState& rank) {
+  WorkerRecord* worker = call->state().FindWorker(rank.placement.worker());
+  if (worker == nullptr || worker->incarnation != rank.placement.incarnation()) return;
+  const auto assigned = worker->assigned.find(rank.placement.slot());
+  SINKFORGE_REQUIRE(assigned != worker->assigned.end() && assigned->second == key);
+  worker->assigned.erase(assigned);
+  call->Touch(worker);
+  if (!rank.ended()) {
+    worker->removals.push_back({key, rank.placement.slot(), worker->revision, rank.seen});
+  }
+  call->RefreshPool(*worker);
+}
+
+// Back into the queue after `delay`.
+void Requeue(Call* call, JobRecord* record, v1::Reason reason, const std::string& message,
+             Monotonic delay) {
+  if (delay > Monotonic{0}) {
+    *record->job.mutable_not_before() = base::ToProto(
+        call->now().wall + std::chrono::duration_cast<std::chrono::system_clock::duration>(delay));
+  }
+  call->Move(record, v1::JOB_STATE_QUEUED, reason, message);
+  StartWaiting(call, record, call->now().monotonic + delay);
+}
+
+void BecomePaused(Call* call, JobRecord* record, const std::string& message) {
+  record->job.set_pause_requested(false);
+  call->Move(record, v1::JOB_STATE_PAUSED, v1::REASON_PAUSED_BY_USER, message);
+}
+
+// What "every rank ended as asked" means for the job.
+void Finish(Call* call, JobRecord* record) {
+  const auto& ranks = record->attempt->ranks;
+  int64_t step = 0;
+  bool completed = true;
+  for (const RankState& rank : ranks) {
+    step = std::max(step, rank.step);
+    completed = completed && rank.outcome == v1::RANK_OUTCOME_COMPLETED;
+  }
+  const v1::Checkpoint* newest = NewestCheckpoint(record->job);
+  if (step > 0 && (newest == nullptr || newest->step() < step)) {
+    FailAttempt(call, record, v1::REASON_TRAINER_CRASHED,
+                absl::StrCat("every rank ended, but the checkpoint of step ", step,
+                             " is not complete on their workers"));
+    return;
+  }
+  if (completed) {
+    const std::string message = absl::StrCat("all steps done; final checkpoint: step ", step);
+    EndAttempt(call, record, v1::REASON_COMPLETED, message);
+    record->job.set_pause_requested(false);
+    call->Move(record, v1::JOB_STATE_SUCCEEDED, v1::REASON_COMPLETED, message);
+    return;
+  }
+  if (record->job.pause_requested()) {
+    const std::string message = absl::StrCat("paused after step ", step, "; `sinkforge resume ",
+                                             record->job.job_id(), "` goes on from there");
+    EndAttempt(call, record, v1::REASON_PAUSE_REQUESTED, message);
+    BecomePaused(call, record, message);
+    return;
+  }
+  const bool drained = IsToStop(call->state(), *record);
+  // A pause that was taken back may have stopped the ranks all the same. Either way the budget
+  // counts it, so that a trainer that stops unasked cannot go round for ever.
+  const v1::Reason reason = drained ? v1::REASON_WORKER_DRAINING : v1::REASON_RESUMED_BY_USER;
+  const std::string message = absl::StrCat(
+      drained ? "its worker drains" : "the pause was taken back", "; goes on from step ", step);
+  const RetryDecision decision =
+      CountFailure(FaultKind::kInfrastructure, call->options(), record->job.mutable_retries());
+  EndAttempt(call, record, reason, message);
+  if (decision.retry) {
+    Requeue(call, record, reason, message, decision.delay);
+  } else {
+    call->Move(record, v1::JOB_STATE_FAILED, v1::REASON_RETRIES_EXHAUSTED,
+               ExhaustedText(record->job, decision, message));
+  }
+}
+
+// The rank whose end explains the attempt's best: the cause rather than its consequences.
+const RankState* CauseOf(const Attempt& attempt) {
+  const RankState* cause = nullptr;
+  const auto weight = [](const RankState& rank) {
+    if (KindOf(rank.reason) == FaultKind::kFatal) return 2;
+    return rank.reason == v1::REASON_RANK_LOST ? 0 : 1;
+  };
+  for (const RankState& rank : attempt.ranks) {
+    if (!rank.ended() || rank.outcome == v1::RANK_OUTCOME_COMPLETED ||
+        rank.outcome == v1::RANK_OUTCOME_STOPPED) {
+      continue;
+    }
+    if (cause == nullptr || weight(rank) > weight(*cause)) cause = &rank;
+  }
+  return cause;
+}
+
+bool AllEnded(const Attempt& attempt) {
+  return std::all_of(attempt.ranks.begin(), attempt.ranks.end(),
+                     [](const RankState& rank) { return rank.ended(); });
+}
+
+// A rank that lost its peers waits a moment for the peer that knows why.
+bool WaitsForCause(Call* call, Attempt* attempt, const RankState& cause) {
+  if (cause.reason != v1::REASON_RANK_LOST || AllEnded(*attempt)) return false;
+  if (!attempt->cause_deadline.has_value()) {
+    attempt->cause_deadline = call->now().monotonic + 2 * call->options().snapshot_interval;
+  }
+  return call->now().monotonic < *attempt->cause_deadline;
+}
+
+void NoteTraining(Call* call, JobRecord* record) {
+  const RankState& first = record->attempt->ranks[0];
+  const bool trains = first.phase == v1::RANK_PHASE_TRAINING || first.step > 0 ||
+                      (first.ended() && first.outcome == v1::RANK_OUTCOME_COMPLETED);
+  if (trains && record->job.state() == v1::JOB_STATE_STARTING) {
+    record->attempt->last_progress = call->now().monotonic;
+    const bool pauses = record->job.pause_requested();
+    call->Move(record, v1::JOB_STATE_RUNNING,
+               pauses ? v1::REASON_PAUSE_REQUESTED : v1::REASON_TRAINING,
+               absl::StrCat("trains on ", PlacementText(*record),
+                            pauses ? ", until its checkpoint before the pause" : ""));
+  }
+  if (first.step > 0 && !record->job.has_start_time()) {
+    *record->job.mutable_start_time() = base::ToProto(call->now().wall);
+    call->Store(*record);
+  }
+}
+
+}  // namespace
+
+void StartAttempt(Call* call, JobRecord* record, const std::vector<v1::RankPlacement>& placement) {
+  v1::Job& job = record->job;
+  job.set_attempt(job.attempt() + 1);
+  job.clear_placement();
+  job.clear_rank_notes();
+  job.clear_not_before();
+  record->pending.clear();
+  record->attempt.emplace();
+  record->attempt->started = call->now().monotonic;
+  record->attempt->last_progress = call->now().monotonic;
+  for (const v1::RankPlacement& rank : placement) {
+    *job.add_placement() = rank;
+    record->attempt->ranks.emplace_back().placement = rank;
+    WorkerRecord* worker = call->state().FindWorker(rank.worker());
+    SINKFORGE_REQUIRE(worker != nullptr && worker->incarnation == rank.incarnation());
+    const RankKey key{job.job_id(), job.attempt(), rank.rank()};
+    SINKFORGE_REQUIRE(worker->assigned.emplace(rank.slot(), key).second);
+    call->Touch(worker);
+    call->RefreshPool(*worker);
+  }
+  call->state().active.insert(record->number);
+  const std::string where = PlacementText(*record);
+  call->Move(record, v1::JOB_STATE_STARTING, v1::REASON_SCHEDULED,
+             absl::StrCat("starts on ", where));
+  const v1::Checkpoint* restore = RestoreOf(job);
+  const int64_t step = restore == nullptr ? 0 : restore->step();
+  call->AddEvent(record, {v1::EVENT_KIND_ATTEMPT_STARTED, v1::REASON_SCHEDULED,
+                          step == 0 ? absl::StrCat("on ", where, ", from the beginning")
+                                    : absl::StrCat("on ", where, ", from step ", step),
+                          step});
+}
+
+void EndAttempt(Call* call, JobRecord* record, v1::Reason reason, const std::string& message) {
+  SINKFORGE_REQUIRE(record->attempt.has_value());
+  v1::Job& job = record->job;
+  call->AddEvent(record, {v1::EVENT_KIND_ATTEMPT_ENDED, reason, message, job.progress().step()});
+  for (const RankState& rank : record->attempt->ranks) {
+    ReleaseRank(call, {job.job_id(), job.attempt(), rank.placement.rank()}, rank);
+  }
+  record->attempt.reset();
+  call->state().active.erase(record->number);
+  job.clear_placement();
+  job.mutable_progress()->clear_eta();
+}
+
+void FailAttempt(Call* call, JobRecord* record, v1::Reason reason, const std::string& message) {
+  if (reason == v1::REASON_CHECKPOINT_LOST) LoseRestore(call, record, message);
+  const FaultKind kind = KindOf(reason);
+  EndAttempt(call, record, reason, message);
+  if (kind == FaultKind::kFatal) {
+    record->job.set_pause_requested(false);
+    call->Move(record, v1::JOB_STATE_FAILED, reason, FatalText(record->job, reason, message));
+    return;
+  }
+  if (record->job.pause_requested()) {
+    BecomePaused(call, record, PausedByFaultText(record->job, message));
+    return;
+  }
+  const RetryDecision decision = CountFailure(kind, call->options(), record->job.mutable_retries());
+  if (decision.retry) {
+    Requeue(call, record, reason, RetryText(decision, message), decision.delay);
+  } else {
+    call->Move(record, v1::JOB_STATE_FAILED, v1::REASON_RETRIES_EXHAUSTED,
+               ExhaustedText(record->job, decision, message));
+  }
+}
+
+void UpdateRank(Call* call, JobRecord* record, const v1::RankStatus& status) {
+  RankState& rank = record->attempt->ranks[static_cast<size_t>(status.rank())];
+  if (rank.ended()) return;
+  rank.seen = true;
+  if (status.phase() != rank.phase || status.step() > rank.step) {
+    record->attempt->last_progress = call->now().monotonic;
+  }
+  rank.phase = status.phase();
+  rank.step = std::max(rank.step, status.step());
+  if (rank.ended()) {
+    const WorkerRecord* worker = call->state().FindWorker(rank.placement.worker());
+    rank.outcome = status.outcome();
+    rank.reason = FaultOf(status, worker->snapshot.draining());
+    rank.message = FaultText(status, rank.placement.worker());
+  }
+  NoteReport(call, record, status);
+}
+
+void EvaluateAttempt(Call* call, JobRecord* record) {
+  if (!record->attempt.has_value()) return;
+  NoteTraining(call, record);
+  if (const RankState* cause = CauseOf(*record->attempt); cause != nullptr) {
+    if (WaitsForCause(call, &*record->attempt, *cause)) return;
+    const v1::Reason reason = cause->reason;
+    const std::string message = reason == v1::REASON_NON_FINITE_LOSS
+                                    ? absl::StrCat("the loss of step ", cause->step + 1,
+                                                   " is not finite (", cause->message, ")")
+                                    : cause->message;
+    FailAttempt(call, record, reason, message);
+    return;
+  }
+  if (AllEnded(*record->attempt)) Finish(call, record);
+}
+
+void CheckAttempt(Call* call, JobRecord* record) {
+  const Attempt& attempt = *record->attempt;
+  for (const RankState& rank : attempt.ranks) {
+    const std::string& name = rank.placement.worker();
+    const WorkerRecord* worker = call->state().FindWorker(name);
+    if (worker != nullptr && worker->incarnation != rank.placement.incarnation()) {
+      FailAttempt(call, record, v1::REASON_WORKER_LOST,
+                  absl::StrCat("worker ", name, " was started anew"));
+      return;
+    }
+    if (worker == nullptr || !worker->alive) {
+      FailAttempt(call, record, v1::REASON_WORKER_LOST,
+                  absl::StrCat("worker ", name, " has not been heard of for ",
+                               SecondsText(call->options().lease)));
+      return;
+    }
+  }
+  const Monotonic now = call->now().monotonic;
+  if (attempt.cause_deadline.has_value() && now >= *attempt.cause_deadline) {
+    EvaluateAttempt(call, record);
+    return;
+  }
+  if (record->job.state() == v1::JOB_STATE_STARTING &&
+      now - attempt.started >= call->options().start_timeout) {
+    FailAttempt(
+        call, record, v1::REASON_START_TIMEOUT,
+        absl::StrCat("did not start to train within ", SecondsText(call->options().start_timeout)));
+  } else if (record->job.state() == v1::JOB_STATE_RUNNING &&
+             now - attempt.last_progress >= call->options().no_progress_timeout) {
+    FailAttempt(call, record, v1::REASON_NO_PROGRESS,
+                absl::StrCat("no progress for ", SecondsText(call->options().no_progress_timeout),
+                             " after step ", record->job.progress().step()));
+  }
+}
+
+void TouchRanks(Call* call, const JobRecord& record) {
+  for (const v1::RankPlacement& rank : record.job.placement()) call->Touch(rank.worker());
+}
+
+}  // namespace sinkforge::server

@@ -1,0 +1,208 @@
+// Checkpoint bookkeeping; see checkpoints.h.
+#include "server/state/checkpoints.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/check.h"
+#include "server/state/waiting.h"
+
+namespace sinkforge::server {
+namespace {
+
+v1::Checkpoint* FindCheckpoint(JobRecord* record, int64_t attempt, int64_t step) {
+  for (v1::Checkpoint& checkpoint : *record->job.mutable_checkpoints()) {
+    if (checkpoint.attempt() == attempt && checkpoint.step() == step) return &checkpoint;
+  }
+  return nullptr;
+}
+
+void Unindex(State* state, const CheckpointKey& key, const std::string& holder) {
+  const auto it = state->held.find(holder);
+  if (it == state->held.end()) return;
+  it->second.erase(key);
+  if (it->second.empty()) state->held.erase(it);
+}
+
+void Retain(Call* call, JobRecord* record) {
+  const int keep = std::max(1, record->job.spec().checkpoint().keep());
+  int kept = 0;
+  auto* checkpoints = record->job.mutable_checkpoints();
+  for (int i = checkpoints->size() - 1; i >= 0; --i) {
+    v1::Checkpoint* checkpoint = checkpoints->Mutable(i);
+    if (checkpoint->deleting()) continue;
+    if (++kept > keep) MarkDeleting(call, record, checkpoint);
+  }
+}
+
+// Every rank's part of (last attempt, step) is durable: from now on it is what the job goes on
+// from.
+void Commit(Call* call, JobRecord* record, int64_t step) {
+  v1::Job& job = record->job;
+  int64_t step_before = 0;
+  for (const v1::Checkpoint& earlier : job.checkpoints()) {
+    step_before = std::max(step_before, earlier.step());
+  }
+  v1::Checkpoint* checkpoint = job.add_checkpoints();
+  checkpoint->set_step(step);
+  checkpoint->set_attempt(job.attempt());
+  *checkpoint->mutable_commit_time() = base::ToProto(call->now().wall);
+  int64_t bytes = 0;
+  for (const auto& [rank, part] : record->pending.at(step)) {
+    *checkpoint->add_parts() = part;
+    bytes += part.bytes();
+  }
+  checkpoint->set_bytes(bytes);
+  checkpoint->set_loss(checkpoint->parts(0).loss());
+  checkpoint->set_imbalance(checkpoint->parts(0).imbalance());
+  // Parts of this and of earlier steps can never be committed any more.
+  record->pending.erase(record->pending.begin(), record->pending.upper_bound(step));
+  // Durable progress: whatever failed before is forgiven.
+  if (step > step_before) job.clear_retries();
+  IndexCheckpoint(&call->state(), *record, *checkpoint);
+  const std::vector<std::string> holders = HoldersOf(*checkpoint);
+  call->AddEvent(record, {v1::EVENT_KIND_CHECKPOINT_COMMITTED, v1::REASON_UNSPECIFIED,
+                          absl::StrCat("checkpoint of step ", step, ": ", bytes, " bytes on ",
+                                       absl::StrJoin(holders, ", ")),
+                          step});
+  for (const std::string& holder : holders) call->Touch(holder);
+  Retain(call, record);
+  RefreshWaiting(call, record);
+}
+
+void PartAppeared(Call* call, const PartKey& key, const v1::CheckpointPart& part) {
+  State& state = call->state();
+  if (FateOf(state, key) != PartFate::kPending) return;
+  JobRecord* record = state.Find(key.job_id);
+  const int world_size = WorldSize(record->job);
+  if (part.world_size() != world_size || key.rank < 0 || key.rank >= world_size) return;
+  auto& parts = record->pending[key.step];
+  parts[key.rank] = part;
+  if (static_cast<int>(parts.size()) == world_size) Commit(call, record, key.step);
+}
+
+void PendingPartGone(Call* call, const std::string& worker, const PartKey& key) {
+  JobRecord* record = call->state().Find(key.job_id);
+  if (record == nullptr || record->job.attempt() != key.attempt) return;
+  const auto at_step = record->pending.find(key.step);
+  if (at_step == record->pending.end()) return;
+  const auto part = at_step->second.find(key.rank);
+  if (part == at_step->second.end() || part->second.worker() != worker) return;
+  at_step->second.erase(part);
+  if (at_step->second.empty()) record->pending.erase(at_step);
+}
+
+void NoteLost(Call* call, JobRecord* record, v1::Checkpoint* checkpoint,
+              const std::string& message) {
+  const int64_t step = checkpoint->step();
+  MarkDeleting(call, record, checkpoint);
+  const v1::Checkpoint* next = NewestCheckpoint(record->job);
+  call->AddEvent(
+      record,
+      {v1::EVENT_KIND_WARNING, v1::REASON_CHECKPOINT_LOST,
+       absl::StrCat("the checkpoint of step ", step, " is lost (", message, "); ",
+                    next == nullptr
+                        ? std::string("there is no other, so that it starts from the beginning")
+                        : absl::StrCat("step ", next->step(), " counts now")),
+       step});
+  RefreshWaiting(call, record);
+}
+
+// Compares one committed checkpoint with what its holder says it has.
+void CheckHeld(Call* call, const WorkerRecord& worker, const CheckpointKey& key) {
+  JobRecord& record = call->state().jobs.at(key.number);
+  v1::Checkpoint* checkpoint = FindCheckpoint(&record, key.attempt, key.step);
+  SINKFORGE_REQUIRE(checkpoint != nullptr);
+  bool holds_any = false;
+  bool gone_any = false;
+  auto* parts = checkpoint->mutable_parts();
+  for (int i = parts->size() - 1; i >= 0; --i) {
+    const v1::CheckpointPart& part = parts->Get(i);
+    if (part.worker() != worker.name) continue;
+    if (worker.parts.contains({record.job.job_id(), key.attempt, key.step, part.rank()})) {
+      holds_any = true;
+    } else {
+      gone_any = true;
+      parts->DeleteSubrange(i, 1);
+    }
+  }
+  if (!gone_any) return;
+  call->Store(record);
+  if (!checkpoint->deleting()) {
+    NoteLost(call, &record, checkpoint, absl::StrCat("worker ", worker.name, " has it no more"));
+  }
+  if (!holds_any) Unindex(&call->state(), key, worker.name);
+  if (!parts->empty()) return;
+  auto* checkpoints = record.job.mutable_checkpoints();
+  for (int i = 0; i < checkpoints->size(); ++i) {
+    if (&checkpoints->Get(i) != checkpoint) continue;
+    checkpoints->DeleteSubrange(i, 1);
+    break;
+  }
+  call->AddEvent(&record, {v1::EVENT_KIND_CHECKPOINT_DELETED, v1::REASON_UNSPECIFIED,
+                           absl::StrCat("checkpoint of step ", key.step, " is deleted"), key.step});
+}
+
+std::map<PartKey, v1::CheckpointPart> PartsOf(const v1::WorkerSnapshot& snapshot) {
+  std::map<PartKey, v1::CheckpointPart> parts;
+  for (const v1::CheckpointPart& part : snapshot.checkpoint_parts()) {
+    v1::CheckpointPart& copy = parts[{part.job_id(), part.attempt(), part.step(), part.rank()}] =
+        part;
+    copy.set_worker(snapshot.worker());  // A worker speaks for itself alone.
+  }
+  return parts;
+}
+
+}  // namespace
+
+void TakeParts(Call* call, WorkerRecord* worker, const v1::WorkerSnapshot& snapshot) {
+  std::map<PartKey, v1::CheckpointPart> before = PartsOf(snapshot);
+  before.swap(worker->parts);
+  const auto held = call->state().held.find(worker->name);
+  if (held != call->state().held.end()) {
+    const std::set<CheckpointKey> keys = held->second;
+    for (const CheckpointKey& key : keys) CheckHeld(call, *worker, key);
+  }
+  for (const auto& [key, part] : before) {
+    if (!worker->parts.contains(key)) PendingPartGone(call, worker->name, key);
+  }
+  // Also those that were there before: a part may become committable later than it appeared.
+  bool has_drops = false;
+  for (const auto& [key, part] : worker->parts) {
+    PartAppeared(call, key, part);
+    has_drops = has_drops || FateOf(call->state(), key) == PartFate::kDrop;
+  }
+  // Said again until the worker has done it.
+  if (has_drops) call->Touch(worker);
+}
+
+void LoseRestore(Call* call, JobRecord* record, const std::string& message) {
+  const v1::Checkpoint* restore = RestoreOf(record->job);
+  if (restore == nullptr) return;
+  NoteLost(call, record, FindCheckpoint(record, restore->attempt(), restore->step()), message);
+}
+
+void MarkDeleting(Call* call, JobRecord* record, v1::Checkpoint* checkpoint) {
+  checkpoint->set_deleting(true);
+  call->Store(*record);
+  for (const std::string& holder : HoldersOf(*checkpoint)) call->Touch(holder);
+}
+
+void IndexCheckpoint(State* state, const JobRecord& record, const v1::Checkpoint& checkpoint) {
+  for (const std::string& holder : HoldersOf(checkpoint)) {
+    state->held[holder].insert({record.number, checkpoint.attempt(), checkpoint.step()});
+  }
+}
+
+void UnindexJob(Call* call, const JobRecord& record) {
+  for (const v1::Checkpoint& checkpoint : record.job.checkpoints()) {
+    for (const std::string& holder : HoldersOf(checkpoint)) {
+      Unindex(&call->state(), {record.number, checkpoint.attempt(), checkpoint.step()}, holder);
+      call->Touch(holder);
+    }
+  }
+}
+
+}  // namespace sinkforge::server

@@ -1,0 +1,25 @@
+// Checkpoints: committing parts, retention, and noticing what is gone.
+#pragma once
+
+#include <string>
+
+#include "server/state/call.h"
+#include "server/state/model.h"
+
+namespace sinkforge::server {
+
+// Replaces what the worker holds by what it says it holds, and draws every conclusion: commits,
+// finished deletions, losses.
+void TakeParts(Call* call, WorkerRecord* worker, const v1::WorkerSnapshot& snapshot);
+
+// The checkpoint that the attempt under way restores from cannot be read: the one before counts.
+void LoseRestore(Call* call, JobRecord* record, const std::string& message);
+
+// Its holders drop it; the record goes when all of them have.
+void MarkDeleting(Call* call, JobRecord* record, v1::Checkpoint* checkpoint);
+
+// Adds the job's checkpoints to the index over holders, or takes them out.
+void IndexCheckpoint(State* state, const JobRecord& record, const v1::Checkpoint& checkpoint);
+void UnindexJob(Call* call, const JobRecord& record);
+
+}  // namespace sinkforge::server

@@ -1,0 +1,61 @@
+// Messages; see fault_text.h.
+#include "server/state/fault_text.h"
+
+#include "absl/strings/str_cat.h"
+#include "server/state/model.h"
+
+namespace sinkforge::server {
+namespace {
+
+// Where the job would go on.
+std::string LastCheckpoint(const v1::Job& job) {
+  const v1::Checkpoint* newest = NewestCheckpoint(job);
+  return newest == nullptr ? "there is no checkpoint yet"
+                           : absl::StrCat("the last good checkpoint is step ", newest->step());
+}
+
+std::string ResumeCommand(const v1::Job& job) {
+  return absl::StrCat("`sinkforge resume ", job.job_id(), "`");
+}
+
+}  // namespace
+
+std::string SecondsText(std::chrono::nanoseconds duration) {
+  return absl::StrCat(std::chrono::duration<double>(duration).count(), " s");
+}
+
+std::string FatalText(const v1::Job& job, v1::Reason reason, const std::string& cause) {
+  switch (reason) {
+    case v1::REASON_BAD_JOB:
+      return absl::StrCat(cause, ". Correct the job file and submit it again");
+    case v1::REASON_BAD_DATA:
+      return absl::StrCat(cause, ". Correct the data, then ", ResumeCommand(job));
+    case v1::REASON_NON_FINITE_LOSS:
+      return absl::StrCat(cause, "; ", LastCheckpoint(job),
+                          ". Submit it again with lower learning rates, or look at the metrics of "
+                          "the steps before: `sinkforge metrics ",
+                          job.job_id(), "`");
+    default:
+      return absl::StrCat(cause, "; ", LastCheckpoint(job),
+                          ". Make room on the worker's disk, then ", ResumeCommand(job));
+  }
+}
+
+std::string RetryText(const RetryDecision& decision, const std::string& cause) {
+  return absl::StrCat(cause, " (retry ", decision.failures, " of ", decision.budget, ")");
+}
+
+std::string ExhaustedText(const v1::Job& job, const RetryDecision& decision,
+                          const std::string& cause) {
+  return absl::StrCat("gave up after ", decision.failures,
+                      " failures of this kind without a new checkpoint; the last: ", cause, "; ",
+                      LastCheckpoint(job), ". See `sinkforge logs ", job.job_id(), "`, then ",
+                      ResumeCommand(job));
+}
+
+std::string PausedByFaultText(const v1::Job& job, const std::string& cause) {
+  return absl::StrCat("paused, but its attempt had failed before the checkpoint of the pause (",
+                      cause, "); ", LastCheckpoint(job), "; ", ResumeCommand(job), " goes on");
+}
+
+}  // namespace sinkforge::server

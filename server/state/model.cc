@@ -1,0 +1,81 @@
+// Questions to the model that need no time; see model.h.
+#include "server/state/model.h"
+
+#include <algorithm>
+
+#include "server/state/job_moves.h"
+
+namespace sinkforge::server {
+
+JobRecord* State::Find(const std::string& job_id) {
+  return const_cast<JobRecord*>(std::as_const(*this).Find(job_id));
+}
+
+const JobRecord* State::Find(const std::string& job_id) const {
+  const auto it = jobs.find(Coordinator::NumberOf(job_id));
+  return it == jobs.end() || it->second.job.job_id() != job_id ? nullptr : &it->second;
+}
+
+WorkerRecord* State::FindWorker(const std::string& name) {
+  const auto it = workers.find(name);
+  return it == workers.end() ? nullptr : &it->second;
+}
+
+const WorkerRecord* State::FindWorker(const std::string& name) const {
+  const auto it = workers.find(name);
+  return it == workers.end() ? nullptr : &it->second;
+}
+
+int WorldSize(const v1::Job& job) { return std::max(1, job.spec().resources().ranks()); }
+
+const v1::Checkpoint* NewestCheckpoint(const v1::Job& job) {
+  for (int i = job.checkpoints_size() - 1; i >= 0; --i) {
+    if (!job.checkpoints(i).deleting()) return &job.checkpoints(i);
+  }
+  return nullptr;
+}
+
+const v1::Checkpoint* RestoreOf(const v1::Job& job) {
+  for (int i = job.checkpoints_size() - 1; i >= 0; --i) {
+    const v1::Checkpoint& checkpoint = job.checkpoints(i);
+    if (!checkpoint.deleting() && checkpoint.attempt() < job.attempt()) return &checkpoint;
+  }
+  return nullptr;
+}
+
+std::vector<std::string> HoldersOf(const v1::Checkpoint& checkpoint) {
+  std::set<std::string> holders;
+  for (const v1::CheckpointPart& part : checkpoint.parts()) holders.insert(part.worker());
+  return {holders.begin(), holders.end()};
+}
+
+bool IsToStop(const State& state, const JobRecord& record) {
+  if (record.job.pause_requested()) return true;
+  if (!record.attempt.has_value()) return false;
+  for (const RankState& rank : record.attempt->ranks) {
+    const WorkerRecord* worker = state.FindWorker(rank.placement.worker());
+    if (worker != nullptr && worker->reported && worker->snapshot.draining()) return true;
+  }
+  return false;
+}
+
+PartFate FateOf(const State& state, const PartKey& key) {
+  const JobRecord* record = state.Find(key.job_id);
+  if (record == nullptr) return PartFate::kDrop;
+  const v1::Job& job = record->job;
+  int64_t newest_of_attempt = -1;
+  for (const v1::Checkpoint& checkpoint : job.checkpoints()) {
+    if (checkpoint.attempt() != key.attempt) continue;
+    if (checkpoint.step() == key.step) {
+      return checkpoint.deleting() ? PartFate::kDrop : PartFate::kCommitted;
+    }
+    newest_of_attempt = std::max(newest_of_attempt, checkpoint.step());
+  }
+  // The fence: what another attempt than the last wrote can never be committed.
+  if (key.attempt != job.attempt() || key.step < newest_of_attempt) return PartFate::kDrop;
+  const bool over =
+      job.state() == v1::JOB_STATE_SUCCEEDED || job.state() == v1::JOB_STATE_CANCELLED;
+  return over ? PartFate::kDrop : PartFate::kPending;
+}
+
+}  // namespace sinkforge::server

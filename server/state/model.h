@@ -1,0 +1,156 @@
+// What the coordinator knows, in memory: jobs with their attempts, workers, and the indexes over
+// them. Everything here that a restart must bring back is inside v1::Job; the rest is rebuilt from
+// that or learnt again from the workers' snapshots.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <compare>
+#include <deque>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <tuple>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "server/scheduler/pool.h"
+#include "server/scheduler/queue.h"
+#include "server/state/coordinator.h"
+#include "sinkforge/v1/job.pb.h"
+#include "sinkforge/v1/worker_service.pb.h"
+
+namespace sinkforge::server {
+
+using Monotonic = std::chrono::nanoseconds;
+
+struct RankKey {
+  std::string job_id;
+  int64_t attempt = 0;
+  int32_t rank = 0;
+  auto operator<=>(const RankKey&) const = default;
+};
+
+struct PartKey {
+  std::string job_id;
+  int64_t attempt = 0;
+  int64_t step = 0;
+  int32_t rank = 0;
+  auto operator<=>(const PartKey&) const = default;
+};
+
+// One rank of the attempt under way, as its worker last reported it.
+struct RankState {
+  v1::RankPlacement placement;
+  bool seen = false;  // the worker has reported it at least once
+  v1::RankPhase phase = v1::RANK_PHASE_UNSPECIFIED;
+  v1::RankOutcome outcome = v1::RANK_OUTCOME_UNSPECIFIED;  // with ENDED
+  v1::Reason reason = v1::REASON_UNSPECIFIED;
+  std::string message;
+  int64_t step = 0;
+
+  bool ended() const { return phase == v1::RANK_PHASE_ENDED; }
+};
+
+// The gang of a STARTING or RUNNING job.
+struct Attempt {
+  std::vector<RankState> ranks;  // by rank
+  Monotonic started{0};
+  Monotonic last_progress{0};
+  // A rank said that it lost its peers: the attempt ends then, or as soon as a peer says why.
+  std::optional<Monotonic> cause_deadline;
+};
+
+// Where a QUEUED job waits.
+enum class Waiting { kNot, kReady, kBackingOff, kParked };
+
+struct JobRecord {
+  int64_t number = 0;
+  v1::Job job;
+  std::optional<Attempt> attempt;  // exactly while the state HasAttempt
+  Monotonic stored_at{0};          // of the last effect that stored it
+  Waiting waiting = Waiting::kNot;
+  scheduler::WaitingJob waiting_job;   // while it waits
+  std::vector<std::string> parked_on;  // missing holders, while parked
+  Monotonic not_before{0};             // while backing off
+  // Durable but uncommitted parts of the last attempt, by step and rank.
+  std::map<int64_t, std::map<int32_t, v1::CheckpointPart>> pending;
+};
+
+// A rank that was taken back from a worker and may still run there.
+struct Removal {
+  RankKey key;
+  int32_t slot = 0;
+  int64_t revision = 0;  // of the first DesiredState without it
+  bool seen = false;
+};
+
+struct WorkerRecord {
+  std::string name;
+  std::string incarnation;
+  std::deque<std::string> retired;  // earlier incarnations, the latest last
+  bool reported = false;            // to this Coordinator
+  bool connected = false;           // its stream is open
+  bool alive = true;                // its lease runs
+  Monotonic lease_end{0};
+  Monotonic lost_at{0};
+  std::chrono::system_clock::time_point last_seen;
+  int64_t report_sequence = -1;
+  int64_t revision = 0;         // of Desired
+  v1::WorkerSnapshot snapshot;  // the last, without its parts
+  std::map<PartKey, v1::CheckpointPart> parts;
+  std::map<int32_t, RankKey> assigned;  // by slot: ranks of attempts under way, ended ones too
+  std::vector<Removal> removals;
+
+  bool takes_work() const { return reported && alive && !snapshot.draining(); }
+};
+
+// A committed checkpoint of a job.
+struct CheckpointKey {
+  int64_t number = 0;  // of the job
+  int64_t attempt = 0;
+  int64_t step = 0;
+  auto operator<=>(const CheckpointKey&) const = default;
+};
+
+struct State {
+  explicit State(const CoordinatorOptions& o) : options(o) {}
+
+  CoordinatorOptions options;
+  int64_t next_job_number = 1;
+  std::map<int64_t, JobRecord> jobs;  // by number
+  std::map<std::string, WorkerRecord> workers;
+
+  // Indexes.
+  std::unordered_map<std::string, int64_t> number_by_request;
+  std::array<int64_t, v1::JobState_ARRAYSIZE> count_by_state{};
+  std::set<int64_t> active;  // jobs with an attempt under way
+  scheduler::Queue queue;
+  scheduler::Pool pool;
+  std::set<std::pair<Monotonic, int64_t>> backing_off;
+  std::map<std::string, std::set<int64_t>> parked;               // by missing holder
+  std::map<std::string, std::set<CheckpointKey>> held;           // by holder
+  std::deque<std::pair<std::string, std::string>> deleted_jobs;  // job id, request id: the latest
+
+  JobRecord* Find(const std::string& job_id);
+  const JobRecord* Find(const std::string& job_id) const;
+  WorkerRecord* FindWorker(const std::string& name);
+  const WorkerRecord* FindWorker(const std::string& name) const;
+};
+
+int WorldSize(const v1::Job& job);
+// The newest one that is not going away; null where there is none.
+const v1::Checkpoint* NewestCheckpoint(const v1::Job& job);
+// What the current attempt starts from: the newest one of an earlier attempt.
+const v1::Checkpoint* RestoreOf(const v1::Job& job);
+// Sorted, each once.
+std::vector<std::string> HoldersOf(const v1::Checkpoint& checkpoint);
+// The ranks are to checkpoint and stop: the user pauses the job, or one of its workers drains.
+bool IsToStop(const State& state, const JobRecord& record);
+
+enum class PartFate { kCommitted, kPending, kDrop };
+PartFate FateOf(const State& state, const PartKey& key);
+
+}  // namespace sinkforge::server

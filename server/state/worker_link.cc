@@ -1,0 +1,252 @@
+// Snapshots and leases; see worker_link.h. DesiredOf is in desired.cc.
+#include "server/state/worker_link.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/state/attempts.h"
+#include "server/state/checkpoints.h"
+#include "server/state/fault_text.h"
+#include "server/state/snapshot_check.h"
+#include "server/state/waiting.h"
+
+namespace sinkforge::server {
+namespace {
+
+constexpr size_t kRetiredMax = 16;  // incarnations remembered: zombies beyond have no stream left
+
+// Room for one more worker, if need be in the place of the one that is away for the longest.
+absl::Status MakeRoom(Call* call, const std::string& name) {
+  State& state = call->state();
+  if (static_cast<int>(state.workers.size()) < call->options().worker_count_max) {
+    return absl::OkStatus();
+  }
+  auto oldest = state.workers.end();
+  for (auto it = state.workers.begin(); it != state.workers.end(); ++it) {
+    if (it->second.alive || !it->second.assigned.empty()) continue;
+    if (oldest == state.workers.end() || it->second.lost_at < oldest->second.lost_at) oldest = it;
+  }
+  if (oldest == state.workers.end()) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("worker ", name, ": ", state.workers.size(),
+                     " workers are registered, the most this coordinator takes; stop one first"));
+  }
+  state.workers.erase(oldest);
+  return absl::OkStatus();
+}
+
+// What the former incarnation ran is gone: a trainer dies with its daemon.
+void ReplaceIncarnation(Call* call, WorkerRecord* worker, const std::string& incarnation) {
+  worker->retired.push_back(worker->incarnation);
+  if (worker->retired.size() > kRetiredMax) worker->retired.pop_front();
+  worker->incarnation = incarnation;
+  worker->report_sequence = -1;
+  worker->reported = false;
+  worker->snapshot.Clear();
+  worker->removals.clear();
+  const std::map<int32_t, RankKey> assigned = std::exchange(worker->assigned, {});
+  for (const auto& [slot, key] : assigned) {
+    JobRecord* record = call->state().Find(key.job_id);
+    // The attempt may have ended already with another rank of this worker.
+    if (record != nullptr && record->attempt.has_value() && record->job.attempt() == key.attempt) {
+      CheckAttempt(call, record);
+    }
+  }
+}
+
+absl::StatusOr<WorkerRecord*> Admit(Call* call, const v1::WorkerSnapshot& snapshot) {
+  const std::string& name = snapshot.worker();
+  WorkerRecord* worker = call->state().FindWorker(name);
+  if (worker == nullptr) {
+    const absl::Status room = MakeRoom(call, name);
+    if (!room.ok()) return room;
+    worker = &call->state().workers[name];
+    worker->name = name;
+    worker->incarnation = snapshot.incarnation();
+    return worker;
+  }
+  if (worker->incarnation == snapshot.incarnation()) return worker;
+  const bool was_replaced = std::find(worker->retired.begin(), worker->retired.end(),
+                                      snapshot.incarnation()) != worker->retired.end();
+  if (worker->alive && (worker->connected || was_replaced)) {
+    return absl::AlreadyExistsError(absl::StrCat(
+        "worker ", name, ": another live worker has this name",
+        worker->snapshot.address().empty() ? ""
+                                           : absl::StrCat(" (", worker->snapshot.address(), ")"),
+        "; stop it, or start this one with another --name"));
+  }
+  ReplaceIncarnation(call, worker, snapshot.incarnation());
+  return worker;
+}
+
+// Everybody's desired state names addresses of checkpoint holders: a new one must reach those who
+// may still have to read from it.
+void SpreadAddress(Call* call) {
+  for (const int64_t number : call->state().active) {
+    const JobRecord& record = call->state().jobs.at(number);
+    if (record.job.state() == v1::JOB_STATE_STARTING) TouchRanks(call, record);
+  }
+}
+
+// Slots whose former ranks are certainly gone are free again.
+void SettleRemovals(WorkerRecord* worker) {
+  std::map<RankKey, bool> runs;
+  for (const v1::RankStatus& rank : worker->snapshot.ranks()) {
+    runs[{rank.job_id(), rank.attempt(), rank.rank()}] = rank.phase() != v1::RANK_PHASE_ENDED;
+  }
+  std::erase_if(worker->removals, [&](Removal& removal) {
+    const auto it = runs.find(removal.key);
+    if (it != runs.end()) {
+      removal.seen = true;
+      return !it->second;
+    }
+    // Absent: gone if it ever was there, or if the worker knows that it is not to start it.
+    return removal.seen || worker->snapshot.applied_desired_revision() >= removal.revision;
+  });
+}
+
+const JobRecord* AttemptOf(const State& state, const v1::RankStatus& status,
+                           const WorkerRecord& worker) {
+  const JobRecord* record = state.Find(status.job_id());
+  if (record == nullptr || !record->attempt.has_value()) return nullptr;
+  if (record->job.attempt() != status.attempt()) return nullptr;
+  const auto& ranks = record->attempt->ranks;
+  if (status.rank() < 0 || static_cast<size_t>(status.rank()) >= ranks.size()) return nullptr;
+  const v1::RankPlacement& placement = ranks[static_cast<size_t>(status.rank())].placement;
+  return placement.worker() == worker.name && placement.slot() == status.slot() ? record : nullptr;
+}
+
+// A rank that the worker had reported and knows no more has ended without a word.
+void CheckVanished(const WorkerRecord& worker, const RankKey& key, JobRecord* record) {
+  RankState& rank = record->attempt->ranks[static_cast<size_t>(key.rank)];
+  if (!rank.seen || rank.ended()) return;
+  for (const v1::RankStatus& status : worker.snapshot.ranks()) {
+    if (status.job_id() == key.job_id && status.attempt() == key.attempt &&
+        status.rank() == key.rank) {
+      return;
+    }
+  }
+  rank.phase = v1::RANK_PHASE_ENDED;
+  rank.outcome = v1::RANK_OUTCOME_FAILED;
+  rank.reason = v1::REASON_TRAINER_CRASHED;
+  rank.message = absl::StrCat("rank ", key.rank, " on ", worker.name,
+                              ": its worker does not know it any more");
+}
+
+void TakeRanks(Call* call, WorkerRecord* worker) {
+  State& state = call->state();
+  bool must_answer = false;  // something to kill, or an end to acknowledge
+  for (const v1::RankStatus& status : worker->snapshot.ranks()) {
+    if (AttemptOf(state, status, *worker) == nullptr) {
+      must_answer = true;
+    } else {
+      UpdateRank(call, state.Find(status.job_id()), status);
+    }
+  }
+  const std::map<int32_t, RankKey> assigned = worker->assigned;
+  for (const auto& [slot, key] : assigned) {
+    JobRecord* record = state.Find(key.job_id);
+    if (!record->attempt.has_value() || record->job.attempt() != key.attempt) continue;
+    CheckVanished(*worker, key, record);
+    EvaluateAttempt(call, record);
+  }
+  if (must_answer) call->Touch(worker);
+}
+
+}  // namespace
+
+absl::Status TakeSnapshot(Call* call, const v1::WorkerSnapshot& snapshot) {
+  absl::Status valid = CheckSnapshot(snapshot, call->options());
+  if (!valid.ok()) return valid;
+  absl::StatusOr<WorkerRecord*> admitted = Admit(call, snapshot);
+  if (!admitted.ok()) return admitted.status();
+  WorkerRecord* worker = *admitted;
+  if (snapshot.report_sequence() <= worker->report_sequence) return absl::OkStatus();
+
+  const bool is_new = !worker->reported;
+  const bool drain_changed = worker->snapshot.draining() != snapshot.draining();
+  const bool was_serving = worker->reported && worker->alive && !worker->snapshot.draining();
+  worker->report_sequence = snapshot.report_sequence();
+  worker->reported = worker->connected = worker->alive = true;
+  worker->lease_end = call->now().monotonic + call->options().lease;
+  worker->last_seen = call->now().wall;
+  worker->snapshot = snapshot;
+  worker->snapshot.clear_checkpoint_parts();  // kept in `parts`
+  // A former coordinator counted further: the worker ignores anything below.
+  if (snapshot.applied_desired_revision() > worker->revision) {
+    worker->revision = snapshot.applied_desired_revision();
+    call->Touch(worker);
+  } else if (snapshot.applied_desired_revision() < worker->revision) {
+    call->Resend(*worker);
+  }
+  if (is_new) {
+    call->Touch(worker);
+    SpreadAddress(call);
+  }
+
+  TakeParts(call, worker, snapshot);
+  SettleRemovals(worker);
+  TakeRanks(call, worker);
+  if (drain_changed) {
+    for (const auto& [slot, key] : worker->assigned) {
+      TouchRanks(call, *call->state().Find(key.job_id));
+    }
+  }
+  call->RefreshPool(*worker);
+  if (!was_serving && !snapshot.draining()) WakeParked(call, worker->name);
+  return absl::OkStatus();
+}
+
+void CheckLeases(Call* call) {
+  State& state = call->state();
+  const Monotonic now = call->now().monotonic;
+  for (auto& [name, worker] : state.workers) {
+    if (!worker.alive || now < worker.lease_end) continue;
+    worker.alive = false;
+    worker.lost_at = now;
+    call->RefreshPool(worker);
+  }
+  const std::set<int64_t> active = state.active;
+  for (const int64_t number : active) CheckAttempt(call, &state.jobs.at(number));
+  std::erase_if(state.workers, [&](const auto& entry) {
+    const WorkerRecord& worker = entry.second;
+    return !worker.alive && worker.assigned.empty() &&
+           now - worker.lost_at >= call->options().forget_worker_after;
+  });
+}
+
+void ExpectWorker(State* state, const v1::RankPlacement& placement, const base::Now& now) {
+  WorkerRecord& worker = state->workers[placement.worker()];
+  if (!worker.name.empty()) return;
+  worker.name = placement.worker();
+  worker.incarnation = placement.incarnation();
+  worker.lease_end = now.monotonic + state->options.lease;
+}
+
+v1::Worker Describe(const WorkerRecord& record) {
+  v1::Worker worker;
+  worker.set_worker(record.name);
+  worker.set_incarnation(record.incarnation);
+  worker.set_state(!record.alive                ? v1::WORKER_STATE_LOST
+                   : record.snapshot.draining() ? v1::WORKER_STATE_DRAINING
+                                                : v1::WORKER_STATE_LIVE);
+  worker.set_address(record.snapshot.address());
+  worker.set_metrics_address(record.snapshot.metrics_address());
+  *worker.mutable_slots() = record.snapshot.slots();
+  for (const auto& [slot, key] : record.assigned) {
+    v1::SlotUse* use = worker.add_used();
+    use->set_slot(slot);
+    use->set_job_id(key.job_id);
+    use->set_attempt(key.attempt);
+    use->set_rank(key.rank);
+  }
+  *worker.mutable_last_seen() = base::ToProto(record.last_seen);
+  worker.set_version(record.snapshot.version());
+  worker.set_processor(record.snapshot.processor());
+  worker.set_disk_free_bytes(record.snapshot.disk_free_bytes());
+  *worker.mutable_data_roots() = record.snapshot.data_roots();
+  return worker;
+}
+
+}  // namespace sinkforge::server
