@@ -53,7 +53,8 @@ Status CheckRanges(std::initializer_list<Range> ranges) {
   return Status();
 }
 
-constexpr double kRealMax = 1e30;
+// Near the largest float32: a rate beyond it would not be a number to the kernels.
+constexpr double kRealMax = 1e38;
 
 Status ValidateOptimizer(const OptimizerConfig& config) {
   return CheckRanges<RealRange>({

@@ -1,0 +1,88 @@
+// A steady step on the CPU backend allocates nothing. This binary counts every call of operator
+// new; it is alone in it because the replacement is global.
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <new>
+
+#include "kernels/cpu/cpu_backend.h"
+#include "tests/unit/trainer/core/test_support.h"
+
+namespace {
+
+std::atomic<int64_t> allocations{0};
+
+void* Count(std::size_t size, std::size_t alignment) {
+  ++allocations;
+  size = (size + alignment - 1) / alignment * alignment;
+  void* memory = std::aligned_alloc(alignment, size == 0 ? alignment : size);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+
+}  // namespace
+
+void* operator new(std::size_t size) { return Count(size, alignof(std::max_align_t)); }
+void* operator new(std::size_t size, std::align_val_t alignment) {
+  return Count(size, static_cast<std::size_t>(alignment));
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+
+namespace sinkforge::trainer {
+namespace {
+
+class AllocationTest : public ::testing::TestWithParam<kernels::AttentionVariant> {};
+
+TEST_P(AllocationTest, ASteadyStepAllocatesNothing) {
+  const std::string path =
+      (std::filesystem::temp_directory_path() /
+       ("allocation_test." + std::to_string(static_cast<int>(GetParam())) + ".txt"))
+          .string();
+  {
+    std::ofstream file(path, std::ios::binary);
+    for (const int32_t token : SyntheticTokens(3000, 200, 1)) file.put(static_cast<char>(token));
+  }
+  auto data = Dataset::Open({{path}}, {});
+  std::filesystem::remove(path);
+  ASSERT_TRUE(data.ok());
+  ASSERT_EQ(data.value()->rows(), 11);
+
+  for (const OptimizerKind kind : {OptimizerKind::kMuon, OptimizerKind::kAdamW}) {
+    TrainingConfig config = SmallJob();
+    config.model.width = 64;
+    config.model.vocab_size = 256;
+    config.model.attention = GetParam();
+    config.head_balance.loss = kernels::BalanceLoss::kSwitch;
+    config.optimizer.kind = kind;
+    config.sequence_length = 256;
+    config.micro_steps = 2;
+    RigOptions options;
+    options.backend = kernels::MakeCpuBackend(2);
+    options.train = data.value().get();
+    options.validation = data.value().get();
+    Rig rig = MakeRig(config, std::move(options));
+    StepReport report;
+    // The first steps size the workspaces; evaluation has its own shapes.
+    for (int i = 0; i < 2; ++i) ASSERT_TRUE(rig.trainer->Step(&report, nullptr).ok());
+    ASSERT_TRUE(rig.trainer->Evaluate().ok());
+    const int64_t before = allocations;
+    // Six steps of eight rows: over the borders of four epochs.
+    for (int i = 0; i < 6; ++i) ASSERT_TRUE(rig.trainer->Step(&report, nullptr).ok());
+    const bool evaluated = rig.trainer->Evaluate().ok();
+    const int64_t after = allocations;
+    EXPECT_TRUE(evaluated);
+    EXPECT_EQ(after - before, 0);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, AllocationTest,
+                         ::testing::Values(kernels::AttentionVariant::kVanilla,
+                                           kernels::AttentionVariant::kSink,
+                                           kernels::AttentionVariant::kGated));
+
+}  // namespace
+}  // namespace sinkforge::trainer
