@@ -1,0 +1,51 @@
+// data_files: from the job's paths and globs to files under the data roots, with sizes and digests
+// by which a resumed run knows that its data are the same.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/status.h"
+#include "worker/trainer/core/dataset.h"
+
+namespace sinkforge::trainer {
+
+// One file as a checkpoint remembers it.
+struct FileDigest {
+  std::string name;  // relative to its data root, so that another worker's roots do as well
+  int64_t bytes = 0;
+  uint64_t xxh3 = 0;  // XXH3, 64 bits, of the content
+};
+
+struct ResolvedFile {
+  std::string path;  // canonical
+  std::string name;  // relative to its root
+};
+
+// Where files may lie, and what the list is called in messages ("data.train").
+struct DataLocation {
+  std::vector<std::string> roots;
+  std::string field;
+};
+
+// Every file that the patterns name, pattern by pattern, the matches of one in byte order. A
+// relative pattern belongs to the first root with a match; an absolute one must lie inside a root.
+// kNotFound: nothing matches. kFailedPrecondition: no data root exists, or a path, `..` or a
+// symlink leads out of the roots (path and roots are named). kInvalidData: not a regular file.
+kernels::Result<std::vector<ResolvedFile>> ResolveDataFiles(
+    const std::vector<std::string>& patterns, const DataLocation& location);
+
+// Reads each file once. kFailedPrecondition: it may not be read.
+kernels::Result<std::vector<FileDigest>> DigestFiles(const std::vector<ResolvedFile>& files);
+
+// kInvalidData names the first file that is not what the checkpoint remembers.
+kernels::Status CompareDigests(const std::vector<FileDigest>& stored,
+                               const std::vector<FileDigest>& now);
+
+// The sidecars "<file minus .bin>.json" {"vocab_size": V, "bos_id": B, "bytes_per_token": [...]} go
+// into options.bytes_per_token where every file is a .bin and has one. kInvalidData: a sidecar that
+// is not of this form, names a larger vocabulary than the model's, or differs from another's.
+kernels::Status ReadSidecars(const std::vector<ResolvedFile>& files, DatasetOptions* options);
+
+}  // namespace sinkforge::trainer

@@ -1,0 +1,12 @@
+// job_config: from a resolved and validated JobSpec to the plain structs of the trainer's core.
+#pragma once
+
+#include "sinkforge/v1/job.pb.h"
+#include "worker/trainer/core/config.h"
+
+namespace sinkforge::trainer {
+
+// `spec` has passed jobspec::ResolveAndValidate.
+TrainingConfig ToTrainingConfig(const v1::JobSpec& spec);
+
+}  // namespace sinkforge::trainer

@@ -1,0 +1,19 @@
+// make_backend: the backend of a device, where this build has it.
+#pragma once
+
+#include <memory>
+
+#include "kernels/backend.h"
+#include "kernels/status.h"
+#include "sinkforge/v1/job.pb.h"
+
+namespace sinkforge::trainer {
+
+// kRef: the readable oracle, one thread, slow; for checking the fast ones.
+enum class BackendChoice { kFast, kRef };
+
+// kInvalidArgument: this build has no backend for the device.
+kernels::Result<std::unique_ptr<kernels::Backend>> MakeBackend(const v1::ResourceSpec& resources,
+                                                               BackendChoice choice);
+
+}  // namespace sinkforge::trainer

@@ -1,0 +1,56 @@
+// Job file in, files out.
+#include "worker/trainer/train_command.h"
+
+#include <cstdio>
+#include <filesystem>
+
+#include "proto/jobspec/job_file.h"
+#include "worker/trainer/standalone_host.h"
+#include "worker/trainer/training_run.h"
+
+namespace sinkforge::trainer {
+namespace {
+
+ExitCode Report(const RunEnd& end) {
+  if (end.outcome == v1::RANK_OUTCOME_FAILED) {
+    std::fprintf(stderr, "error: %s\n", end.message.c_str());
+  }
+  return end.exit_code;
+}
+
+}  // namespace
+
+ExitCode RunTrainCommand(const TrainCommand& command) {
+  absl::StatusOr<v1::JobSpec> spec = jobspec::LoadJob(command.job, command.overrides);
+  if (!spec.ok()) {
+    return Report(FailedRun(v1::REASON_BAD_JOB, std::string(spec.status().message())));
+  }
+  RunRequest request;
+  request.spec = *spec;
+  request.backend = command.backend;
+  request.data_roots = command.data_roots;
+  if (request.data_roots.empty()) {
+    const std::string folder = std::filesystem::path(command.job).parent_path().string();
+    request.data_roots.push_back(folder.empty() ? "." : folder);
+  }
+  StandaloneOptions options;
+  options.work_dir = command.work_dir;
+  options.steps = spec->train().steps();
+  options.keep = spec->checkpoint().keep();
+  options.dump_step = command.dump_step;
+  options.start =
+      command.resume ? StandaloneOptions::Start::kResume : StandaloneOptions::Start::kNew;
+  auto host = StandaloneHost::Create(options);
+  if (!host.ok()) return Report(FailedRun(v1::REASON_BAD_JOB, host.status().message()));
+  if (spec->resources().ranks() > 1) {
+    host.value()->Warn("the standalone mode runs one rank; resources.ranks is passed over");
+  }
+  RunEnd end = RunJob(request, *host.value());
+  const kernels::Status& failure = host.value()->failure();
+  if (!failure.ok() && end.outcome != v1::RANK_OUTCOME_FAILED) {
+    end = FailedRun(v1::REASON_TRAINER_CRASHED, failure.message());
+  }
+  return Report(end);
+}
+
+}  // namespace sinkforge::trainer

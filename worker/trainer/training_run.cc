@@ -1,0 +1,202 @@
+// The order matters: what is cheap to check and likely to be wrong comes first.
+#include "worker/trainer/training_run.h"
+
+#include <memory>
+#include <utility>
+
+#include "proto/jobspec/resolve.h"
+#include "proto/jobspec/validate.h"
+#include "worker/trainer/checkpoint_file.h"
+#include "worker/trainer/core/trainer.h"
+#include "worker/trainer/data_files.h"
+#include "worker/trainer/job_config.h"
+#include "worker/trainer/make_collective.h"
+
+namespace sinkforge::trainer {
+
+using kernels::Result;
+using kernels::Status;
+using kernels::StatusCode;
+
+namespace {
+
+constexpr char kVersion[] = SINKFORGE_VERSION;
+
+// One run; its steps stop at the first failure, which `end_` then says.
+class Run {
+ public:
+  Run(const RunRequest& request, RunHost& host) : request_(request), host_(host) {}
+
+  RunEnd Execute() {
+    const bool ready = CheckJob() && Connect() && OpenData() && MakeModel() && Restore();
+    return ready ? Train() : end_;
+  }
+
+ private:
+  bool Fail(RunStage stage, const Status& status) {
+    end_ = FailedRun(ReasonOf(stage, status.code()), status.message());
+    return false;
+  }
+
+  bool CheckJob() {
+    v1::JobSpec spec = request_.spec;
+    const std::vector<jobspec::Violation> violations = jobspec::ResolveAndValidate(&spec);
+    if (violations.empty()) {
+      config_ = ToTrainingConfig(spec);
+      return true;
+    }
+    std::string message;
+    for (const jobspec::Violation& violation : violations) {
+      message += (message.empty() ? "" : "\n") + violation.field + ": " + violation.message;
+    }
+    return Fail(RunStage::kJob, Status(StatusCode::kInvalidArgument, message));
+  }
+
+  bool Connect() {
+    auto backend = MakeBackend(request_.spec.resources(), request_.backend);
+    if (!backend.ok()) return Fail(RunStage::kJob, backend.status());
+    backend_ = std::move(backend).value();
+    auto collective = MakeCollective({request_.rank, request_.world_size});
+    if (!collective.ok()) return Fail(RunStage::kJob, collective.status());
+    collective_ = std::move(collective).value();
+    return true;
+  }
+
+  // `files` may be null.
+  Result<std::unique_ptr<Dataset>> Open(const std::vector<std::string>& patterns,
+                                        const std::string& field,
+                                        std::vector<ResolvedFile>* files) const {
+    Result<std::vector<ResolvedFile>> resolved =
+        ResolveDataFiles(patterns, {request_.data_roots, field});
+    if (!resolved.ok()) return resolved.status();
+    DatasetOptions options;
+    options.vocab_size = config_.model.vocab_size;
+    options.sequence_length = config_.sequence_length;
+    if (Status status = ReadSidecars(resolved.value(), &options); !status.ok()) return status;
+    std::vector<DataFile> data;
+    for (const ResolvedFile& file : resolved.value()) data.push_back({file.path});
+    Result<std::unique_ptr<Dataset>> dataset = Dataset::Open(data, options);
+    if (!dataset.ok()) {
+      return Status(dataset.status().code(), field + ": " + dataset.status().message());
+    }
+    if (files != nullptr) *files = std::move(resolved).value();
+    return dataset;
+  }
+
+  bool OpenData() {
+    const v1::DataSpec& data = request_.spec.data();
+    std::vector<ResolvedFile> files;
+    auto train = Open({data.train().begin(), data.train().end()}, "data.train", &files);
+    if (!train.ok()) return Fail(RunStage::kData, train.status());
+    train_ = std::move(train).value();
+    if (data.validation_size() > 0) {
+      auto validation =
+          Open({data.validation().begin(), data.validation().end()}, "data.validation", nullptr);
+      if (!validation.ok()) return Fail(RunStage::kData, validation.status());
+      validation_ = std::move(validation).value();
+    }
+    auto digests = DigestFiles(files);
+    if (!digests.ok()) return Fail(RunStage::kData, digests.status());
+    context_.files = std::move(digests).value();
+    return true;
+  }
+
+  bool MakeModel() {
+    context_.environment = {request_.spec.resources().threads(), ProcessorModel(),
+                            std::string(backend_->name()), kVersion, request_.world_size};
+    const TrainerEnvironment environment{backend_.get(), collective_.get(), train_.get(),
+                                         validation_.get()};
+    auto trainer = Trainer::Create(config_, environment);
+    if (!trainer.ok()) return Fail(RunStage::kModel, trainer.status());
+    trainer_ = std::move(trainer).value();
+    return true;
+  }
+
+  bool Restore() {
+    Result<std::optional<StoredCheckpoint>> loaded = host_.LoadCheckpoint();
+    if (!loaded.ok()) return Fail(RunStage::kRestore, loaded.status());
+    std::optional<StoredCheckpoint> stored = std::move(loaded).value();
+    Status status = stored ? RestoreFrom(*stored) : LoadInitialParameters();
+    if (status.ok()) status = host_.Begin(context_, trainer_->steps_done());
+    if (!status.ok()) return Fail(RunStage::kRestore, status);
+    if (stored) {
+      const std::string difference =
+          DescribeDifference(stored->record.environment, context_.environment);
+      if (!difference.empty()) {
+        host_.Warn("not_bit_exact: resumed after step " + std::to_string(trainer_->steps_done()) +
+                   " with " + difference);
+      }
+    }
+    return true;
+  }
+
+  Status RestoreFrom(const StoredCheckpoint& stored) {
+    if (Status status = CompareDigests(stored.record.files, context_.files); !status.ok()) {
+      return status;
+    }
+    if (Status status = CheckPosition(stored.record.state, config_); !status.ok()) return status;
+    return trainer_->Restore(stored.snapshot);
+  }
+
+  Status LoadInitialParameters() {
+    if (!request_.spec.init().has_from()) return Status();
+    Result<std::vector<ResolvedFile>> files =
+        ResolveDataFiles({request_.spec.init().from()}, {request_.data_roots, "init.from"});
+    if (!files.ok()) return Status(StatusCode::kInvalidData, files.status().message());
+    if (files.value().size() != 1) {
+      return Status(StatusCode::kInvalidData, "init.from: names more than one file; give one");
+    }
+    Result<std::vector<SnapshotTensor>> tensors = ReadParameters(files.value()[0].path);
+    if (!tensors.ok()) return tensors.status();
+    Status status = trainer_->LoadParameters(tensors.value());
+    if (status.ok()) return status;
+    return Status(status.code(), "init.from: " + files.value()[0].path + ": " + status.message());
+  }
+
+  RunEnd Train() {
+    const Result<TrainingEnd> ended = RunTraining(*trainer_, config_, host_, *collective_);
+    if (!ended.ok()) return FailedTraining(ended.status());
+    switch (ended.value()) {
+      case TrainingEnd::kCompleted:
+        return {};
+      case TrainingEnd::kStopped:
+        return {ExitCode::kStopped, v1::RANK_OUTCOME_STOPPED, v1::REASON_UNSPECIFIED, ""};
+      case TrainingEnd::kAbandoned:
+        return {ExitCode::kAbandoned, v1::RANK_OUTCOME_KILLED, v1::REASON_UNSPECIFIED, ""};
+    }
+    return end_;
+  }
+
+  RunEnd FailedTraining(const Status& status) {
+    v1::Reason reason = ReasonOf(RunStage::kTraining, status.code());
+    // Both a lost rank and a refused checkpoint are "not now".
+    if (host_.checkpoint_failed() && reason == v1::REASON_RANK_LOST) {
+      reason = v1::REASON_CHECKPOINT_FAILED;
+    }
+    // A checkpoint that is still being written counts when it becomes durable.
+    const Status finished = host_.FinishCheckpoints();
+    if (!finished.ok()) host_.Warn("a checkpoint could not be made durable: " + finished.message());
+    const int64_t durable = host_.durable_step();
+    return FailedRun(reason,
+                     status.message() + (durable > 0 ? "; the last good checkpoint is of step " +
+                                                           std::to_string(durable)
+                                                     : "; there is no checkpoint"));
+  }
+
+  const RunRequest& request_;
+  RunHost& host_;
+  RunEnd end_;
+  TrainingConfig config_;
+  RunContext context_;
+  std::unique_ptr<kernels::Backend> backend_;
+  std::unique_ptr<Collective> collective_;
+  std::unique_ptr<Dataset> train_;
+  std::unique_ptr<Dataset> validation_;
+  std::unique_ptr<Trainer> trainer_;  // uses all of the above
+};
+
+}  // namespace
+
+RunEnd RunJob(const RunRequest& request, RunHost& host) { return Run(request, host).Execute(); }
+
+}  // namespace sinkforge::trainer

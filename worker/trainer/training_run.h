@@ -1,0 +1,26 @@
+// RunJob: one rank's run from the resolved job to its end, the same for both modes: data, model,
+// restore, train. Everything that can go wrong ends here as a RunEnd that names it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "sinkforge/v1/job.pb.h"
+#include "worker/trainer/make_backend.h"
+#include "worker/trainer/outcome.h"
+#include "worker/trainer/run_host.h"
+
+namespace sinkforge::trainer {
+
+struct RunRequest {
+  v1::JobSpec spec;  // resolved
+  std::vector<std::string> data_roots;
+  int rank = 0;
+  int world_size = 1;
+  BackendChoice backend = BackendChoice::kFast;
+};
+
+// Validates the spec again: a worker takes it from the wire.
+RunEnd RunJob(const RunRequest& request, RunHost& host);
+
+}  // namespace sinkforge::trainer
