@@ -1,0 +1,34 @@
+// The table of a job's checkpoints.
+#include "client/checkpoint_table.h"
+
+#include <set>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/format.h"
+
+namespace sinkforge::client {
+
+Table CheckpointTable(const v1::Job& job) {
+  Table table({{"STEP", Table::Align::kRight},
+               {"ATTEMPT", Table::Align::kRight},
+               {"SIZE", Table::Align::kRight},
+               {"LOSS", Table::Align::kRight},
+               {"IMBALANCE", Table::Align::kRight},
+               {"COMMITTED"},
+               {"HELD BY"}});
+  for (const v1::Checkpoint& checkpoint : job.checkpoints()) {
+    std::set<std::string> holders;
+    for (const v1::CheckpointPart& part : checkpoint.parts()) holders.insert(part.worker());
+    std::string held = absl::StrJoin(holders, ", ");
+    if (checkpoint.deleting()) absl::StrAppend(&held, " (being deleted)");
+    table.AddRow({absl::StrCat(checkpoint.step()), absl::StrCat(checkpoint.attempt()),
+                  FormatBytes(checkpoint.bytes()), FormatNumber(checkpoint.loss()),
+                  FormatNumber(checkpoint.imbalance()), FormatTime(checkpoint.commit_time()),
+                  held});
+  }
+  return table;
+}
+
+}  // namespace sinkforge::client

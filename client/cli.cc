@@ -1,0 +1,133 @@
+// The command tree as a CLI11 parser. The only file that includes CLI11, which is slow to compile.
+#include "client/cli.h"
+
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/commands.h"
+#include "client/exit_code.h"
+
+namespace sinkforge::client {
+namespace {
+
+// Longer than any line of ours: CLI11 does not wrap, and aligns help texts at this column.
+constexpr size_t kHelpColumn = 34;
+
+CLI::Option* AddTarget(CLI::App* app, const std::string& names, const Target& target,
+                       const std::string& help) {
+  return std::visit(
+      [&](auto* value) -> CLI::Option* {
+        using Value = std::remove_pointer_t<decltype(value)>;
+        if constexpr (std::is_same_v<Value, bool>) {
+          return app->add_flag(names, *value, help);
+        } else if constexpr (std::is_same_v<Value, std::optional<int64_t>> ||
+                             std::is_same_v<Value, std::optional<double>>) {
+          using Inner = typename Value::value_type;
+          return app->add_option_function<Inner>(
+              names, [value](const Inner& given) { *value = given; }, help);
+        } else {
+          return app->add_option(names, *value, help);
+        }
+      },
+      target);
+}
+
+// Each occurrence takes one value: otherwise `--set a=1 job.yaml` would swallow the file.
+void LimitToOneValue(CLI::Option* option, const Target& target) {
+  if (std::holds_alternative<std::vector<std::string>*>(target)) {
+    option->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  }
+}
+
+void AddGlobalOptions(CLI::App* app, const std::vector<std::string>& formats,
+                      GlobalOptions* global) {
+  app->add_option("--coordinator", global->coordinator,
+                  "Address; else $SINKFORGE_COORDINATOR, the local instance, 127.0.0.1:7070")
+      ->type_name("HOST:PORT")
+      ->group("Common options");
+  app->add_option_function<double>(
+         "--retry-for", [global](const double& given) { global->retry_seconds = given; },
+         "How long to try again while the coordinator does not answer")
+      ->type_name("SECONDS")
+      ->group("Common options");
+  if (formats.empty()) return;
+  app->add_option("-o,--output", global->format,
+                  absl::StrCat("One of ", absl::StrJoin(formats, ", ")))
+      ->check(CLI::IsMember(formats))
+      ->option_text("FORMAT")
+      ->group("Common options");
+}
+
+// `chosen` receives the command whose name the arguments give.
+void AddCommand(CLI::App* parent, const Command& command, GlobalOptions* global,
+                const Command** chosen) {
+  CLI::App* app = parent->add_subcommand(command.name, command.summary);
+  app->get_formatter()->column_width(kHelpColumn);
+  for (const Command& child : command.commands) AddCommand(app, child, global, chosen);
+  if (command.run == nullptr) {
+    app->require_subcommand(1);
+    return;
+  }
+  for (const Argument& argument : command.arguments) {
+    CLI::Option* option = AddTarget(app, argument.name, argument.target, argument.help);
+    // A command that has subcommands as well checks below, when it is known that none was given.
+    if (argument.presence == Argument::Presence::kRequired) {
+      option->required(command.commands.empty());
+    }
+    if (!argument.choices.empty()) option->check(CLI::IsMember(argument.choices));
+    option->option_text(" ");
+  }
+  for (const Option& option : command.options) {
+    CLI::Option* added = AddTarget(app, option.names, option.target, option.help);
+    LimitToOneValue(added, option.target);
+    if (!option.choices.empty()) added->check(CLI::IsMember(option.choices));
+    if (!option.value.empty()) added->option_text(option.value);
+  }
+  AddGlobalOptions(app, command.formats, global);
+  if (!command.examples.empty()) app->footer(absl::StrCat("Examples:\n", command.examples));
+  app->callback([app, &command, chosen] {
+    if (!app->get_subcommands().empty()) return;
+    for (const Argument& argument : command.arguments) {
+      const bool is_required = argument.presence == Argument::Presence::kRequired;
+      if (is_required && app->get_option(argument.name)->empty()) {
+        throw CLI::RequiredError(argument.name);
+      }
+    }
+    *chosen = &command;
+  });
+}
+
+void PrintError(const absl::Status& status, const Environment& environment) {
+  *environment.err << "sinkforge: " << status.message() << std::endl;
+}
+
+}  // namespace
+
+int RunCommandLine(const std::vector<std::string>& arguments, const Environment& environment) {
+  GlobalOptions global;
+  const Command root = RootCommand();
+  const Command* chosen = nullptr;
+  CLI::App app(root.summary, root.name);
+  app.get_formatter()->column_width(kHelpColumn);
+  app.require_subcommand(1);
+  app.footer(absl::StrCat(ExitCodeHelp(), "\nHelp of one command: `sinkforge COMMAND --help`."));
+  for (const Command& command : root.commands) AddCommand(&app, command, &global, &chosen);
+  // CLI11 takes the arguments in reverse order.
+  std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+  try {
+    app.parse(std::move(reversed));
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error, *environment.out, *environment.err);
+    return code == 0 ? kExitOk : kExitUsage;
+  }
+  Session session(environment, global);
+  const absl::StatusOr<int> code = chosen->run(session);
+  environment.out->flush();
+  if (code.ok()) return *code;
+  PrintError(code.status(), environment);
+  return ExitCodeOf(code.status());
+}
+
+}  // namespace sinkforge::client

@@ -1,0 +1,21 @@
+// The root of the command tree, in the order of the help.
+#include "client/commands.h"
+
+namespace sinkforge::client {
+
+Command RootCommand() {
+  Command root;
+  root.name = "sinkforge";
+  root.summary =
+      "Trains language models as scheduled jobs, and watches and balances their attention heads.";
+  root.commands = {
+      SubmitCommand(),     SweepCommand(),       ListCommand(),    ShowCommand(),
+      WatchCommand(),      WaitCommand(),        LogsCommand(),    MetricsCommand(),
+      EventsCommand(),     CancelCommand(),      PauseCommand(),   ResumeCommand(),
+      DeleteCommand(),     CheckpointsCommand(), WorkersCommand(), LocalCommand(),
+      CompletionCommand(), VersionCommand(),
+  };
+  return root;
+}
+
+}  // namespace sinkforge::client

@@ -1,0 +1,315 @@
+// Coordinator over gRPC: deadlines, retries, streams that are opened again.
+#include "client/coordinator.h"
+
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+
+#include <future>
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/ids.h"
+#include "base/rpc.h"
+#include "client/exit_code.h"
+#include "sinkforge/v1/checkpoint_service.grpc.pb.h"
+#include "sinkforge/v1/job_service.grpc.pb.h"
+#include "sinkforge/v1/log_service.grpc.pb.h"
+#include "sinkforge/v1/metrics.grpc.pb.h"
+#include "sinkforge/v1/worker_service.grpc.pb.h"
+
+namespace sinkforge::client {
+namespace {
+
+using std::chrono::nanoseconds;
+using std::chrono::steady_clock;
+
+constexpr std::chrono::seconds kCallTimeout(30);
+constexpr std::chrono::milliseconds kFirstConnect(1500);
+constexpr std::chrono::seconds kRetryCall(15);
+constexpr std::chrono::seconds kRetryStream(60);
+constexpr std::chrono::milliseconds kRetryPause(200);  // a restart takes about this long
+constexpr int kPageSize = 500;
+
+// Nobody answered. A server that answers UNAVAILABLE itself (its disk is full) gives a reason.
+bool IsNoAnswer(const absl::Status& status) {
+  return absl::IsUnavailable(status) && base::ReasonOf(status).empty();
+}
+
+}  // namespace
+
+class Coordinator::Impl {
+ public:
+  Impl(const CoordinatorOptions& options, const std::function<void(const std::string&)>& tell)
+      : options_(options),
+        tell_(tell),
+        channel_(base::MakeChannel(options.address)),
+        jobs(v1::JobService::NewStub(channel_)),
+        logs(v1::LogService::NewStub(channel_)),
+        metrics(v1::MetricsService::NewStub(channel_)),
+        workers(v1::WorkerService::NewStub(channel_)) {}
+
+  // Tries `call` until it gives anything but UNAVAILABLE, or the time is over, or `stop`.
+  absl::Status Retry(nanoseconds retry_for, StopSignal* stop,
+                     const std::function<absl::Status()>& call) {
+    if (!Connect()) return Unreachable("no connection");
+    auto end = steady_clock::now() + options_.retry_for.value_or(retry_for);
+    bool said = false;
+    while (true) {
+      progress_ = false;
+      absl::Status status = call();
+      if (stop != nullptr && stop->stopped()) return absl::CancelledError("interrupted");
+      if (!absl::IsUnavailable(status)) return status;
+      const auto now = steady_clock::now();
+      if (progress_) {
+        // A stream that brought something was alive: its time to come back counts from here.
+        end = now + options_.retry_for.value_or(retry_for);
+        said = false;
+      }
+      if (now >= end)
+        return IsNoAnswer(status) ? Unreachable(std::string(status.message())) : status;
+      if (!said && tell_) {
+        tell_(absl::StrCat("coordinator ", options_.address, " is away (", status.message(),
+                           "); jobs go on; trying again"));
+      }
+      said = true;
+      if (stop == nullptr) {
+        channel_->WaitForConnected(std::chrono::system_clock::now() + kRetryPause);
+      } else if (stop->WaitFor(kRetryPause)) {
+        return absl::CancelledError("interrupted");
+      }
+    }
+  }
+
+  template <typename Stub, typename Request, typename Response>
+  absl::StatusOr<Response> Call(Stub* stub,
+                                grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
+                                                             Response*),
+                                const Request& request) {
+    Response response;
+    const absl::Status status = Retry(kRetryCall, nullptr, [&] {
+      grpc::ClientContext context;
+      context.set_deadline(std::chrono::system_clock::now() + kCallTimeout);
+      response.Clear();
+      return base::FromGrpc((stub->*method)(&context, request, &response));
+    });
+    if (!status.ok()) return status;
+    return response;
+  }
+
+  absl::StatusOr<v1::Job> Act(grpc::Status (v1::JobService::Stub::*method)(
+                                  grpc::ClientContext*, const v1::JobActionRequest&, v1::Job*),
+                              const std::string& job_id) {
+    v1::JobActionRequest request;
+    request.set_job_id(job_id);
+    request.set_request_id(base::RandomId());
+    return Call(jobs.get(), method, request);
+  }
+
+  void NoteProgress() { progress_ = true; }
+
+ private:
+  // Waits for the first connection only: afterwards gRPC connects again by itself.
+  bool Connect() {
+    if (connected_) return true;
+    const nanoseconds patience = options_.retry_for.value_or(nanoseconds(kFirstConnect));
+    connected_ = channel_->WaitForConnected(
+        std::chrono::system_clock::now() +
+        std::chrono::duration_cast<std::chrono::system_clock::duration>(patience));
+    return connected_;
+  }
+
+  absl::Status Unreachable(const std::string& why) const {
+    return UnreachableError(absl::StrCat("coordinator ", options_.address, " (",
+                                         options_.address_source, ") does not answer: ", why,
+                                         "; start one on this machine with `sinkforge local up`, "
+                                         "or name another with --coordinator"));
+  }
+
+  const CoordinatorOptions& options_;
+  const std::function<void(const std::string&)>& tell_;
+  std::shared_ptr<grpc::Channel> channel_;
+  bool connected_ = false;
+  bool progress_ = false;  // the current stream brought something
+
+ public:
+  std::unique_ptr<v1::JobService::Stub> jobs;
+  std::unique_ptr<v1::LogService::Stub> logs;
+  std::unique_ptr<v1::MetricsService::Stub> metrics;
+  std::unique_ptr<v1::WorkerService::Stub> workers;
+};
+
+Coordinator::Coordinator(CoordinatorOptions options)
+    : options_(std::move(options)), impl_(std::make_unique<Impl>(options_, tell_)) {}
+Coordinator::~Coordinator() = default;
+
+absl::StatusOr<v1::Job> Coordinator::SubmitJob(const v1::SubmitJobRequest& request) {
+  return impl_->Call(impl_->jobs.get(), &v1::JobService::Stub::SubmitJob, request);
+}
+
+absl::StatusOr<v1::Job> Coordinator::GetJob(const std::string& job_id) {
+  v1::GetJobRequest request;
+  request.set_job_id(job_id);
+  return impl_->Call(impl_->jobs.get(), &v1::JobService::Stub::GetJob, request);
+}
+
+absl::StatusOr<v1::ListJobsResponse> Coordinator::ListJobs(v1::ListJobsRequest request,
+                                                           int64_t count_max) {
+  v1::ListJobsResponse all;
+  while (true) {
+    const int64_t wanted = count_max - all.jobs_size();
+    request.set_page_size(static_cast<int32_t>(std::min<int64_t>(kPageSize, wanted)));
+    auto page = impl_->Call(impl_->jobs.get(), &v1::JobService::Stub::ListJobs, request);
+    if (!page.ok()) return page.status();
+    all.mutable_jobs()->MergeFrom(page->jobs());
+    all.set_next_page_token(page->next_page_token());
+    if (page->next_page_token().empty() || all.jobs_size() >= count_max) return all;
+    request.set_page_token(page->next_page_token());
+  }
+}
+
+absl::StatusOr<v1::Job> Coordinator::CancelJob(const std::string& job_id) {
+  return impl_->Act(&v1::JobService::Stub::CancelJob, job_id);
+}
+
+absl::StatusOr<v1::Job> Coordinator::PauseJob(const std::string& job_id) {
+  return impl_->Act(&v1::JobService::Stub::PauseJob, job_id);
+}
+
+absl::StatusOr<v1::Job> Coordinator::ResumeJob(const std::string& job_id) {
+  return impl_->Act(&v1::JobService::Stub::ResumeJob, job_id);
+}
+
+absl::Status Coordinator::DeleteJob(const std::string& job_id) {
+  v1::JobActionRequest request;
+  request.set_job_id(job_id);
+  request.set_request_id(base::RandomId());
+  return impl_->Call(impl_->jobs.get(), &v1::JobService::Stub::DeleteJob, request).status();
+}
+
+absl::StatusOr<v1::Job> Coordinator::DeleteCheckpoint(const std::string& job_id, int64_t step) {
+  v1::DeleteCheckpointRequest request;
+  request.set_job_id(job_id);
+  request.set_step(step);
+  request.set_request_id(base::RandomId());
+  return impl_->Call(impl_->jobs.get(), &v1::JobService::Stub::DeleteCheckpoint, request);
+}
+
+absl::StatusOr<v1::ListEventsResponse> Coordinator::ListEvents(const std::string& job_id) {
+  v1::ListEventsResponse all;
+  v1::ListEventsRequest request;
+  request.set_job_id(job_id);
+  request.set_page_size(kPageSize);
+  while (true) {
+    auto page = impl_->Call(impl_->jobs.get(), &v1::JobService::Stub::ListEvents, request);
+    if (!page.ok()) return page.status();
+    if (page->events().empty()) return all;
+    request.set_after_sequence(page->events().rbegin()->sequence());
+    all.mutable_events()->MergeFrom(page->events());
+  }
+}
+
+absl::StatusOr<v1::QueryMetricsResponse> Coordinator::QueryMetrics(
+    const v1::QueryMetricsRequest& request) {
+  return impl_->Call(impl_->metrics.get(), &v1::MetricsService::Stub::QueryMetrics, request);
+}
+
+absl::StatusOr<v1::ListWorkersResponse> Coordinator::ListWorkers() {
+  return impl_->Call(impl_->workers.get(), &v1::WorkerService::Stub::ListWorkers,
+                     v1::ListWorkersRequest());
+}
+
+absl::Status Coordinator::WatchJob(
+    v1::WatchJobRequest request, StopSignal* stop,
+    const std::function<bool(const v1::WatchJobResponse&)>& on_message) {
+  bool wanted = true;
+  v1::JobState state = v1::JOB_STATE_UNSPECIFIED;
+  return impl_->Retry(kRetryStream, stop, [&] {
+    grpc::ClientContext context;
+    StopSignal::Hook hook(stop, [&context] { context.TryCancel(); });
+    auto reader = impl_->jobs->WatchJob(&context, request);
+    v1::WatchJobResponse message;
+    while (wanted && reader->Read(&message)) {
+      impl_->NoteProgress();
+      state = message.job().state();
+      for (const v1::StepRecord& record : message.steps()) {
+        if (request.after_step() >= 0) request.set_after_step(record.step());
+      }
+      wanted = on_message(message);
+    }
+    if (!wanted) context.TryCancel();
+    const absl::Status status = base::FromGrpc(reader->Finish());
+    if (!wanted) return absl::OkStatus();
+    // A coordinator that shuts down in order may end the stream with OK before the job is final.
+    if (status.ok() && !IsFinal(state)) return absl::UnavailableError("it ended the stream");
+    return status;
+  });
+}
+
+absl::Status Coordinator::ReadLogs(const v1::ReadLogsRequest& request, StopSignal* stop,
+                                   const std::function<void(const v1::LogLine&)>& on_line) {
+  std::map<std::pair<int64_t, int32_t>, int64_t> seen;  // (attempt, rank): last sequence
+  v1::ReadLogsRequest current = request;
+  return impl_->Retry(kRetryStream, stop, [&] {
+    grpc::ClientContext context;
+    StopSignal::Hook hook(stop, [&context] { context.TryCancel(); });
+    auto reader = impl_->logs->ReadLogs(&context, current);
+    v1::ReadLogsResponse message;
+    while (reader->Read(&message)) {
+      impl_->NoteProgress();
+      for (const v1::LogLine& line : message.lines()) {
+        int64_t& last = seen[{line.attempt(), line.rank()}];
+        if (line.sequence() <= last) continue;
+        last = line.sequence();
+        on_line(line);
+      }
+      // A second stream must bring what came since; the lines before are dropped above.
+      if (!seen.empty()) current.clear_tail();
+    }
+    return base::FromGrpc(reader->Finish());
+  });
+}
+
+absl::Status ReadCheckpointPart(
+    const std::string& address, const v1::ReadCheckpointRequest& request, StopSignal* stop,
+    const std::function<absl::Status(const v1::CheckpointData&)>& on_data) {
+  auto stub = v1::CheckpointService::NewStub(base::MakeChannel(address));
+  grpc::ClientContext context;
+  StopSignal::Hook hook(stop, [&context] { context.TryCancel(); });
+  auto reader = stub->ReadCheckpoint(&context, request);
+  v1::CheckpointData data;
+  absl::Status result;
+  while (result.ok() && reader->Read(&data)) result = on_data(data);
+  if (!result.ok()) context.TryCancel();
+  const absl::Status status = base::FromGrpc(reader->Finish());
+  return result.ok() ? status : result;
+}
+
+absl::Status CheckHealth(const std::string& address, nanoseconds timeout) {
+  const auto deadline = std::chrono::system_clock::now() +
+                        std::chrono::duration_cast<std::chrono::microseconds>(timeout);
+  auto channel = base::MakeChannel(address);
+  if (!channel->WaitForConnected(deadline)) {
+    return absl::UnavailableError(absl::StrCat(address, ": does not answer"));
+  }
+  grpc::GenericStub stub(channel);
+  grpc::ClientContext context;
+  context.set_deadline(deadline);
+  grpc::ByteBuffer request;  // an empty HealthCheckRequest: the server as a whole
+  grpc::ByteBuffer response;
+  std::promise<grpc::Status> done;
+  stub.UnaryCall(&context, "/grpc.health.v1.Health/Check", grpc::StubOptions(), &request, &response,
+                 [&done](grpc::Status status) { done.set_value(std::move(status)); });
+  const grpc::Status status = done.get_future().get();
+  if (!status.ok()) return base::FromGrpc(status);
+  grpc::Slice slice;
+  if (!response.DumpToSingleSlice(&slice).ok()) return absl::InternalError("health: no answer");
+  // HealthCheckResponse{status: SERVING} is field 1 (varint) with the value 1.
+  const std::string body(reinterpret_cast<const char*>(slice.begin()), slice.size());
+  if (body != std::string("\x08\x01", 2)) {
+    return absl::UnavailableError(absl::StrCat(address, ": not serving yet"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace sinkforge::client

@@ -1,0 +1,80 @@
+// sinkforge logs: what a job's trainers printed.
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "client/commands.h"
+#include "client/exit_code.h"
+#include "client/format.h"
+#include "client/session.h"
+
+namespace sinkforge::client {
+namespace {
+
+struct LogsOptions {
+  std::string job_id;
+  bool follow = false;
+  bool prefix = false;
+  bool timestamps = false;
+  int64_t tail = 0;
+  std::optional<int64_t> attempt;
+  std::optional<int64_t> rank;
+};
+
+std::string TextOf(const v1::LogLine& line, const LogsOptions& options) {
+  std::string text;
+  if (options.timestamps) absl::StrAppend(&text, FormatTime(line.time()), " ");
+  if (options.prefix) absl::StrAppend(&text, "[", line.attempt(), ".", line.rank(), "] ");
+  // A trainer's line may hold anything; a terminal must not obey it.
+  return absl::StrCat(text, OneLine(line.text()));
+}
+
+absl::StatusOr<int> Logs(Session& session, const LogsOptions& options) {
+  if (options.tail < 0 || options.tail > 1'000'000) {
+    return UsageError("--tail must be between 0 (all lines) and 1000000");
+  }
+  StopSignal stop(StopSignal::Source::kSignals);
+  v1::ReadLogsRequest request;
+  request.set_job_id(options.job_id);
+  request.set_follow(options.follow);
+  request.set_tail(static_cast<int32_t>(options.tail));
+  if (options.attempt.has_value()) request.set_attempt(*options.attempt);
+  if (options.rank.has_value()) request.set_rank(static_cast<int32_t>(*options.rank));
+  const absl::Status status =
+      session.coordinator().ReadLogs(request, &stop, [&](const v1::LogLine& line) {
+        if (session.json()) {
+          session.PrintJsonLine(line);
+        } else {
+          session.out() << TextOf(line, options) << "\n";
+          if (options.follow) session.out() << std::flush;
+        }
+      });
+  // Ctrl-C is how one leaves `logs -f`.
+  if (absl::IsCancelled(status) && stop.stopped()) return kExitInterrupted;
+  if (!status.ok()) return status;
+  return kExitOk;
+}
+
+}  // namespace
+
+Command LogsCommand() {
+  auto options = std::make_shared<LogsOptions>();
+  Command command;
+  command.name = "logs";
+  command.summary = "Print what a job's trainers printed";
+  command.examples =
+      "  sinkforge logs d4-gated-1 --tail 20\n"
+      "  sinkforge logs d4-gated-1 -f --prefix    # until the job ends; [attempt.rank] on each "
+      "line";
+  command.arguments = {{.name = "JOB", .help = "The job's id", .target = &options->job_id}};
+  command.options = {
+      {"-f,--follow", "", "Go on until the job ends", &options->follow},
+      {"--tail", "N", "Only the last N lines that are there (default: all)", &options->tail},
+      {"--attempt", "N", "Only this attempt", &options->attempt},
+      {"--rank", "N", "Only this rank", &options->rank},
+      {"--prefix", "", "Begin each line with [attempt.rank]", &options->prefix},
+      {"-t,--timestamps", "", "Begin each line with its time", &options->timestamps}};
+  command.run = [options](Session& session) { return Logs(session, *options); };
+  return command;
+}
+
+}  // namespace sinkforge::client

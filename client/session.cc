@@ -1,0 +1,96 @@
+// Session: where the coordinator is, and how results are printed.
+#include "client/session.h"
+
+#include <google/protobuf/util/json_util.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "client/local_instance.h"
+
+namespace sinkforge::client {
+namespace {
+
+constexpr char kDefaultCoordinator[] = "127.0.0.1:7070";
+
+struct Found {
+  std::string address;
+  std::string source;
+};
+
+// --coordinator, then the variable, then the instance that `local up` started, then the default.
+Found FindCoordinator(const std::string& flag, const std::string& variable,
+                      const std::string& state_folder) {
+  if (!flag.empty()) return {flag, "--coordinator"};
+  if (!variable.empty()) return {variable, "SINKFORGE_COORDINATOR"};
+  const auto instance = ReadLocalInstance(state_folder);
+  if (instance.ok() && !instance->coordinator.address.empty()) {
+    return {instance->coordinator.address, LocalInstanceFile(state_folder)};
+  }
+  return {kDefaultCoordinator, "the default address"};
+}
+
+enum class Layout { kPeople, kLine };
+
+std::string ToJson(const google::protobuf::Message& message, Layout layout) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  options.always_print_primitive_fields = true;
+  options.add_whitespace = layout == Layout::kPeople;
+  std::string text;
+  SINKFORGE_REQUIRE(google::protobuf::util::MessageToJsonString(message, &text, options).ok());
+  return text;
+}
+
+}  // namespace
+
+Session::Session(Environment environment, GlobalOptions options)
+    : environment_(std::move(environment)), options_(std::move(options)) {}
+Session::~Session() = default;
+
+Style Session::out_style() const {
+  return Style(ChooseColour(environment_.out_is_terminal, environment_.variable("NO_COLOR"),
+                            environment_.variable("TERM")));
+}
+
+std::string Session::default_state_folder() const {
+  const std::string state_home = environment_.variable("XDG_STATE_HOME");
+  // The base directory specification has relative paths ignored.
+  if (!state_home.empty() && state_home.front() == '/') {
+    return absl::StrCat(state_home, "/sinkforge/local");
+  }
+  return absl::StrCat(environment_.variable("HOME"), "/.local/state/sinkforge/local");
+}
+
+Coordinator& Session::coordinator() {
+  if (coordinator_ == nullptr) {
+    const Found found =
+        FindCoordinator(options_.coordinator, environment_.variable("SINKFORGE_COORDINATOR"),
+                        default_state_folder());
+    CoordinatorOptions options;
+    options.address = found.address;
+    options.address_source = found.source;
+    if (options_.retry_seconds.has_value()) {
+      options.retry_for = std::chrono::duration_cast<std::chrono::nanoseconds>(
+          std::chrono::duration<double>(*options_.retry_seconds));
+    }
+    coordinator_ = std::make_unique<Coordinator>(std::move(options));
+    coordinator_->OnWait([this](const std::string& message) { Say(message); });
+  }
+  return *coordinator_;
+}
+
+void Session::PrintJson(const google::protobuf::Message& message) const {
+  out() << ToJson(message, Layout::kPeople) << std::flush;
+}
+
+void Session::PrintJsonLine(const google::protobuf::Message& message) const {
+  out() << ToJson(message, Layout::kLine) << std::endl;
+}
+
+void Session::Say(const std::string& message) const {
+  err() << "sinkforge: " << message << std::endl;
+}
+
+}  // namespace sinkforge::client

@@ -1,0 +1,161 @@
+// sinkforge show: everything about one job: why it waits, attempts, progress, checkpoints.
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "client/checkpoint_table.h"
+#include "client/commands.h"
+#include "client/exit_code.h"
+#include "client/format.h"
+#include "client/session.h"
+#include "proto/jobspec/job_file.h"
+
+namespace sinkforge::client {
+namespace {
+
+struct ShowOptions {
+  std::string job_id;
+  bool job_file = false;
+};
+
+using Lines = std::vector<std::pair<std::string, std::string>>;
+
+std::string Short(const google::protobuf::EnumDescriptor* type, int number) {
+  return jobspec::ShortEnumName(*type, number);
+}
+
+std::string ModelLine(const v1::Job& job) {
+  const v1::ModelSpec& model = job.spec().model();
+  std::string line =
+      absl::StrCat(FormatCount(static_cast<double>(job.parameters())), " parameters, ",
+                   model.layers(), " layers of ", model.heads(), " heads, width ", model.width(),
+                   ", ", Short(v1::AttentionVariant_descriptor(), model.attention()), " attention");
+  const v1::HeadBalanceSpec& balance = job.spec().head_balance();
+  if (balance.loss() == v1::BALANCE_LOSS_NONE) return absl::StrCat(line, ", no head-balance loss");
+  return absl::StrCat(line, ", ", Short(v1::BalanceLoss_descriptor(), balance.loss()), " loss ",
+                      FormatNumber(balance.coefficient()));
+}
+
+void AddProgress(const v1::Job& job, Lines* lines) {
+  const v1::JobProgress& progress = job.progress();
+  const int64_t total = job.spec().train().steps();
+  if (progress.step() == 0) {
+    lines->emplace_back("progress", absl::StrCat("0 of ", total, " steps"));
+    return;
+  }
+  std::string line =
+      absl::StrFormat("%d of %d steps (%.1f%%)", progress.step(), total,
+                      100.0 * double(progress.step()) / double(std::max<int64_t>(1, total)));
+  if (!IsSettled(job.state())) {
+    absl::StrAppend(&line, ", ", FormatCount(progress.tokens_per_second()), " tokens/s");
+    if (progress.has_eta()) absl::StrAppend(&line, ", ETA ", FormatDuration(progress.eta()));
+  }
+  lines->emplace_back("progress", line);
+  lines->emplace_back("loss", absl::StrCat(FormatNumber(progress.loss()), " nats per token, ",
+                                           FormatNumber(progress.aux_loss()), " auxiliary"));
+  lines->emplace_back(
+      "heads", absl::StrCat("imbalance ", FormatNumber(progress.imbalance()), ", importance ",
+                            FormatNumber(progress.importance_min()), " to ",
+                            FormatNumber(progress.importance_max())));
+  if (progress.validation_step() > 0) {
+    const double bits = progress.validation_bits_per_byte();
+    lines->emplace_back("validation",
+                        absl::StrCat(bits > 0 ? FormatNumber(bits) + " bits per byte" : "done",
+                                     " at step ", progress.validation_step()));
+  }
+}
+
+void AddAttempts(const v1::Job& job, Lines* lines) {
+  const v1::RetryCounts& retries = job.retries();
+  std::string line = absl::StrCat(job.attempt());
+  if (retries.infrastructure() + retries.crash() + retries.no_progress() > 0) {
+    absl::StrAppend(&line, " (after ", retries.infrastructure(), " lost workers, ", retries.crash(),
+                    " crashes, ", retries.no_progress(), " hangs)");
+  }
+  lines->emplace_back("attempt", line);
+  if (!IsSettled(job.state())) {
+    for (const v1::RankPlacement& place : job.placement()) {
+      lines->emplace_back(absl::StrCat("rank ", place.rank()),
+                          absl::StrCat("worker ", place.worker(), ", slot ", place.slot()));
+    }
+    if (job.has_not_before() && job.state() == v1::JOB_STATE_QUEUED) {
+      lines->emplace_back("not before", FormatTime(job.not_before()));
+    }
+  }
+}
+
+Lines Describe(const v1::Job& job, const Style& style) {
+  Lines lines;
+  lines.emplace_back("job", style.Bold(job.job_id()));
+  std::string state = absl::StrCat(style.State(job.state(), StateName(job.state())), " (",
+                                   ReasonName(job.reason()), ")");
+  if (job.pause_requested() && !IsSettled(job.state())) state += ", pause requested";
+  if (job.cancel_requested() && !IsSettled(job.state())) state += ", cancel requested";
+  if (job.delete_requested()) state += ", being deleted";
+  lines.emplace_back("state", state);
+  if (!job.message().empty()) lines.emplace_back("", OneLine(job.message()));
+  AddProgress(job, &lines);
+  AddAttempts(job, &lines);
+  lines.emplace_back("model", ModelLine(job));
+  lines.emplace_back(
+      "resources",
+      absl::StrCat(job.spec().resources().ranks(), " x ",
+                   Short(v1::Device_descriptor(), job.spec().resources().device()), ", priority ",
+                   job.spec().priority(), ", namespace ", job.spec().namespace_()));
+  if (!job.sweep().empty()) lines.emplace_back("sweep", job.sweep());
+  lines.emplace_back("created", FormatTime(job.create_time()));
+  if (job.has_start_time()) lines.emplace_back("first step", FormatTime(job.start_time()));
+  if (job.has_end_time()) lines.emplace_back("ended", FormatTime(job.end_time()));
+  return lines;
+}
+
+void PrintNextSteps(const Session& session, const v1::Job& job) {
+  const std::string& id = job.job_id();
+  if (job.state() == v1::JOB_STATE_FAILED) {
+    session.Say(
+        absl::StrCat("what happened: `sinkforge events ", id, "`, `sinkforge logs ", id, "`"));
+  } else if (job.state() == v1::JOB_STATE_PAUSED) {
+    session.Say(absl::StrCat("go on with `sinkforge resume ", id, "`"));
+  }
+}
+
+absl::StatusOr<int> Show(Session& session, const ShowOptions& options) {
+  const auto job = session.coordinator().GetJob(options.job_id);
+  if (!job.ok()) return job.status();
+  if (options.job_file) {
+    session.out() << jobspec::FormatJobFile(job->spec());
+    return kExitOk;
+  }
+  if (session.json()) {
+    session.PrintJson(*job);
+    return kExitOk;
+  }
+  for (const auto& [name, text] : Describe(*job, session.out_style())) {
+    session.out() << absl::StrFormat("%-12s", name) << text << "\n";
+  }
+  if (!job->checkpoints().empty()) session.out() << "\n" << CheckpointTable(*job).Render(0);
+  session.out() << std::flush;
+  PrintNextSteps(session, *job);
+  return kExitOk;
+}
+
+}  // namespace
+
+Command ShowCommand() {
+  auto options = std::make_shared<ShowOptions>();
+  Command command;
+  command.name = "show";
+  command.summary = "Show one job: why it waits, attempts, progress, checkpoints";
+  command.examples =
+      "  sinkforge show d4-gated-1\n"
+      "  sinkforge show d4-gated-1 --job-file > again.yaml";
+  command.arguments = {{.name = "JOB", .help = "The job's id", .target = &options->job_id}};
+  command.options = {
+      {"--job-file", "", "Print only the resolved job as a job file", &options->job_file}};
+  command.run = [options](Session& session) { return Show(session, *options); };
+  return command;
+}
+
+}  // namespace sinkforge::client

@@ -1,0 +1,186 @@
+// sinkforge sweep: one job for every point of a grid, and a table of what became of them.
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "base/clock.h"
+#include "base/ids.h"
+#include "client/commands.h"
+#include "client/exit_code.h"
+#include "client/follow.h"
+#include "client/job_input.h"
+#include "client/progress.h"
+#include "client/session.h"
+#include "client/sweep_grid.h"
+#include "client/sweep_result.h"
+
+namespace sinkforge::client {
+namespace {
+
+constexpr std::chrono::milliseconds kPollInterval(400);  // the display lags by less than a second
+
+struct SweepOptions {
+  std::string file;
+  std::vector<std::string> grid;
+  std::vector<std::string> overrides;
+  std::string seeds;
+  std::string name;
+  bool watch = false;
+  bool dry_run = false;
+};
+
+int PrintResult(Session& session, const std::string& sweep, const std::vector<SweepRow>& rows) {
+  if (session.json()) {
+    session.out() << SweepJson(sweep, rows) << std::flush;
+    return kExitOk;
+  }
+  session.out() << SweepTable(rows).Render(0) << std::flush;
+  session.Say(absl::StrCat("loss, imbalance and importance are of the last ", kTailSteps,
+                           " steps; again with `sinkforge sweep show ", sweep, "`"));
+  return kExitOk;
+}
+
+absl::StatusOr<int> ShowSweep(Session& session, const std::string& sweep) {
+  const auto rows = ReadSweep(session.coordinator(), sweep);
+  if (!rows.ok()) return rows.status();
+  return PrintResult(session, sweep, *rows);
+}
+
+// Every job's spec, checked, before the first one is submitted.
+absl::StatusOr<std::vector<v1::JobSpec>> MakeSpecs(const JobInput& input,
+                                                   const SweepOptions& options) {
+  const auto points = ExpandGrid(options.grid, options.seeds);
+  if (!points.ok()) return points.status();
+  std::vector<v1::JobSpec> specs;
+  for (const SweepPoint& point : *points) {
+    std::vector<std::string> overrides = options.overrides;
+    overrides.insert(overrides.end(), point.assignments.begin(), point.assignments.end());
+    auto spec = ResolveJob(input, overrides);
+    if (!spec.ok()) return spec.status();
+    spec->set_name(SweepJobName(spec->name(), point.suffix));
+    specs.push_back(*std::move(spec));
+  }
+  return specs;
+}
+
+// Progress of all jobs until each is settled. CANCELLED: Ctrl-C.
+absl::StatusOr<std::vector<v1::Job>> FollowSweep(Session& session, StopSignal* stop,
+                                                 const std::string& sweep) {
+  const base::RealClock clock;
+  const Environment& environment = session.environment();
+  auto display = environment.out_is_terminal
+                     ? MakeTerminalDisplay(environment.out, environment.width, session.out_style())
+                     : MakePlainDisplay(environment.out);
+  v1::ListJobsRequest request;
+  request.set_sweep(sweep);
+  while (true) {
+    const auto list = session.coordinator().ListJobs(request, kSweepJobsMax);
+    if (!list.ok()) return list.status();
+    const std::vector<v1::Job> jobs(list->jobs().rbegin(), list->jobs().rend());
+    if (!session.json()) display->Show(jobs, clock.Read().monotonic);
+    bool settled = true;
+    for (const v1::Job& job : jobs) settled = settled && IsSettled(job.state());
+    if (settled || stop->WaitFor(kPollInterval)) {
+      display->Finish();
+      if (!settled) return absl::CancelledError("interrupted");
+      return jobs;
+    }
+  }
+}
+
+absl::StatusOr<int> WatchSweep(Session& session, StopSignal* stop, const std::string& sweep) {
+  const auto jobs = FollowSweep(session, stop, sweep);
+  if (absl::IsCancelled(jobs.status())) {
+    session.Say(absl::StrCat("interrupted; the jobs go on; see them with `sinkforge list --sweep ",
+                             sweep, "`"));
+    return kExitInterrupted;
+  }
+  if (!jobs.ok()) return jobs.status();
+  int worst = kExitOk;
+  for (const v1::Job& job : *jobs) {
+    ExplainEnd(session, job);
+    if (worst == kExitOk) worst = ExitCodeOf(job.state());
+  }
+  const auto shown = ShowSweep(session, sweep);
+  if (!shown.ok()) return shown.status();
+  return worst;
+}
+
+absl::StatusOr<int> Sweep(Session& session, const SweepOptions& options) {
+  const auto input = ReadJobInput(options.file);
+  if (!input.ok()) return input.status();
+  const auto specs = MakeSpecs(*input, options);
+  if (!specs.ok()) return specs.status();
+  if (options.dry_run) {
+    for (const v1::JobSpec& spec : *specs) session.out() << spec.name() << "\n";
+    session.Say(absl::StrCat("dry run: ", specs->size(), " valid jobs; nothing was submitted"));
+    return kExitOk;
+  }
+  // Before the channel, and so that Ctrl-C while submitting is answered after the last one.
+  StopSignal stop(StopSignal::Source::kSignals);
+  const std::string sweep = options.name.empty()
+                                ? SweepJobName(specs->front().name(), base::RandomId().substr(0, 6))
+                                : options.name;
+  v1::ListJobsRequest same_name;
+  same_name.set_sweep(sweep);
+  const auto existing = session.coordinator().ListJobs(same_name, 1);
+  if (!existing.ok()) return existing.status();
+  if (!existing->jobs().empty()) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("sweep ", sweep, ": exists already; see it with `sinkforge sweep show ", sweep,
+                     "`, or choose another --name"));
+  }
+  for (const v1::JobSpec& spec : *specs) {
+    v1::SubmitJobRequest request;
+    *request.mutable_spec() = spec;
+    request.set_sweep(sweep);
+    request.set_request_id(base::RandomId());
+    const auto job = session.coordinator().SubmitJob(request);
+    if (!job.ok()) return ExplainViolations(*input, options.overrides, job.status());
+    if (!options.watch && !session.json()) session.out() << job->job_id() << std::endl;
+  }
+  session.Say(absl::StrCat("sweep ", sweep, ": ", specs->size(), " jobs submitted"));
+  if (options.watch) return WatchSweep(session, &stop, sweep);
+  if (session.json()) return ShowSweep(session, sweep);
+  session.Say(absl::StrCat("results with `sinkforge sweep show ", sweep, "`"));
+  return kExitOk;
+}
+
+Command ShowNode() {
+  auto name = std::make_shared<std::string>();
+  Command command;
+  command.name = "show";
+  command.summary = "Print the table of a sweep's results, of the metric history";
+  command.examples = "  sinkforge sweep show quickstart -o json";
+  command.arguments = {{.name = "NAME", .help = "The sweep's name", .target = name.get()}};
+  command.run = [name](Session& session) { return ShowSweep(session, *name); };
+  return command;
+}
+
+}  // namespace
+
+Command SweepCommand() {
+  auto options = std::make_shared<SweepOptions>();
+  Command command;
+  command.name = "sweep";
+  command.summary = "Submit a job for every point of a grid; `sweep show NAME` prints the results";
+  command.examples =
+      "  sinkforge sweep job.yaml --grid head_balance.loss=none,cv --name balance --watch\n"
+      "  sinkforge sweep job.yaml --grid model.attention=vanilla,sink,gated --seeds 1,2,3\n"
+      "  sinkforge sweep show balance";
+  command.arguments = {{.name = "JOB.yaml",
+                        .help = "The job file that all jobs share",
+                        .target = &options->file,
+                        .completion = Argument::Completion::kFiles}};
+  command.options = {
+      {"--grid", "KEY=V1,V2", "An axis of the grid; repeatable", &options->grid},
+      {"--seeds", "S1,S2", "An axis of seeds (train.seed)", &options->seeds},
+      {"--set", "KEY=VALUE", "Set a value in all jobs; repeatable", &options->overrides},
+      {"--name", "NAME", "The sweep's name (default: made from the job's)", &options->name},
+      {"-w,--watch", "", "Show progress until all have ended, then the results", &options->watch},
+      {"--dry-run", "", "Check all jobs and print their names", &options->dry_run}};
+  command.commands = {ShowNode()};
+  command.run = [options](Session& session) { return Sweep(session, *options); };
+  return command;
+}
+
+}  // namespace sinkforge::client

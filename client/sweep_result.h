@@ -1,0 +1,35 @@
+// The result of a sweep: a row for each job, from the metric history.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "client/coordinator.h"
+#include "client/table.h"
+
+namespace sinkforge::client {
+
+inline constexpr int64_t kTailSteps = 10;  // the noise of single steps averages out, no trend does
+
+// Absent numbers: the job has no such points (yet).
+struct SweepRow {
+  v1::Job job;
+  std::map<std::string, std::string> settings;     // of the keys that vary in the sweep
+  std::optional<double> loss;                      // mean over the last kTailSteps steps
+  std::optional<double> imbalance;                 // the same
+  std::optional<double> importance_min;            // smallest over these steps
+  std::optional<double> importance_max;            // largest over these steps
+  std::optional<double> validation_bits_per_byte;  // of the last validation
+  std::optional<double> tokens_per_second;         // mean over all steps
+};
+
+// In the order of submission. NOT_FOUND: no job belongs to the sweep.
+absl::StatusOr<std::vector<SweepRow>> ReadSweep(Coordinator& coordinator, const std::string& sweep);
+
+Table SweepTable(const std::vector<SweepRow>& rows);
+std::string SweepJson(const std::string& sweep, const std::vector<SweepRow>& rows);
+
+}  // namespace sinkforge::client
