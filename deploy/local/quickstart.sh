@@ -7,7 +7,8 @@ set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 cd "$root"
 
-state="${XDG_STATE_HOME:-${HOME:?HOME is not set}/.local/state}/sinkforge"
+# Where `sinkforge local up` keeps its state; jobs may read what is in its data folder.
+state="${XDG_STATE_HOME:-${HOME:?HOME is not set}/.local/state}/sinkforge/local"
 data="${SINKFORGE_DATA:-$state/data}"
 bin="$root/build/release/bin"
 

@@ -36,7 +36,7 @@ enum class Engine { kCpu, kRefFloat32, kRefFloat64 };
 std::unique_ptr<kernels::Backend> MakeBackend(Engine engine) {
   switch (engine) {
     case Engine::kCpu:
-      return kernels::MakeCpuBackend();
+      return kernels::MakeCpuBackend(2);
     case Engine::kRefFloat32:
       return kernels::MakeRefBackend(kernels::DType::kF32);
     case Engine::kRefFloat64:
