@@ -1,6 +1,7 @@
 // Attention forward and backward in one case: the backward needs what the same backend's forward
 // left.
 #include <string>
+#include <string_view>
 
 #include "tests/conformance/op_case.h"
 
@@ -64,7 +65,7 @@ std::vector<Field> FieldsOf(const AttentionConfig& config, const AttentionShape&
 
 void Run(const AttentionConfig& config, const AttentionShape& shape, Backend* backend,
          const TensorMap& tensors) {
-  const auto get = [&tensors](const char* name) {
+  const auto get = [&tensors](std::string_view name) {
     const auto at = tensors.find(name);
     return at == tensors.end() ? Tensor() : at->second;
   };

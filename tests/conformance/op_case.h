@@ -41,7 +41,8 @@ struct Field {
   int64_t limit = 0;  // of kToken and kTarget
 };
 
-using TensorMap = std::map<std::string, Tensor>;
+// Looked up without making a string, so that a case's run allocates nothing of its own.
+using TensorMap = std::map<std::string, Tensor, std::less<>>;
 
 struct OpCase {
   std::string name;  // op, shape, mode: letters, digits and underscores
