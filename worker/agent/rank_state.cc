@@ -1,0 +1,182 @@
+// Moves of one rank; see rank_state.h.
+#include "worker/agent/rank_state.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace sinkforge::worker {
+namespace {
+
+constexpr int kWarningsMax = 100;          // of one rank: each becomes an event
+constexpr size_t kMessageBytesMax = 4096;  // a status message goes into every snapshot
+
+// Cuts at a character's boundary, so that the text stays valid UTF-8.
+std::string Shorten(std::string text) {
+  if (text.size() <= kMessageBytesMax) return text;
+  size_t end = kMessageBytesMax;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
+  text.resize(end);
+  return text;
+}
+
+void UpdateProgress(const v1::StepRecord& record, const base::Now& now, RankState* rank) {
+  // A few steps' memory: one slow step (an evaluation) must not throw the estimate about.
+  constexpr double kWeight = 0.1;
+  rank->step_seconds_smooth =
+      rank->step_seconds_smooth == 0
+          ? record.step_seconds()
+          : (1 - kWeight) * rank->step_seconds_smooth + kWeight * record.step_seconds();
+  v1::JobProgress& progress = *rank->status.mutable_progress();
+  progress.set_step(record.step());
+  progress.set_steps_total(rank->desired.spec().train().steps());
+  progress.set_loss(record.loss());
+  progress.set_aux_loss(record.aux_loss());
+  progress.set_imbalance(record.imbalance());
+  progress.set_tokens_per_second(record.tokens_per_second());
+  const auto left =
+      static_cast<double>(std::max<int64_t>(0, progress.steps_total() - record.step()));
+  const double eta_nanoseconds = left * rank->step_seconds_smooth * 1e9;
+  if (eta_nanoseconds >= 0 && eta_nanoseconds < 9e18) {  // false for NaN as well
+    *progress.mutable_eta() =
+        base::ToProto(std::chrono::nanoseconds(static_cast<int64_t>(eta_nanoseconds)));
+  }
+  if (record.has_validation_bits_per_byte()) {
+    progress.set_validation_bits_per_byte(record.validation_bits_per_byte());
+    progress.set_validation_step(record.step());
+  }
+  if (record.importance_size() > 0) {
+    const auto [low, high] =
+        std::minmax_element(record.importance().begin(), record.importance().end());
+    progress.set_importance_min(static_cast<double>(*low));
+    progress.set_importance_max(static_cast<double>(*high));
+  }
+  *progress.mutable_update_time() = base::ToProto(now.wall);
+}
+
+void Fail(v1::Reason reason, const std::string& message, RankState* rank) {
+  rank->status.set_outcome(v1::RANK_OUTCOME_FAILED);
+  rank->status.set_reason(reason);
+  rank->status.set_message(Shorten(message));
+}
+
+std::string Seconds(const std::chrono::nanoseconds time) {
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(time).count();
+  return std::to_string(seconds) + " s";
+}
+
+}  // namespace
+
+RankState StartRank(const v1::DesiredRank& desired, const std::string& token,
+                    const base::Now& now) {
+  RankState rank;
+  rank.desired = desired;
+  rank.token = token;
+  rank.run = desired.run();
+  rank.status.set_job_id(desired.job_id());
+  rank.status.set_attempt(desired.attempt());
+  rank.status.set_rank(desired.rank());
+  rank.status.set_slot(desired.slot());
+  rank.status.set_phase(v1::RANK_PHASE_SPAWNING);
+  rank.status.set_restored_step(desired.restore().step());
+  rank.status.set_step(desired.restore().step());
+  rank.progress_time = now.monotonic;
+  return rank;
+}
+
+ReportNews ApplyReport(const v1::TrainerReport& report, const base::Now& now, RankState* rank) {
+  ReportNews news = ReportNews::kNothing;
+  if (report.step() > rank->status.step()) {
+    rank->status.set_step(report.step());
+    *rank->status.mutable_progress_time() = base::ToProto(now.wall);
+    rank->progress_time = now.monotonic;
+    news = ReportNews::kStep;
+  }
+  for (const v1::StepRecord& record : report.steps()) {
+    UpdateProgress(record, now, rank);
+    rank->last_step = record;
+    news = std::max(news, ReportNews::kStep);
+  }
+  if (report.has_start()) rank->status.set_restored_step(report.start().restored_step());
+  for (const std::string& warning : report.warnings()) {
+    if (rank->status.warnings_size() >= kWarningsMax) break;
+    rank->status.add_warnings(Shorten(warning));
+    news = ReportNews::kPhase;
+  }
+  if (report.phase() == v1::RANK_PHASE_ENDED) {
+    // The slot is free only when the process is gone, so the phase waits for its exit.
+    if (!rank->last_report) {
+      rank->last_report = report;
+      rank->last_report->clear_steps();
+      rank->last_report_time = now.monotonic;
+    }
+  } else if (report.phase() > rank->status.phase()) {
+    rank->status.set_phase(report.phase());
+    rank->progress_time = now.monotonic;
+    news = ReportNews::kPhase;
+  }
+  return news;
+}
+
+KillCause Overdue(const RankState& rank, const Patience& patience, const base::Now& now) {
+  if (rank.ended() || rank.kill != KillCause::kNone) return KillCause::kNone;
+  if (rank.last_report) {
+    return now.monotonic - rank.last_report_time > patience.linger ? KillCause::kLingering
+                                                                   : KillCause::kNone;
+  }
+  return now.monotonic - rank.progress_time > patience.no_progress ? KillCause::kNoProgress
+                                                                   : KillCause::kNone;
+}
+
+std::string Describe(const TrainerExit& exit) {
+  switch (exit.how) {
+    case TrainerExit::How::kExited:
+      return "exited with code " + std::to_string(exit.code);
+    case TrainerExit::How::kSignaled:
+      return "was killed by signal " + std::to_string(exit.code) + " (" + strsignal(exit.code) +
+             ")";
+    case TrainerExit::How::kNotStarted:
+      return "could not be started: " + exit.failure;
+  }
+  return "";
+}
+
+void ApplyExit(const TrainerExit& exit, const Patience& patience, RankState* rank) {
+  rank->status.set_phase(v1::RANK_PHASE_ENDED);
+  // What the trainer said last counts, also where it was then killed for not going away.
+  if (rank->last_report && rank->last_report->outcome() != v1::RANK_OUTCOME_UNSPECIFIED) {
+    rank->status.set_outcome(rank->last_report->outcome());
+    rank->status.set_reason(rank->last_report->reason());
+    rank->status.set_message(Shorten(rank->last_report->message()));
+    return;
+  }
+  switch (rank->kill) {
+    case KillCause::kNotDesired:
+      rank->status.set_outcome(v1::RANK_OUTCOME_KILLED);
+      rank->status.set_message("killed: no longer wanted");
+      return;
+    case KillCause::kNoProgress:
+      Fail(v1::REASON_NO_PROGRESS,
+           "no step for " + Seconds(patience.no_progress) + " after step " +
+               std::to_string(rank->status.step()) +
+               ", so the worker killed the trainer; its --no-progress sets the limit",
+           rank);
+      return;
+    case KillCause::kDrained:
+      Fail(v1::REASON_WORKER_DRAINING,
+           "the worker stopped and the trainer had no checkpoint written within the grace period",
+           rank);
+      return;
+    case KillCause::kNone:
+    case KillCause::kLingering:
+      break;
+  }
+  std::string message = "trainer " + Describe(exit);
+  if (exit.how == TrainerExit::How::kExited && exit.code == 0) message += " without a last report";
+  if (!exit.stderr_tail.empty()) {
+    message += "; its last lines on stderr:";
+    for (const std::string& line : exit.stderr_tail) message += "\n" + line;
+  }
+  Fail(v1::REASON_TRAINER_CRASHED, message, rank);
+}
+
+}  // namespace sinkforge::worker

@@ -1,0 +1,296 @@
+// The worker put together; see daemon.h.
+#include "worker/daemon.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/files.h"
+#include "base/ids.h"
+#include "base/log.h"
+#include "worker/environment.h"
+
+namespace sinkforge::worker {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+using std::chrono::seconds;
+
+constexpr int kSchemaVersion = 1;
+constexpr nanoseconds kTick = milliseconds(200);  // hang detection needs no more
+constexpr nanoseconds kDrainPoll = milliseconds(20);
+constexpr milliseconds kLeftoverTimeout{
+    30'000};  // a process in an uninterruptible read may take long
+constexpr nanoseconds kKillTimeout = seconds(10);  // the same, at the end
+// For the last records and ends, once nothing runs any more.
+constexpr nanoseconds kHandOverTimeout = seconds(5);
+constexpr nanoseconds kHandOverTimeoutAlone = seconds(1);  // the coordinator is away
+
+}  // namespace
+
+Daemon::Daemon(DaemonOptions options, const base::Clock* clock)
+    : options_(std::move(options)), clock_(clock), incarnation_(base::RandomId()) {}
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(
+    DaemonOptions options, const base::Clock* clock,
+    std::function<void(const absl::Status&)> on_fatal) {
+  std::unique_ptr<Daemon> daemon(new Daemon(std::move(options), clock));
+  for (const auto step : {&Daemon::CheckOptions, &Daemon::OpenStores, &Daemon::StartServers,
+                          &Daemon::StartTrainerServer}) {
+    if (absl::Status status = (daemon.get()->*step)(); !status.ok()) return status;
+  }
+  daemon->StartThreads(std::move(on_fatal));
+  return daemon;
+}
+
+absl::Status Daemon::CheckOptions() {
+  if (absl::Status name = CheckWorkerName(options_.name); !name.ok()) return name;
+  if (options_.slots < 1 || options_.slots > 1024) {
+    return absl::InvalidArgumentError("--slots " + std::to_string(options_.slots) +
+                                      ": must be 1 to 1024");
+  }
+  if (options_.reach == DaemonOptions::Reach::kLoopback) {
+    absl::Status loopback = CheckLoopback(options_.listen, "--listen");
+    if (!loopback.ok()) return loopback;
+    loopback = CheckLoopback(options_.metrics_listen, "--metrics-listen");
+    if (!loopback.ok()) return loopback;
+  }
+  auto roots = ResolveDataRoots(options_.data_roots);
+  if (!roots.ok()) return roots.status();
+  options_.data_roots = *std::move(roots);
+  auto trainer = ResolveTrainer(options_.trainer);
+  if (!trainer.ok()) return trainer.status();
+  options_.trainer = *std::move(trainer);
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::OpenStores() {
+  if (absl::Status made = base::MakeFolder(options_.data_dir); !made.ok()) return made;
+  base::KvOptions kv;
+  kv.path = options_.data_dir + "/store";
+  kv.schema_version = kSchemaVersion;
+  auto store = base::KvStore::Open(kv);
+  if (!store.ok()) return store.status();
+  store_ = *std::move(store);
+  // The database's lock is ours: whatever the ledger holds was started by a daemon that is dead.
+  ledger_ = std::make_unique<ProcessLedger>(store_.get());
+  const auto leftovers = ledger_->KillLeftovers(kLeftoverTimeout);
+  if (!leftovers.ok()) return leftovers.status();
+
+  CheckpointStoreOptions checkpoints;
+  checkpoints.worker = options_.name;
+  checkpoints.path = options_.data_dir;
+  checkpoints.reserve_bytes = options_.disk_reserve_bytes;
+  checkpoints.disk_free_bytes = [this] { return base::DiskFreeBytes(options_.data_dir); };
+  auto opened = CheckpointStore::Open(store_.get(), std::move(checkpoints));
+  if (!opened.ok()) return opened.status();
+  checkpoints_ = *std::move(opened);
+  auto steps = StepSpool::Open(store_.get(), [this] { step_forwarder_->Tell(); });
+  if (!steps.ok()) return steps.status();
+  steps_ = *std::move(steps);
+  LogSpoolOptions logs;
+  logs.bytes_max = options_.log_spool_bytes;
+  logs.on_news = [this] { log_forwarder_->Tell(); };
+  logs.on_dropped = [this](int64_t lines) { counters_.AddDroppedLines(lines); };
+  auto log_spool = LogSpool::Open(store_.get(), std::move(logs));
+  if (!log_spool.ok()) return log_spool.status();
+  logs_ = *std::move(log_spool);
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::StartServers() {
+  metrics_ = base::Metrics::Create();
+  step_seconds_ = metrics_->AddHistogram(
+      "sinkforge_step_seconds", "Time of one optimizer step of the jobs whose rank 0 runs here.",
+      {}, {0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100});
+  checkpoint_seconds_ = metrics_->AddHistogram("sinkforge_checkpoint_write_seconds",
+                                               "Time to make one part of a checkpoint durable.", {},
+                                               {0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300});
+  const auto metrics_port = metrics_->Serve(options_.metrics_listen);
+  if (!metrics_port.ok()) return metrics_port.status();
+  metrics_address_ = AdvertisedAddress(options_.metrics_listen, *metrics_port);
+
+  checkpoint_service_ = std::make_unique<CheckpointService>(checkpoints_.get());
+  base::ServerOptions server;
+  server.address = options_.listen;
+  server.allow_other_than_loopback = options_.reach == DaemonOptions::Reach::kAnywhere;
+  server.services = {checkpoint_service_.get()};
+  auto running = base::StartServer(server);
+  if (!running.ok()) return running.status();
+  public_server_ = *std::move(running);
+  address_ = AdvertisedAddress(options_.listen, public_server_.port);
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::StartTrainerServer() {
+  auto socket = MakeSocketAddress(options_.data_dir);
+  if (!socket.ok()) return socket.status();
+  socket_address_ = *std::move(socket);
+  agent_ = std::make_unique<Agent>(MakeAgentOptions(), MakeAgentParts());
+  TrainerService::Parts parts;
+  parts.agent = agent_.get();
+  parts.checkpoints = checkpoints_.get();
+  parts.spool = steps_.get();
+  parts.clock = clock_;
+  parts.on_step = [this](const v1::StepRecord& step) {
+    step_seconds_->Observe(step.step_seconds());
+  };
+  parts.on_checkpoint_written = [this](double time) { checkpoint_seconds_->Observe(time); };
+  trainer_service_ = std::make_unique<TrainerService>(std::move(parts));
+  base::ServerOptions server;
+  server.address = socket_address_;
+  server.services = {trainer_service_.get()};
+  auto running = base::StartServer(server);
+  if (!running.ok()) return running.status();
+  trainer_server_ = *std::move(running);
+
+  TrainerProcessesOptions processes;
+  processes.trainer = options_.trainer;
+  processes.socket = socket_address_;
+  processes.extra_arguments = options_.trainer_arguments;
+  TrainerProcesses::Sinks sinks;
+  sinks.on_lines = [this](const RankKey& key, const std::vector<v1::LogLine>& lines) {
+    logs_->Append(key, lines);
+  };
+  sinks.on_exit = [this](const RankKey& key, const TrainerExit& exit) {
+    agent_->OnExit(key, exit);
+  };
+  processes_ = std::make_unique<TrainerProcesses>(std::move(processes), ledger_.get(), clock_,
+                                                  std::move(sinks));
+  return absl::OkStatus();
+}
+
+AgentOptions Daemon::MakeAgentOptions() const {
+  AgentOptions options;
+  options.worker = options_.name;
+  options.incarnation = incarnation_;
+  options.address = address_;
+  options.metrics_address = metrics_address_;
+  options.version = options_.version;
+  options.processor = ProcessorName();
+  options.data_roots = options_.data_roots;
+  options.cpu_slots = options_.slots;
+  options.patience = options_.patience;
+  return options;
+}
+
+Agent::Parts Daemon::MakeAgentParts() {
+  Agent::Parts parts;
+  parts.launch = [this](const LaunchRequest& request) {
+    counters_.AddStart();
+    processes_->Launch(request);
+  };
+  parts.kill = [this](const RankKey& key) { processes_->Kill(key); };
+  parts.checkpoints = checkpoints_.get();
+  parts.loop = &loop_wakeup_;
+  parts.on_news = [this](Agent::Parts::Urgency urgency) { synchronizer_->Tell(urgency); };
+  parts.on_end = [this](const v1::RankStatus& status) { counters_.AddExit(ExitReason(status)); };
+  return parts;
+}
+
+void Daemon::StartThreads(std::function<void(const absl::Status&)> on_fatal) {
+  // Connections of their own, so that a flood of log lines does not delay the snapshots.
+  step_forwarder_ = std::make_unique<Forwarder>(
+      StepQueue(steps_.get(), base::MakeChannel(options_.coordinator), options_.name), clock_);
+  log_forwarder_ = std::make_unique<Forwarder>(
+      LogQueue(logs_.get(), base::MakeChannel(options_.coordinator), options_.name), clock_);
+  SynchronizerOptions options;
+  options.coordinator = options_.coordinator;
+  Synchronizer::Callbacks callbacks;
+  callbacks.snapshot = [this] { return agent_->Snapshot(DiskFree()); };
+  callbacks.on_stream_opened = [this] { agent_->OnStreamOpened(); };
+  callbacks.on_desired = [this](const v1::DesiredState& desired) { agent_->SetDesired(desired); };
+  callbacks.on_name_taken = [on_fatal = std::move(on_fatal)](const std::string& message) {
+    on_fatal(absl::AlreadyExistsError(message));
+  };
+  synchronizer_ = std::make_unique<Synchronizer>(base::MakeChannel(options_.coordinator), clock_,
+                                                 std::move(options), std::move(callbacks));
+  loop_ = std::thread([this] {
+    while (!stopping_) {
+      loop_wakeup_.Wait(kTick);
+      agent_->Tick(clock_->Read());
+    }
+  });
+  AddMetrics();  // last: it reads all of the above on the scraper's thread
+}
+
+Daemon::~Daemon() {
+  stopping_ = true;
+  loop_wakeup_.Notify();
+  if (loop_.joinable()) loop_.join();
+  // Those that call are stopped before those that are called.
+  const auto now = clock_->Read().wall;
+  if (trainer_server_.server) trainer_server_.server->Shutdown(now);
+  processes_.reset();
+  if (public_server_.server) public_server_.server->Shutdown(now);
+  metrics_.reset();
+  synchronizer_.reset();
+  step_forwarder_.reset();
+  log_forwarder_.reset();
+}
+
+void Daemon::Drain() {
+  base::LogInfo("draining: trainers checkpoint and stop",
+                {{"trainers", int64_t{agent_->running()}}});
+  const nanoseconds deadline = clock_->Read().monotonic + options_.grace;
+  agent_->Drain();
+  while (agent_->running() > 0 && !hurry_ && clock_->Read().monotonic < deadline) {
+    hurry_wakeup_.Wait(kDrainPoll);
+  }
+  if (agent_->running() > 0) {
+    base::LogWarning("trainers are killed before they had stopped",
+                     {{"trainers", int64_t{agent_->running()}}});
+    agent_->KillAll();
+    const nanoseconds killed = clock_->Read().monotonic + kKillTimeout;
+    while (agent_->running() > 0 && clock_->Read().monotonic < killed) {
+      hurry_wakeup_.Wait(kDrainPoll);
+    }
+  }
+  const nanoseconds patience =
+      synchronizer_->connected() ? kHandOverTimeout : kHandOverTimeoutAlone;
+  const nanoseconds handed_over = std::min(deadline, clock_->Read().monotonic + patience);
+  while (!HandedOver() && !hurry_ && clock_->Read().monotonic < handed_over) {
+    hurry_wakeup_.Wait(kDrainPoll);
+  }
+  base::LogInfo("drained", {{"step_records_kept", steps_->size().records},
+                            {"log_lines_kept", logs_->size().records}});
+}
+
+void Daemon::Hurry() {
+  hurry_ = true;
+  hurry_wakeup_.Notify();
+}
+
+bool Daemon::HandedOver() const {
+  return agent_->unacknowledged() == 0 && steps_->size().records == 0 && logs_->size().records == 0;
+}
+
+int64_t Daemon::DiskFree() const { return base::DiskFreeBytes(options_.data_dir).value_or(0); }
+
+WorkerReadings Daemon::Read() const {
+  WorkerReadings readings;
+  readings.version = options_.version;
+  readings.slots = options_.slots;
+  readings.slots_busy = std::min<int64_t>(agent_->running(), options_.slots);
+  readings.steps = steps_->size();
+  readings.logs = logs_->size();
+  readings.checkpoint_bytes = checkpoints_->bytes();
+  readings.disk_free_bytes = DiskFree();
+  readings.coordinator_connected = synchronizer_ && synchronizer_->connected() ? 1 : 0;
+  readings.trainers_started = counters_.starts();
+  readings.log_lines_dropped = counters_.dropped_lines();
+  readings.trainer_exits = counters_.exits();
+  return readings;
+}
+
+void Daemon::AddMetrics() {
+  metrics_->AddCollector([this] {
+    std::vector<base::GaugeFamily> families = WorkerFamilies(Read());
+    for (base::GaugeFamily& family : JobFamilies(agent_->Ranks(), options_.importance)) {
+      families.push_back(std::move(family));
+    }
+    return families;
+  });
+}
+
+}  // namespace sinkforge::worker

@@ -1,0 +1,204 @@
+// Metric families of jobs and of the worker; see families.h.
+#include "worker/exporter/families.h"
+
+#include <algorithm>
+#include <cctype>
+#include <functional>
+#include <utility>
+
+namespace sinkforge::worker {
+namespace {
+
+using base::GaugeFamily;
+using Type = base::GaugeFamily::Type;
+
+// A family with one value for each job.
+struct JobSeries {
+  const char* name;
+  const char* help;
+  Type type;
+  std::function<double(const RankView&)> value;
+};
+
+const std::vector<JobSeries>& AllJobSeries() {
+  static const std::vector<JobSeries> series = {
+      {"sinkforge_job_loss_nats", "Base loss of the last step, nats per token.", Type::kGauge,
+       [](const RankView& rank) { return rank.last_step.loss(); }},
+      {"sinkforge_job_aux_loss_nats", "Head-balance loss of the last step, with its coefficient.",
+       Type::kGauge, [](const RankView& rank) { return rank.last_step.aux_loss(); }},
+      {"sinkforge_job_imbalance_ratio",
+       "Mean over layers of the coefficient of variation of the heads' importance.", Type::kGauge,
+       [](const RankView& rank) { return rank.last_step.imbalance(); }},
+      {"sinkforge_job_step", "Optimizer steps done.", Type::kGauge,
+       [](const RankView& rank) { return static_cast<double>(rank.last_step.step()); }},
+      {"sinkforge_job_target_steps", "Optimizer steps that the job asks for.", Type::kGauge,
+       [](const RankView& rank) {
+         return static_cast<double>(rank.desired.spec().train().steps());
+       }},
+      {"sinkforge_job_tokens_total", "Tokens trained so far.", Type::kCounter,
+       [](const RankView& rank) { return static_cast<double>(rank.last_step.tokens_total()); }},
+      {"sinkforge_job_tokens_per_second", "Tokens trained per second, of the last step.",
+       Type::kGauge, [](const RankView& rank) { return rank.last_step.tokens_per_second(); }},
+      {"sinkforge_job_gradient_norm", "Norm of the gradient before clipping.", Type::kGauge,
+       [](const RankView& rank) { return rank.last_step.gradient_norm(); }},
+      {"sinkforge_job_learning_rate_scale", "Factor of the learning rates by the schedule.",
+       Type::kGauge, [](const RankView& rank) { return rank.last_step.learning_rate_scale(); }},
+      {"sinkforge_job_memory_bytes", "Resident memory of rank 0.", Type::kGauge,
+       [](const RankView& rank) { return static_cast<double>(rank.last_step.memory_bytes()); }},
+  };
+  return series;
+}
+
+base::Labels LabelsOf(const RankView& rank) {
+  return {{"sinkforge_namespace", rank.desired.spec().namespace_()},
+          {"sinkforge_job", rank.key.job_id}};
+}
+
+base::Labels With(base::Labels labels, const std::string& name, const std::string& value) {
+  labels[name] = value;
+  return labels;
+}
+
+GaugeFamily Family(const std::string& name, const std::string& help) {
+  GaugeFamily family;
+  family.name = name;
+  family.help = help;
+  return family;
+}
+
+// The families whose labels go beyond the job, or that are not there for every job.
+struct DetailFamilies {
+  GaugeFamily layer_cv = Family("sinkforge_job_layer_cv_ratio",
+                                "Coefficient of variation of the importance of a layer's heads.");
+  GaugeFamily importance =
+      Family("sinkforge_job_importance_ratio", "Importance of a head: mean of its gate values.");
+  GaugeFamily importance_min =
+      Family("sinkforge_job_importance_min_ratio", "Smallest importance of any head of the model.");
+  GaugeFamily importance_max =
+      Family("sinkforge_job_importance_max_ratio", "Largest importance of any head of the model.");
+  GaugeFamily validation = Family("sinkforge_job_validation_bits_per_byte",
+                                  "Bits per byte of the last evaluation on the validation text.");
+
+  void Add(const RankView& rank, ImportanceSeries mode) {
+    const base::Labels labels = LabelsOf(rank);
+    const v1::StepRecord& step = rank.last_step;
+    for (int layer = 0; layer < step.layer_cv_size(); ++layer) {
+      layer_cv.samples.push_back(
+          {With(labels, "layer", std::to_string(layer)), step.layer_cv(layer)});
+    }
+    if (step.importance_size() > 0) {
+      const auto [low, high] =
+          std::minmax_element(step.importance().begin(), step.importance().end());
+      importance_min.samples.push_back({labels, static_cast<double>(*low)});
+      importance_max.samples.push_back({labels, static_cast<double>(*high)});
+    }
+    if (mode == ImportanceSeries::kEveryHead && step.heads() > 0) {
+      for (int i = 0; i < step.importance_size(); ++i) {
+        importance.samples.push_back({With(With(labels, "layer", std::to_string(i / step.heads())),
+                                           "head", std::to_string(i % step.heads())),
+                                      static_cast<double>(step.importance(i))});
+      }
+    }
+    if (rank.status.progress().validation_step() > 0) {
+      validation.samples.push_back({labels, rank.status.progress().validation_bits_per_byte()});
+    }
+  }
+};
+
+GaugeFamily Single(const std::string& name, const std::string& help, Type type, int64_t value) {
+  GaugeFamily family = Family(name, help);
+  family.type = type;
+  family.samples.push_back({{}, static_cast<double>(value)});
+  return family;
+}
+
+GaugeFamily Split(const std::string& name, const std::string& help, const std::string& label,
+                  const std::map<std::string, int64_t>& values) {
+  GaugeFamily family = Family(name, help);
+  for (const auto& [key, value] : values) {
+    family.samples.push_back({{{label, key}}, static_cast<double>(value)});
+  }
+  return family;
+}
+
+}  // namespace
+
+std::vector<GaugeFamily> JobFamilies(const std::vector<RankView>& ranks,
+                                     ImportanceSeries importance) {
+  std::vector<const RankView*> shown;
+  for (const RankView& rank : ranks) {
+    const bool runs = rank.status.phase() != v1::RANK_PHASE_ENDED;
+    if (rank.key.rank != 0 || !runs || rank.last_step.step() == 0) continue;
+    // While an old attempt's trainer dies, only the newer attempt counts: a series may be there
+    // once.
+    if (!shown.empty() && shown.back()->key.job_id == rank.key.job_id) shown.pop_back();
+    shown.push_back(&rank);
+  }
+  std::vector<GaugeFamily> families;
+  for (const JobSeries& series : AllJobSeries()) {
+    GaugeFamily family = Family(series.name, series.help);
+    family.type = series.type;
+    for (const RankView* rank : shown) {
+      family.samples.push_back({LabelsOf(*rank), series.value(*rank)});
+    }
+    families.push_back(std::move(family));
+  }
+  DetailFamilies details;
+  for (const RankView* rank : shown) details.Add(*rank, importance);
+  for (GaugeFamily* family : {&details.layer_cv, &details.importance, &details.importance_min,
+                              &details.importance_max, &details.validation}) {
+    families.push_back(std::move(*family));
+  }
+  return families;
+}
+
+std::vector<GaugeFamily> WorkerFamilies(const WorkerReadings& readings) {
+  std::vector<GaugeFamily> families;
+  GaugeFamily build = Family("sinkforge_worker_build_info", "Version of the worker; always 1.");
+  build.samples.push_back({{{"version", readings.version}}, 1});
+  families.push_back(std::move(build));
+  families.push_back(
+      Split("sinkforge_worker_slots", "Device slots by state.", "state",
+            {{"busy", readings.slots_busy}, {"free", readings.slots - readings.slots_busy}}));
+  families.push_back(Split("sinkforge_worker_spool_records",
+                           "Records that the coordinator has not acknowledged.", "kind",
+                           {{"steps", readings.steps.records}, {"logs", readings.logs.records}}));
+  families.push_back(Split("sinkforge_worker_spool_bytes",
+                           "Bytes that the coordinator has not acknowledged.", "kind",
+                           {{"steps", readings.steps.bytes}, {"logs", readings.logs.bytes}}));
+  families.push_back(Single("sinkforge_worker_checkpoint_bytes",
+                            "Bytes of the checkpoint parts on this worker.", Type::kGauge,
+                            readings.checkpoint_bytes));
+  families.push_back(Single("sinkforge_worker_disk_free_bytes",
+                            "Free bytes of the disk that holds the data folder.", Type::kGauge,
+                            readings.disk_free_bytes));
+  families.push_back(Single("sinkforge_worker_coordinator_connected",
+                            "Whether the stream to the coordinator is open: 0 or 1.", Type::kGauge,
+                            readings.coordinator_connected));
+  families.push_back(Single("sinkforge_worker_trainers_started_total", "Trainers started.",
+                            Type::kCounter, readings.trainers_started));
+  families.push_back(Single("sinkforge_worker_log_lines_dropped_total",
+                            "Log lines dropped because the spool or the disk was full.",
+                            Type::kCounter, readings.log_lines_dropped));
+  GaugeFamily exits = Split("sinkforge_worker_trainer_exits_total",
+                            "Ends of trainers by outcome, or by the reason of a failure.", "reason",
+                            readings.trainer_exits);
+  exits.type = Type::kCounter;
+  families.push_back(std::move(exits));
+  return families;
+}
+
+std::string ExitReason(const v1::RankStatus& status) {
+  // REASON_TRAINER_CRASHED -> trainer_crashed
+  const bool failed = status.outcome() == v1::RANK_OUTCOME_FAILED;
+  const std::string name =
+      failed ? v1::Reason_Name(status.reason()) : v1::RankOutcome_Name(status.outcome());
+  const std::string prefix = failed ? "REASON_" : "RANK_OUTCOME_";
+  std::string reason = name.compare(0, prefix.size(), prefix) == 0 ? name.substr(prefix.size())
+                                                                   : std::string("UNKNOWN");
+  std::transform(reason.begin(), reason.end(), reason.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return reason;
+}
+
+}  // namespace sinkforge::worker

@@ -1,0 +1,77 @@
+// Synchronizer: keeps the stream to the coordinator open, for ever. Sends whole snapshots, after
+// news at once and else at the interval that the coordinator asks for; hands on what comes back.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "sinkforge/v1/worker_service.grpc.pb.h"
+#include "worker/agent/agent.h"
+#include "worker/wakeup.h"
+
+namespace sinkforge::worker {
+
+struct SynchronizerOptions {
+  std::string coordinator;  // host:port, for messages
+  // How long a worker that just started tries although another one has its name: a coordinator may
+  // take a moment to notice that the former incarnation is gone.
+  std::chrono::nanoseconds name_conflict_patience = std::chrono::seconds(3);
+  std::chrono::nanoseconds backoff_max = std::chrono::seconds(1);
+};
+
+class Synchronizer {
+ public:
+  struct Callbacks {
+    std::function<v1::WorkerSnapshot()> snapshot;
+    std::function<void()> on_stream_opened;
+    std::function<void(const v1::DesiredState&)> on_desired;
+    // Another live worker has this name, and this one has never been accepted. Called once; the
+    // synchronizer has given up.
+    std::function<void(const std::string& message)> on_name_taken;
+  };
+  // `clock` is not owned.
+  Synchronizer(std::shared_ptr<grpc::Channel> channel, const base::Clock* clock,
+               SynchronizerOptions options, Callbacks callbacks);
+  ~Synchronizer();
+
+  void Tell(Agent::Parts::Urgency urgency);
+  // Whether the stream is open and the coordinator has answered on it.
+  bool connected() const { return connected_; }
+
+ private:
+  using Stream = grpc::ClientReaderWriter<v1::WorkerSnapshot, v1::DesiredState>;
+  void Run();
+  // One stream, from its opening to its end.
+  grpc::Status RunStream() EXCLUDES_LOCK(mutex_);
+  void SendSnapshots(Stream* stream, const std::atomic<bool>& broken);
+  // True: give up.
+  bool Judge(const grpc::Status& status);
+
+  const std::shared_ptr<grpc::Channel> channel_;
+  const base::Clock* const clock_;
+  const SynchronizerOptions options_;
+  const Callbacks callbacks_;
+  Wakeup wakeup_;
+  Wakeup stop_;
+  std::atomic<bool> stopping_ = false;
+  std::atomic<bool> urgent_ = false;
+  std::atomic<bool> soon_ = false;
+  std::atomic<bool> connected_ = false;
+  std::atomic<int64_t> interval_nanoseconds_;
+  bool ever_accepted_ = false;        // of the thread
+  int failures_ = 0;                  // of the thread: since the last answer
+  std::chrono::nanoseconds started_;  // monotonic
+  base::Mutex mutex_;
+  grpc::ClientContext* context_ GUARDED_BY(mutex_) = nullptr;  // of the open stream
+  std::thread thread_;                                         // last: it uses all of the above
+};
+
+}  // namespace sinkforge::worker
