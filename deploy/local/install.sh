@@ -69,7 +69,8 @@ install_packages() {
     "${apt_get[@]}" install --no-install-recommends "$@"; then
     return
   fi
-  "${apt_get[@]}" update || fail "apt-get update failed; check the network and /etc/apt/sources.list"
+  "${apt_get[@]}" update ||
+    fail "apt-get update failed; check the network and /etc/apt/sources.list"
   "${apt_get[@]}" install --no-install-recommends "$@" ||
     fail "apt-get could not install: $*; its message is above"
 }

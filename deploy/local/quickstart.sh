@@ -58,7 +58,7 @@ make_text() {
   local lines
   lines="$(wc -l <"$temporary/all.txt")"
   if [[ "$lines" -lt 31000 ]]; then
-    echo "quickstart.sh: \`bible\` wrote $lines lines instead of 31,102; is bible-kjv-text whole?" >&2
+    echo "quickstart.sh: bible wrote $lines lines, not 31,102; is bible-kjv-text whole?" >&2
     rm -r "$temporary"
     return 1
   fi

@@ -7,7 +7,7 @@ import pathlib
 import re
 
 LINES_MAX = 700
-COLUMNS_MAX = {".proto": 130, ".cmake": 120, ".txt": 120, ".yaml": 120}
+COLUMNS_MAX = {".proto": 130, ".cmake": 130, ".txt": 130, ".yaml": 120}
 CODE_COLUMNS_MAX = 100
 # Copies of other projects' files, kept as they are.
 FOREIGN = ("proto/google",)
@@ -25,13 +25,16 @@ def written_here(tree):
 
 
 def headers_guard_themselves(tree):
+    """But not "-inl.h": those are compiled once for each level of the processor."""
     for file in written_here(tree):
+        if file.path.endswith("-inl.h"):
+            continue
         if file.suffix in {".h", ".cuh"} and "#pragma once" not in file.lines:
             yield finding(file, 1, "a header needs `#pragma once`")
 
 
 def first_lines_say_what_for(tree):
-    """A comment of at least four words on the first line, after the one that names a shell."""
+    """A comment of two words at least on the first line, after the one that names a shell."""
     opening = {".h": "//", ".cuh": "//", ".cc": "//", ".cu": "//", ".proto": "//", ".py": '"""',
                ".sh": "#", ".cmake": "#", ".yaml": "#", ".yml": "#", ".supp": "#"}
     for file in written_here(tree):
@@ -40,7 +43,7 @@ def first_lines_say_what_for(tree):
             continue
         lines = file.lines[1:] if file.text.startswith("#!") else file.lines
         first = lines[0] if lines else ""
-        if not first.startswith(mark) or len(first.removeprefix(mark).split()) < 4:
+        if not first.startswith(mark) or len(first.removeprefix(mark).split()) < 2:
             yield finding(file, 1, "the first line is a comment that says what the file is for")
 
 
@@ -59,7 +62,15 @@ def files_fit(tree):
 
 
 # Where sleeping or reading the machine's clock is right, each with its reason.
-CLOCK_READERS = {}
+CLOCK_READERS = {
+    "client/coordinator.cc": "gRPC takes the deadline of a call as a point in time",
+    "client/local_start.cc": "waits for daemons that it started",
+    "client/process.cc": "waits for processes of this machine",
+    "client/stop_signal.cc": "a wait that a signal ends",
+    "server/daemon.cc": "gRPC takes the deadline of a shutdown as a point in time",
+    "worker/trainer/core/stopwatch.h": "measures durations for reports; the core may not use base",
+    "worker/trainer/worker_link.cc": "gRPC takes the deadline of a call as a point in time",
+}
 SLEEPERS = {}
 
 SLEEP = re.compile(r"\bsleep_(for|until)\s*\(|(?<![\w.>:])(u|nano)?sleep\s*\(")
@@ -128,7 +139,12 @@ def scripts_run(tree):
 
 def no_dead_sources(tree):
     """Every source is in a CMakeLists.txt above it; every header is included by somebody."""
-    included = {header for file in tree.cpp() for _, header, _ in file.includes()}
+    included = set()
+    for file in tree.cpp():
+        for _, header, quoted in file.includes():
+            included.add(header)
+            if quoted:  # Also found beside the file that includes it.
+                included.add((pathlib.PurePosixPath(file.path).parent / header).as_posix())
     for file in tree.cpp():
         path = pathlib.PurePosixPath(file.path)
         if file.suffix in {".cc", ".cu"}:
