@@ -1,0 +1,288 @@
+// Checkpoints: commits, the fence against old attempts, retention, deletion and loss.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "test_bed.h"
+
+namespace sinkforge::server {
+namespace {
+
+using std::chrono::minutes;
+using std::chrono::seconds;
+using testing::HasSubstr;
+
+std::vector<int64_t> StepsOf(const v1::Job& job) {
+  std::vector<int64_t> steps;
+  for (const v1::Checkpoint& checkpoint : job.checkpoints()) steps.push_back(checkpoint.step());
+  return steps;
+}
+
+TEST(CoordinatorCheckpointTest, CommitsOnlyWhenEveryPartIsDurable) {
+  TestBed bed;
+  HandWorker w1(&bed, "w1", 1);
+  HandWorker w2(&bed, "w2", 1);
+  w1.Sync();
+  w2.Sync();
+  const std::string id = bed.Submit({.ranks = 2});
+  for (HandWorker* worker : {&w1, &w2}) {
+    worker->Obey();
+    worker->Train(id, 10);
+    worker->Sync();
+  }
+  w1.Checkpoint(id, 10, 2);
+  w1.Sync();
+  EXPECT_EQ(bed.Job(id).checkpoints_size(), 0);
+  w2.Checkpoint(id, 10, 2);
+  w2.Sync();
+  ASSERT_EQ(bed.Job(id).checkpoints_size(), 1);
+  const v1::Checkpoint& checkpoint = bed.Job(id).checkpoints(0);
+  EXPECT_EQ(checkpoint.parts(0).worker(), "w1");
+  EXPECT_EQ(checkpoint.parts(1).worker(), "w2");
+  EXPECT_EQ(checkpoint.bytes(), 2000);
+  EXPECT_THAT(bed.last.changed_workers, testing::ElementsAre("w1", "w2"));
+  EXPECT_EQ(w1.Desired().committed_parts(0), id + "/1/10/0");
+  w1.Sync();
+  w2.Sync();
+  EXPECT_EQ(bed.Events(id, v1::EVENT_KIND_CHECKPOINT_COMMITTED).size(), 1u);
+}
+
+TEST(CoordinatorCheckpointTest, APartOfAnOldAttemptIsDropped) {
+  TestBed bed;
+  HandWorker w1(&bed, "w1", 1);
+  w1.Sync();
+  const std::string id = bed.Submit();
+  w1.Obey();
+  w1.Train(id, 10);
+  w1.Sync();
+  bed.Advance(seconds(6));
+  bed.Tick();
+  HandWorker w2(&bed, "w2", 1);
+  w2.Sync();
+  ASSERT_EQ(bed.Job(id).attempt(), 2);
+  // The partitioned worker has gone on and written a checkpoint.
+  w1.Checkpoint(id, 20);
+  ASSERT_TRUE(w1.Report().ok());
+  EXPECT_EQ(bed.Job(id).checkpoints_size(), 0);
+  ASSERT_EQ(w1.Desired().drop_checkpoints_size(), 1);
+  EXPECT_EQ(w1.Desired().drop_checkpoints(0).attempt(), 1);
+  w1.Sync();
+  EXPECT_EQ(w1.snapshot.checkpoint_parts_size(), 0);
+}
+
+TEST(CoordinatorCheckpointTest, TheLastAttemptMayCommitAfterItsEnd) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  const std::string id = bed.Submit();
+  worker.Obey();
+  worker.Train(id, 10);
+  worker.Sync();
+  worker.End(id, v1::RANK_OUTCOME_FAILED, v1::REASON_TRAINER_CRASHED, "boom");
+  worker.Sync();
+  ASSERT_EQ(bed.StateOf(id), v1::JOB_STATE_QUEUED);
+  worker.Checkpoint(id, 10);
+  worker.Sync();
+  EXPECT_THAT(StepsOf(bed.Job(id)), testing::ElementsAre(10));
+  bed.Advance(seconds(2));
+  bed.Tick();
+  EXPECT_EQ(worker.Desired().ranks(0).restore().step(), 10);
+}
+
+TEST(CoordinatorCheckpointTest, KeepsTheLastAndForgetsTheOthersOnceTheyAreGone) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  const std::string id = bed.Submit({.keep = 2});
+  worker.Obey();
+  for (const int64_t step : {10, 20, 30}) {
+    worker.Train(id, step);
+    worker.Checkpoint(id, step);
+    ASSERT_TRUE(worker.Report().ok());
+  }
+  EXPECT_THAT(StepsOf(bed.Job(id)), testing::ElementsAre(10, 20, 30));
+  EXPECT_TRUE(bed.Job(id).checkpoints(0).deleting());
+  EXPECT_EQ(worker.Desired().drop_checkpoints(0).step(), 10);
+  bed.Restart();
+  ASSERT_TRUE(worker.Report().ok());
+  EXPECT_EQ(worker.Desired().drop_checkpoints(0).step(), 10);
+  worker.Sync();
+  EXPECT_THAT(StepsOf(bed.Job(id)), testing::ElementsAre(20, 30));
+  EXPECT_EQ(bed.Events(id, v1::EVENT_KIND_CHECKPOINT_DELETED).size(), 1u);
+}
+
+TEST(CoordinatorCheckpointTest, AnOvertakenPartIsDropped) {
+  TestBed bed;
+  HandWorker w1(&bed, "w1", 1);
+  HandWorker w2(&bed, "w2", 1);
+  w1.Sync();
+  w2.Sync();
+  const std::string id = bed.Submit({.ranks = 2});
+  w1.Obey();
+  w2.Obey();
+  w1.Checkpoint(id, 10, 2);
+  w1.Checkpoint(id, 20, 2);
+  w2.Checkpoint(id, 20, 2);
+  w1.Sync();
+  w2.Sync();
+  EXPECT_THAT(StepsOf(bed.Job(id)), testing::ElementsAre(20));
+  EXPECT_EQ(w1.Desired().drop_checkpoints(0).step(), 10);
+}
+
+TEST(CoordinatorCheckpointTest, WaitsForTheHolderByName) {
+  TestBed bed;
+  HandWorker w1(&bed, "w1", 1);
+  HandWorker w2(&bed, "w2", 1);
+  w1.Sync();
+  const std::string id = bed.Submit();
+  w1.Obey();
+  w1.Train(id, 10);
+  w1.Checkpoint(id, 10);
+  w1.Sync();
+  w2.Sync();
+  bed.Advance(seconds(3));
+  w2.Sync();
+  bed.Advance(seconds(3));
+  bed.Tick();
+  EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_QUEUED);
+  EXPECT_EQ(bed.Job(id).reason(), v1::REASON_WAITING_FOR_CHECKPOINT_HOLDER);
+  EXPECT_THAT(bed.Job(id).message(), HasSubstr("worker w1"));
+  const std::string other = bed.Submit();  // It holds nobody back.
+  EXPECT_EQ(bed.StateOf(other), v1::JOB_STATE_STARTING);
+  bed.Restart();
+  w2.Sync();
+  bed.Tick();
+  EXPECT_EQ(bed.coordinator.Explain(id, bed.now).reason, v1::REASON_WAITING_FOR_CHECKPOINT_HOLDER);
+  w1.RestartDaemon("w1/2");
+  w1.Sync();
+  EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_STARTING);
+}
+
+TEST(CoordinatorCheckpointTest, ALostCheckpointFallsBackToTheOneBefore) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  const std::string id = bed.Submit();
+  worker.Obey();
+  for (const int64_t step : {10, 20}) {
+    worker.Train(id, step);
+    worker.Checkpoint(id, step);
+    worker.Sync();
+  }
+  worker.RestartDaemon("w1/2");
+  worker.Disconnect();
+  bed.Advance(seconds(6));
+  bed.Tick();
+  worker.snapshot.mutable_checkpoint_parts()->DeleteSubrange(1, 1);
+  worker.Sync();
+  EXPECT_THAT(StepsOf(bed.Job(id)), testing::ElementsAre(10));
+  EXPECT_THAT(bed.Events(id, v1::EVENT_KIND_WARNING)[0].message(), HasSubstr("step 10 counts now"));
+  EXPECT_EQ(worker.Desired().ranks(0).restore().step(), 10);
+}
+
+TEST(CoordinatorCheckpointTest, WithoutAnyCheckpointLeftItStartsFromTheBeginning) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  const std::string id = bed.Submit();
+  worker.Obey();
+  worker.Train(id, 10);
+  worker.Checkpoint(id, 10);
+  worker.Sync();
+  worker.Disconnect();
+  worker.RestartDaemon("w1/2");
+  worker.snapshot.clear_checkpoint_parts();
+  ASSERT_TRUE(worker.Report().ok());
+  EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_STARTING);
+  EXPECT_FALSE(worker.Desired().ranks(0).has_restore());
+  EXPECT_EQ(bed.Events(id, v1::EVENT_KIND_WARNING)[0].reason(), v1::REASON_CHECKPOINT_LOST);
+}
+
+TEST(CoordinatorCheckpointTest, ACorruptCheckpointIsNotTriedAgain) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  const std::string id = bed.Submit();
+  worker.Obey();
+  for (const int64_t step : {10, 20}) {
+    worker.Train(id, step);
+    worker.Checkpoint(id, step);
+    worker.Sync();
+  }
+  worker.End(id, v1::RANK_OUTCOME_FAILED, v1::REASON_TRAINER_CRASHED, "boom");
+  worker.Sync();
+  bed.Advance(seconds(1));
+  bed.Tick();
+  worker.Sync();
+  worker.End(id, v1::RANK_OUTCOME_FAILED, v1::REASON_CHECKPOINT_LOST, "chunk 3 is corrupt");
+  worker.Sync();
+  bed.Tick();
+  worker.Sync();
+  EXPECT_EQ(bed.Job(id).attempt(), 3);
+  EXPECT_EQ(worker.Desired().ranks(0).restore().step(), 10);
+  EXPECT_THAT(StepsOf(bed.Job(id)), testing::ElementsAre(10));
+}
+
+TEST(CoordinatorCheckpointTest, UsersDeleteCheckpointsThatAreNotNeeded) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  const std::string id = bed.Submit({.keep = 5});
+  worker.Obey();
+  for (const int64_t step : {10, 20}) {
+    worker.Train(id, step);
+    worker.Checkpoint(id, step);
+    worker.Sync();
+  }
+  EXPECT_EQ(bed.DeleteCheckpoint("x-1", 10).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(bed.DeleteCheckpoint(id, 11).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(bed.DeleteCheckpoint(id, 20).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(bed.DeleteCheckpoint(id, 10).ok());
+  worker.Sync();
+  EXPECT_THAT(StepsOf(bed.Job(id)), testing::ElementsAre(20));
+  ASSERT_TRUE(bed.Cancel(id).ok());
+  EXPECT_TRUE(bed.DeleteCheckpoint(id, 20).ok());
+  worker.Sync();
+  EXPECT_EQ(bed.Job(id).checkpoints_size(), 0);
+  EXPECT_EQ(worker.snapshot.checkpoint_parts_size(), 0);
+}
+
+TEST(CoordinatorCheckpointTest, PartsOfUnknownJobsAreDropped) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  v1::CheckpointPart* part = worker.snapshot.add_checkpoint_parts();
+  part->set_job_id("gone-4");
+  part->set_attempt(1);
+  part->set_step(5);
+  part->set_world_size(1);
+  ASSERT_TRUE(worker.Report().ok());
+  EXPECT_EQ(worker.Desired().drop_checkpoints(0).job_id(), "gone-4");
+  EXPECT_THAT(bed.last.changed_workers, testing::ElementsAre("w1"));
+}
+
+TEST(CoordinatorCheckpointTest, ACancelledJobKeepsCommittedPartsOnly) {
+  TestBed bed;
+  HandWorker w1(&bed, "w1", 1);
+  HandWorker w2(&bed, "w2", 1);
+  w1.Sync();
+  w2.Sync();
+  const std::string id = bed.Submit({.ranks = 2});
+  w1.Obey();
+  w2.Obey();
+  w1.Checkpoint(id, 10, 2);
+  w2.Checkpoint(id, 10, 2);
+  w1.Checkpoint(id, 20, 2);
+  w1.Sync();
+  w2.Sync();
+  ASSERT_TRUE(bed.Cancel(id).ok());
+  w1.Sync();
+  w2.Checkpoint(id, 20, 2);
+  ASSERT_TRUE(w2.Report().ok());
+  EXPECT_THAT(StepsOf(bed.Job(id)), testing::ElementsAre(10));
+  EXPECT_EQ(w2.Desired().drop_checkpoints(0).step(), 20);
+  w1.Sync();
+  w1.Sync();
+  EXPECT_EQ(w1.snapshot.checkpoint_parts_size(), 1);
+}
+
+}  // namespace
+}  // namespace sinkforge::server
