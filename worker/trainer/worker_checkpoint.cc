@@ -113,10 +113,10 @@ grpc::Status WorkerLink::Upload(const Snapshot& snapshot) {
   sent = sent && writer.Finish(ToJson(MakeRecord(context_, snapshot)));
   if (sent) {
     stream->WritesDone();
-  } else {
-    // Either the worker has ended the call, and Finish says why, or the attempt is over.
+  } else if (queue_.closed()) {
     context.TryCancel();
   }
+  // Where the worker has ended the call itself, this says why.
   return stream->Finish();
 }
 

@@ -1,0 +1,122 @@
+// FakeWorker: a TrainerService in this process that keeps all it is told, and misbehaves on demand.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/mutex.h"
+#include "sinkforge/v1/trainer_service.grpc.pb.h"
+
+namespace sinkforge::trainer {
+
+class FakeWorker final : public v1::TrainerService::Service {
+ public:
+  explicit FakeWorker(std::string socket) : socket_("unix:" + socket) { Start(); }
+  ~FakeWorker() override { Stop(); }
+
+  void Start() {
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort(socket_, grpc::InsecureServerCredentials());
+    builder.RegisterService(this);
+    // A poller that is idle when the server stops is waited for; the default is 10 seconds.
+    builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::CQ_TIMEOUT_MSEC, 20);
+    server_ = builder.BuildAndStart();
+    if (server_ == nullptr) ADD_FAILURE() << "cannot listen on " << socket_;
+  }
+  void Stop() {
+    server_->Shutdown(std::chrono::system_clock::now());
+    server_->Wait();
+  }
+  const std::string& address() const { return socket_; }
+
+  // What the next calls do; each runs under the lock.
+  std::function<grpc::Status(const v1::TrainerReport&, v1::TrainerCommand*)> on_report;
+  std::function<grpc::Status(const v1::CheckpointPart&)> on_checkpoint;
+  std::function<grpc::Status()> on_assignment;
+
+  v1::Assignment assignment;
+
+  // Everything reported; call when no trainer runs, or inside WaitFor.
+  std::vector<v1::TrainerReport> reports;
+  std::map<int64_t, v1::StepRecord> records;
+  std::map<int64_t, std::vector<v1::CheckpointData>> parts;  // whole ones, by step
+
+  // Waits until the condition, which is evaluated after every call, holds.
+  void WaitFor(const std::function<bool()>& condition) {
+    base::MutexLock lock(&mutex_);
+    while (!condition()) changed_.Wait(&lock);
+  }
+
+  grpc::Status GetAssignment(grpc::ServerContext*, const v1::GetAssignmentRequest* request,
+                             v1::Assignment* response) override {
+    const base::MutexLock lock(&mutex_);
+    if (request->token() != "secret") return {grpc::StatusCode::FAILED_PRECONDITION, "token"};
+    if (on_assignment) {
+      const grpc::Status status = on_assignment();
+      if (!status.ok()) return status;
+    }
+    *response = assignment;
+    return grpc::Status::OK;
+  }
+
+  grpc::Status Report(grpc::ServerContext*, const v1::TrainerReport* request,
+                      v1::TrainerCommand* response) override {
+    const base::MutexLock lock(&mutex_);
+    response->set_run(v1::RUN_REQUEST_TRAIN);
+    if (on_report) {
+      const grpc::Status status = on_report(*request, response);
+      if (!status.ok()) return status;
+    }
+    reports.push_back(*request);
+    for (const v1::StepRecord& record : request->steps()) records[record.step()] = record;
+    changed_.NotifyAll();
+    return grpc::Status::OK;
+  }
+
+  grpc::Status WriteCheckpoint(grpc::ServerContext*,
+                               grpc::ServerReader<v1::WriteCheckpointRequest>* stream,
+                               v1::WriteCheckpointResponse* response) override {
+    v1::WriteCheckpointRequest request;
+    v1::CheckpointPart part;
+    std::vector<v1::CheckpointData> data;
+    while (stream->Read(&request)) {
+      if (request.has_header()) {
+        part = request.header().part();
+        const base::MutexLock lock(&mutex_);
+        const grpc::Status status = on_checkpoint ? on_checkpoint(part) : grpc::Status::OK;
+        if (!status.ok()) return status;
+      } else {
+        data.push_back(request.data());
+      }
+    }
+    const base::MutexLock lock(&mutex_);
+    if (data.empty() || !data.back().has_trailer()) return grpc::Status::CANCELLED;
+    parts[part.step()] = std::move(data);
+    *response->mutable_part() = part;
+    changed_.NotifyAll();
+    return grpc::Status::OK;
+  }
+
+  grpc::Status ReadCheckpoint(grpc::ServerContext*, const v1::ReadCheckpointRequest* request,
+                              grpc::ServerWriter<v1::CheckpointData>* stream) override {
+    const base::MutexLock lock(&mutex_);
+    const auto found = parts.find(request->step());
+    if (found == parts.end()) return {grpc::StatusCode::NOT_FOUND, "not held here"};
+    for (const v1::CheckpointData& data : found->second) stream->Write(data);
+    return grpc::Status::OK;
+  }
+
+ private:
+  const std::string socket_;
+  std::unique_ptr<grpc::Server> server_;
+  base::Mutex mutex_;
+  base::CondVar changed_;
+};
+
+}  // namespace sinkforge::trainer

@@ -1,0 +1,378 @@
+// Worker mode against a fake worker: records, checkpoints, restore, stop, abandon, and a worker
+// that fails in every way.
+#include "worker/trainer/worker_link.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/prctl.h>
+
+#include <thread>
+
+#include "base/rpc.h"
+#include "proto/checkpoint_format/checkpoint_stream.h"
+#include "proto/jobspec/job_file.h"
+#include "proto/jobspec/resolve.h"
+#include "tests/unit/trainer/child.h"
+#include "tests/unit/trainer/fake_worker.h"
+#include "tests/unit/trainer/temp_folder.h"
+#include "worker/trainer/worker_command.h"
+
+namespace sinkforge::trainer {
+namespace {
+
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+constexpr char kJob[] = R"(name: small
+model: {layers: 2, width: 32, heads: 4, attention: sink}
+head_balance: {loss: cv}
+data: {train: train.txt, validation: valid.txt, sequence_length: 32}
+train: {steps: 40, batch_tokens: 256, micro_batch: 8}
+evaluation: {every_steps: 20, tokens: 512}
+checkpoint: {every_steps: 10}
+resources: {threads: 1}
+)";
+
+class WorkerLinkTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_.Write("train.txt", SampleText(20'000));
+    folder_.Write("valid.txt", SampleText(2'000));
+    v1::DesiredRank* rank = fake_.assignment.mutable_rank();
+    rank->set_job_id("small-1");
+    rank->set_attempt(3);
+    rank->set_world_size(1);
+    rank->set_run(v1::RUN_REQUEST_TRAIN);
+    *rank->mutable_spec() = jobspec::ParseJobFile(kJob).spec;
+    ASSERT_THAT(jobspec::Resolve(rank->mutable_spec()), IsEmpty());
+    fake_.assignment.add_data_roots(folder_.path().string());
+  }
+
+  ExitCode RunTrainer(const std::string& token = "secret") {
+    LinkOptions options;
+    options.channel = base::MakeChannel(fake_.address());
+    options.token = token;
+    WorkerLink link(std::move(options));
+    return RunAssignment(link);
+  }
+
+  void RestoreFrom(int64_t step) {
+    v1::DesiredRank* rank = fake_.assignment.mutable_rank();
+    rank->set_attempt(rank->attempt() + 1);
+    rank->mutable_restore()->set_step(step);
+    rank->mutable_restore()->set_attempt(3);
+    rank->mutable_restore()->clear_parts();
+    rank->mutable_restore()->add_parts()->set_step(step);
+  }
+
+  const v1::TrainerReport& Last() const { return fake_.reports.back(); }
+
+  TempFolder folder_;
+  FakeWorker fake_{folder_ / "worker.sock"};
+};
+
+TEST_F(WorkerLinkTest, ReportsEveryStepOnceAndEnds) {
+  EXPECT_EQ(RunTrainer(), ExitCode::kCompleted);
+  ASSERT_EQ(fake_.records.size(), 40U);
+  EXPECT_EQ(fake_.records.begin()->first, 1);
+  EXPECT_EQ(fake_.records.at(7).attempt(), 3);
+  EXPECT_EQ(fake_.records.at(7).importance_size(), 8);
+  EXPECT_EQ(fake_.records.at(7).heads(), 4);
+  EXPECT_TRUE(fake_.records.at(20).has_validation_bits_per_byte());
+  EXPECT_GT(fake_.records.at(7).memory_bytes(), 0);
+  int records = 0;
+  bool started = false;
+  for (const v1::TrainerReport& report : fake_.reports) {
+    started = started || report.has_start();
+    if (report.has_start()) {
+      EXPECT_EQ(report.start().attempt(), 3);
+      EXPECT_EQ(report.start().restored_step(), 0);
+    }
+    EXPECT_TRUE(started || report.steps_size() == 0);
+    records += report.steps_size();
+  }
+  EXPECT_EQ(records, 40);
+  EXPECT_EQ(Last().phase(), v1::RANK_PHASE_ENDED);
+  EXPECT_EQ(Last().outcome(), v1::RANK_OUTCOME_COMPLETED);
+  EXPECT_EQ(Last().step(), 40);
+}
+
+TEST_F(WorkerLinkTest, CheckpointsVerifyAndResumeToTheSameBits) {
+  ASSERT_EQ(RunTrainer(), ExitCode::kCompleted);
+  ASSERT_EQ(fake_.parts.size(), 4U);
+  for (const auto& [step, part] : fake_.parts) {
+    checkpoint::PartVerifier verifier;
+    for (const v1::CheckpointData& data : part) ASSERT_TRUE(verifier.Accept(data).ok()) << step;
+    EXPECT_TRUE(verifier.Complete().ok());
+  }
+  const auto whole = fake_.records;
+  const auto last_part = fake_.parts.at(40);
+  fake_.records.clear();
+  fake_.reports.clear();
+  fake_.parts.erase(40);
+  RestoreFrom(20);
+  ASSERT_EQ(RunTrainer(), ExitCode::kCompleted);
+
+  ASSERT_EQ(fake_.records.size(), 20U);
+  for (const auto& [step, record] : fake_.records) {
+    EXPECT_EQ(record.loss(), whole.at(step).loss()) << step;
+    EXPECT_EQ(record.attempt(), 4);
+  }
+  const auto& again = fake_.parts.at(40);
+  ASSERT_EQ(again.size(), last_part.size());
+  for (size_t i = 0; i < again.size(); ++i) {
+    EXPECT_EQ(again[i].SerializeAsString(), last_part[i].SerializeAsString()) << i;
+  }
+  const auto start = std::find_if(fake_.reports.begin(), fake_.reports.end(),
+                                  [](const auto& report) { return report.has_start(); });
+  ASSERT_NE(start, fake_.reports.end());
+  EXPECT_EQ(start->start().restored_step(), 20);
+  for (const auto& report : fake_.reports) EXPECT_EQ(report.warnings_size(), 0);
+}
+
+TEST_F(WorkerLinkTest, StopsAfterADurableCheckpoint) {
+  fake_.on_report = [](const v1::TrainerReport& report, v1::TrainerCommand* command) {
+    if (report.step() >= 3) command->set_run(v1::RUN_REQUEST_CHECKPOINT_AND_STOP);
+    return grpc::Status::OK;
+  };
+  fake_.assignment.mutable_rank()->mutable_spec()->mutable_train()->set_steps(100'000);
+  EXPECT_EQ(RunTrainer(), ExitCode::kStopped);
+  EXPECT_EQ(Last().outcome(), v1::RANK_OUTCOME_STOPPED);
+  EXPECT_EQ(fake_.parts.rbegin()->first, Last().step());
+  EXPECT_EQ(fake_.records.size(), static_cast<size_t>(Last().step()));
+  EXPECT_TRUE(std::any_of(fake_.reports.begin(), fake_.reports.end(), [](const auto& report) {
+    return report.phase() == v1::RANK_PHASE_CHECKPOINTING_TO_STOP;
+  }));
+}
+
+TEST_F(WorkerLinkTest, AbandonedAttemptWritesNothingMore) {
+  bool over = false;
+  int calls_after = 0;
+  fake_.on_report = [&](const v1::TrainerReport& report, v1::TrainerCommand*) {
+    if (over) ++calls_after;
+    over = over || report.steps_size() > 0;
+    return over ? grpc::Status(grpc::StatusCode::FAILED_PRECONDITION, "not desired")
+                : grpc::Status::OK;
+  };
+  fake_.on_checkpoint = [&](const v1::CheckpointPart&) {
+    if (over) ++calls_after;
+    return grpc::Status::OK;
+  };
+  fake_.assignment.mutable_rank()->mutable_spec()->mutable_train()->set_steps(100'000);
+  EXPECT_EQ(RunTrainer(), ExitCode::kAbandoned);
+  EXPECT_EQ(calls_after, 0);
+  EXPECT_TRUE(fake_.records.empty());
+}
+
+TEST_F(WorkerLinkTest, AbandonedByTheCheckpointCall) {
+  fake_.on_checkpoint = [](const v1::CheckpointPart&) {
+    return grpc::Status(grpc::StatusCode::FAILED_PRECONDITION, "not desired");
+  };
+  EXPECT_EQ(RunTrainer(), ExitCode::kAbandoned);
+  EXPECT_TRUE(fake_.parts.empty());
+}
+
+TEST_F(WorkerLinkTest, WrongTokenIsAbandonedAtOnce) {
+  EXPECT_EQ(RunTrainer("other"), ExitCode::kAbandoned);
+  EXPECT_TRUE(fake_.reports.empty());
+}
+
+TEST_F(WorkerLinkTest, FullDiskFailsTheLastCheckpointOnly) {
+  fake_.on_checkpoint = [](const v1::CheckpointPart& part) {
+    if (part.step() == 10) return grpc::Status::OK;
+    return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "/data: the disk is full");
+  };
+  EXPECT_EQ(RunTrainer(), ExitCode::kCheckpointFailed);
+  EXPECT_EQ(fake_.records.size(), 40U);
+  EXPECT_EQ(Last().outcome(), v1::RANK_OUTCOME_FAILED);
+  EXPECT_EQ(Last().reason(), v1::REASON_CHECKPOINT_FAILED);
+  EXPECT_THAT(Last().message(), HasSubstr("the disk is full"));
+  EXPECT_THAT(Last().message(), HasSubstr("the last good checkpoint is of step 10"));
+  std::string warnings;
+  for (const auto& report : fake_.reports) {
+    for (const std::string& warning : report.warnings()) warnings += warning + "\n";
+  }
+  EXPECT_THAT(warnings, HasSubstr("checkpoint of step 20: /data: the disk is full"));
+}
+
+TEST_F(WorkerLinkTest, UnavailableCheckpointIsTriedAgain) {
+  int refused = 0;
+  fake_.on_checkpoint = [&](const v1::CheckpointPart&) {
+    if (++refused % 2 == 1) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "busy");
+    return grpc::Status::OK;
+  };
+  EXPECT_EQ(RunTrainer(), ExitCode::kCompleted);
+  EXPECT_EQ(fake_.parts.size(), 4U);
+}
+
+TEST_F(WorkerLinkTest, NothingIsLostWhenTheWorkerRestarts) {
+  fake_.assignment.mutable_rank()->mutable_spec()->mutable_train()->set_steps(400);
+  std::thread restarter([&] {
+    for (const size_t records : {20U, 120U}) {
+      fake_.WaitFor([&] { return fake_.records.size() >= records; });
+      fake_.Stop();
+      fake_.Start();
+    }
+  });
+  EXPECT_EQ(RunTrainer(), ExitCode::kCompleted);
+  restarter.join();
+  EXPECT_EQ(fake_.records.size(), 400U);
+  EXPECT_EQ(fake_.records.rbegin()->first, 400);
+  EXPECT_EQ(fake_.parts.count(400), 1U);
+}
+
+TEST_F(WorkerLinkTest, CorruptOrMissingCheckpointIsNamed) {
+  ASSERT_EQ(RunTrainer(), ExitCode::kCompleted);
+  v1::CheckpointData& damaged = fake_.parts.at(20)[3];
+  ASSERT_TRUE(damaged.has_chunk());
+  (*damaged.mutable_chunk()->mutable_data())[5] ^= 1;
+  RestoreFrom(20);
+  EXPECT_EQ(RunTrainer(), ExitCode::kCheckpointFailed);
+  EXPECT_EQ(Last().reason(), v1::REASON_CHECKPOINT_LOST);
+  EXPECT_THAT(Last().message(), HasSubstr("is corrupt: its CRC32C differs"));
+  fake_.parts.erase(20);
+  EXPECT_EQ(RunTrainer(), ExitCode::kCheckpointFailed);
+  EXPECT_THAT(Last().message(), HasSubstr("checkpoint of step 20, part of rank 0: not held here"));
+}
+
+TEST_F(WorkerLinkTest, NewerCheckpointIsRefused) {
+  ASSERT_EQ(RunTrainer(), ExitCode::kCompleted);
+  fake_.parts.at(20).back().mutable_trailer()->set_schema_version(2);
+  RestoreFrom(20);
+  EXPECT_EQ(RunTrainer(), ExitCode::kCheckpointFailed);
+  EXPECT_THAT(Last().message(), HasSubstr("schema version 2 is newer"));
+}
+
+TEST_F(WorkerLinkTest, ChangedDataRefuseToResume) {
+  ASSERT_EQ(RunTrainer(), ExitCode::kCompleted);
+  folder_.Write("train.txt", SampleText(20'001));
+  RestoreFrom(20);
+  EXPECT_EQ(RunTrainer(), ExitCode::kBadData);
+  EXPECT_EQ(Last().reason(), v1::REASON_BAD_DATA);
+  EXPECT_THAT(Last().message(), HasSubstr("train.txt has changed"));
+}
+
+TEST_F(WorkerLinkTest, OtherEnvironmentBecomesAWarning) {
+  ASSERT_EQ(RunTrainer(), ExitCode::kCompleted);
+  fake_.reports.clear();
+  fake_.assignment.mutable_rank()->mutable_spec()->mutable_resources()->set_threads(2);
+  RestoreFrom(30);
+  EXPECT_EQ(RunTrainer(), ExitCode::kCompleted);
+  std::string warnings;
+  for (const auto& report : fake_.reports) {
+    for (const std::string& warning : report.warnings()) warnings += warning + "\n";
+  }
+  EXPECT_EQ(warnings, "not_bit_exact: resumed after step 30 with threads 1 -> 2\n");
+}
+
+TEST_F(WorkerLinkTest, BadJobsAndDataEndWithTheirReason) {
+  v1::JobSpec& spec = *fake_.assignment.mutable_rank()->mutable_spec();
+  const v1::JobSpec good = spec;
+  spec.mutable_model()->set_heads(5);
+  EXPECT_EQ(RunTrainer(), ExitCode::kBadJob);
+  EXPECT_EQ(Last().reason(), v1::REASON_BAD_JOB);
+  EXPECT_THAT(Last().message(), HasSubstr("model.heads: is 5"));
+  spec = good;
+  spec.mutable_data()->set_train(0, "../escape.txt");
+  EXPECT_EQ(RunTrainer(), ExitCode::kBadData);
+  EXPECT_THAT(Last().message(), HasSubstr("outside of the data roots"));
+  spec = good;
+  fake_.assignment.mutable_rank()->set_world_size(2);
+  EXPECT_EQ(RunTrainer(), ExitCode::kBadJob);
+  EXPECT_THAT(Last().message(), HasSubstr("resources.ranks"));
+}
+
+TEST_F(WorkerLinkTest, DivergedLossNamesStepAndCheckpoint) {
+  v1::JobSpec& spec = *fake_.assignment.mutable_rank()->mutable_spec();
+  spec.mutable_checkpoint()->set_every_steps(1);
+  v1::OptimizerSpec* optimizer = spec.mutable_optimizer();
+  optimizer->set_kind(v1::OPTIMIZER_KIND_ADAMW);
+  optimizer->set_matrix_lr(1000);
+  optimizer->set_weight_decay(1000);
+  EXPECT_EQ(RunTrainer(), ExitCode::kNonFiniteLoss);
+  EXPECT_EQ(Last().reason(), v1::REASON_NON_FINITE_LOSS);
+  EXPECT_THAT(Last().message(), HasSubstr("step " + std::to_string(fake_.records.size() + 1)));
+  EXPECT_THAT(Last().message(),
+              HasSubstr("last good checkpoint is of step " + std::to_string(fake_.records.size())));
+}
+
+TEST_F(WorkerLinkTest, RealProgramEndsWithItsCode) {
+  Child child({"worker", "--socket", fake_.address(), "--token", "secret", "--parent-pid",
+               std::to_string(getpid())},
+              folder_ / "stderr");
+  EXPECT_EQ(child.Wait(), 0) << child.Output();
+  EXPECT_EQ(fake_.records.size(), 40U);
+  EXPECT_THAT(child.Output(), HasSubstr("step 40/40"));
+}
+
+// A daemon that is killed takes its trainers with it.
+TEST_F(WorkerLinkTest, RealProgramDiesWithItsParent) {
+  fake_.assignment.mutable_rank()->mutable_spec()->mutable_train()->set_steps(1'000'000);
+  // Orphans of this process become its children, so that the trainer's end can be awaited here.
+  ASSERT_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+  int channel[2];
+  ASSERT_EQ(pipe(channel), 0);
+  const std::string address = fake_.address();
+  const pid_t parent = fork();
+  if (parent == 0) {
+    const std::string own = std::to_string(getpid());
+    const pid_t trainer = fork();
+    if (trainer == 0) {
+      execl(TRAINER_BINARY, TRAINER_BINARY, "worker", "--socket", address.c_str(), "--token",
+            "secret", "--parent-pid", own.c_str(), nullptr);
+      _exit(127);
+    }
+    const ssize_t written = write(channel[1], &trainer, sizeof(trainer));
+    pause();
+    _exit(written > 0 ? 0 : 1);
+  }
+  pid_t trainer = 0;
+  ASSERT_EQ(read(channel[0], &trainer, sizeof(trainer)), static_cast<ssize_t>(sizeof(trainer)));
+  close(channel[0]);
+  close(channel[1]);
+  fake_.WaitFor([&] { return fake_.records.size() >= 2; });
+  kill(parent, SIGKILL);
+  waitpid(parent, nullptr, 0);
+  int status = 0;
+  ASSERT_EQ(waitpid(trainer, &status, 0), trainer);
+  EXPECT_TRUE(WIFSIGNALED(status));
+  EXPECT_EQ(WTERMSIG(status), SIGKILL);
+}
+
+TEST(ReportQueueTest, KeepsOrderAndBatches) {
+  ReportQueue queue("t");
+  for (int step = 1; step <= 1200; ++step) {
+    v1::StepRecord record;
+    record.set_step(step);
+    queue.AddRecord(record);
+  }
+  queue.SetEnd(v1::RANK_OUTCOME_COMPLETED, v1::REASON_UNSPECIFIED, "");
+  int64_t next = 1;
+  int reports = 0;
+  while (auto report = queue.Next(std::chrono::milliseconds(0))) {
+    ++reports;
+    for (const v1::StepRecord& record : report->steps()) EXPECT_EQ(record.step(), next++);
+    EXPECT_EQ(report->phase() == v1::RANK_PHASE_ENDED, next == 1201);
+    queue.Acknowledge(*report);
+  }
+  EXPECT_EQ(next, 1201);
+  EXPECT_EQ(reports, 3);
+  EXPECT_TRUE(queue.WaitForEnd(std::chrono::seconds(0)));
+}
+
+TEST(ReportQueueTest, FullQueueWaitsForTheWorkerOrTheEnd) {
+  ReportQueue queue("t");
+  for (size_t i = 0; i < ReportQueue::kRecordsMax; ++i) queue.AddRecord(v1::StepRecord());
+  std::thread adder([&] { queue.AddRecord(v1::StepRecord()); });
+  queue.Acknowledge(*queue.Next(std::chrono::milliseconds(0)));
+  adder.join();
+  std::thread filler([&] {
+    for (size_t i = 0; i < ReportQueue::kRecordsMax; ++i) queue.AddRecord(v1::StepRecord());
+  });
+  queue.Close();
+  filler.join();
+  EXPECT_FALSE(queue.Next(std::chrono::milliseconds(0)).has_value());
+}
+
+}  // namespace
+}  // namespace sinkforge::trainer
