@@ -1,0 +1,165 @@
+// What must hold after every step of a simulation, whatever has failed so far.
+#include <algorithm>
+#include <map>
+#include <set>
+#include <tuple>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "server/state/job_moves.h"
+#include "sim_cluster.h"
+
+namespace sinkforge::sim {
+namespace {
+
+bool HasCheckpoint(const v1::Job& job, int64_t attempt, int64_t step) {
+  return std::any_of(job.checkpoints().begin(), job.checkpoints().end(),
+                     [&](const v1::Checkpoint& checkpoint) {
+                       return checkpoint.attempt() == attempt && checkpoint.step() == step;
+                     });
+}
+
+// Progress is stored now and then only: it may differ.
+std::string Comparable(const v1::Job& job) {
+  v1::Job copy = job;
+  copy.clear_progress();
+  return copy.SerializeAsString();
+}
+
+}  // namespace
+
+void SimCluster::CheckEffects(const server::Effects& effects) {
+  for (const v1::Event& event : effects.events) {
+    int64_t& last = last_event_[event.job_id()];
+    if (event.sequence() != last + 1) {
+      Fail(absl::StrCat(event.job_id(), ": event ", event.sequence(), " after ", last));
+    }
+    last = event.sequence();
+    ++counters_[v1::EventKind_Name(event.kind())];
+  }
+  std::set<std::string> seen;
+  for (const v1::Job& job : effects.jobs) {
+    if (!seen.insert(job.job_id()).second) Fail(job.job_id() + ": twice in one batch");
+    if (job.event_count() != last_event_[job.job_id()]) {
+      Fail(absl::StrCat(job.job_id(), ": counts ", job.event_count(), " events of ",
+                        last_event_[job.job_id()]));
+    }
+    const auto before = stored_.find(job.job_id());
+    if (before == stored_.end()) continue;
+    if (job.attempt() < before->second.attempt()) Fail(job.job_id() + ": attempt went back");
+    if (before->second.state() == v1::JOB_STATE_SUCCEEDED &&
+        job.state() != v1::JOB_STATE_SUCCEEDED) {
+      Fail(job.job_id() + ": left SUCCEEDED");
+    }
+    CheckCommit(before->second, job);
+  }
+}
+
+// Invariant 2: a rank of an old attempt cannot commit; and what is committed is really there.
+void SimCluster::CheckCommit(const v1::Job& before, const v1::Job& after) {
+  for (const v1::Checkpoint& checkpoint : after.checkpoints()) {
+    if (HasCheckpoint(before, checkpoint.attempt(), checkpoint.step())) continue;
+    if (checkpoint.attempt() != before.attempt()) {
+      Fail(absl::StrCat(after.job_id(), ": attempt ", checkpoint.attempt(),
+                        " committed while the last one was ", before.attempt()));
+    }
+    if (checkpoint.parts_size() != after.spec().resources().ranks()) {
+      Fail(absl::StrCat(after.job_id(), ": step ", checkpoint.step(), " committed with ",
+                        checkpoint.parts_size(), " parts"));
+    }
+  }
+}
+
+void SimCluster::CheckState() {
+  for (const auto& [request_id, job_id] : acknowledged_) {
+    if (!deleted_.contains(job_id) && coordinator_->Find(job_id) == nullptr) {
+      Fail(job_id + ": was acknowledged and is gone");
+    }
+  }
+  std::array<int64_t, v1::JobState_ARRAYSIZE> count{};
+  for (const auto& [job_id, job] : stored_) {
+    const v1::Job* live = coordinator_->Find(job_id);
+    if (live == nullptr) return Fail(job_id + ": stored but not known");
+    if (Comparable(*live) != Comparable(job)) {
+      Fail(absl::StrCat(job_id, ": the store does not have its last value: ",
+                        job.ShortDebugString(), " / ", live->ShortDebugString()));
+    }
+    ++count[static_cast<size_t>(job.state())];
+    const bool has_attempt = server::HasAttempt(job.state());
+    if (coordinator_->IsCurrentAttempt(job_id, job.attempt()) != has_attempt ||
+        job.placement_size() != (has_attempt ? job.spec().resources().ranks() : 0)) {
+      Fail(job_id + ": placement does not fit the state");
+    }
+    if (job.state() == v1::JOB_STATE_SUCCEEDED && job.reason() != v1::REASON_COMPLETED) {
+      Fail(job_id + ": SUCCEEDED for another reason than completion");
+    }
+  }
+  if (count != coordinator_->CountByState()) Fail("counts by state are wrong");
+  CheckDesired();
+}
+
+// Invariant 2: a slot never runs two attempts, an attempt never runs with a missing rank.
+void SimCluster::CheckDesired() {
+  std::set<std::tuple<std::string, std::string, int32_t>> slots;
+  for (const auto& [job_id, job] : stored_) {
+    std::set<int32_t> ranks;
+    for (const v1::RankPlacement& rank : job.placement()) {
+      ranks.insert(rank.rank());
+      if (!slots.emplace(rank.worker(), rank.incarnation(), rank.slot()).second) {
+        Fail(absl::StrCat(job_id, ": slot ", rank.slot(), " of ", rank.worker(), " is used twice"));
+      }
+    }
+    if (static_cast<int>(ranks.size()) != job.placement_size()) Fail(job_id + ": a rank is twice");
+  }
+  for (const Link& link : links_) {
+    const std::string& name = link.worker->name();
+    const v1::DesiredState desired = coordinator_->Desired(name);
+    for (const v1::DesiredRank& rank : desired.ranks()) {
+      const auto job = stored_.find(rank.job_id());
+      if (job == stored_.end() || job->second.attempt() != rank.attempt() ||
+          !server::HasAttempt(job->second.state())) {
+        Fail(absl::StrCat(name, " is to run ", rank.job_id(), " attempt ", rank.attempt(),
+                          ", which is over"));
+        continue;
+      }
+      const v1::RankPlacement& placement = job->second.placement(rank.rank());
+      if (placement.worker() != name || placement.slot() != rank.slot()) {
+        Fail(absl::StrCat(rank.job_id(), ": rank ", rank.rank(),
+                          " is wanted where it is not placed"));
+      }
+    }
+  }
+}
+
+// A coordinator that is loaded from the store now knows what this one knows.
+void SimCluster::CheckReload() {
+  server::Coordinator other(options_.coordinator);
+  std::vector<v1::Job> jobs;
+  for (const auto& [job_id, job] : stored_) jobs.push_back(job);
+  other.Load(jobs, next_job_number_, now_);
+  if (other.next_job_number() != coordinator_->next_job_number()) Fail("the job number is lost");
+  if (other.CountByState() != coordinator_->CountByState()) Fail("a restart changes the counts");
+  for (const v1::Job& job : jobs) {
+    const v1::Job* live = coordinator_->Find(job.job_id());
+    const v1::Job* loaded = other.Find(job.job_id());
+    if (live == nullptr || loaded == nullptr || Comparable(*live) != Comparable(*loaded)) {
+      Fail(job.job_id() + ": a restart changes it");
+    }
+  }
+  for (const Link& link : links_) {
+    // Every rank that is wanted now is wanted after a restart too: nothing healthy is disturbed.
+    std::set<std::tuple<std::string, int64_t, int32_t>> wanted;
+    const v1::DesiredState after = other.Desired(link.worker->name());
+    const v1::DesiredState before = coordinator_->Desired(link.worker->name());
+    for (const auto& rank : after.ranks()) {
+      wanted.emplace(rank.job_id(), rank.attempt(), rank.rank());
+    }
+    for (const auto& rank : before.ranks()) {
+      if (!wanted.contains({rank.job_id(), rank.attempt(), rank.rank()})) {
+        Fail(absl::StrCat(rank.job_id(), ": a restart would stop rank ", rank.rank()));
+      }
+    }
+  }
+}
+
+}  // namespace sinkforge::sim

@@ -1,0 +1,260 @@
+// Time, network and clients of the simulated cluster; see sim_cluster.h. The invariants are in
+// invariants.cc.
+#include "sim_cluster.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace sinkforge::sim {
+namespace {
+
+constexpr auto kTick = std::chrono::milliseconds(100);
+constexpr int64_t kReportTicks = 10;  // a snapshot a second, a fifth of the lease
+constexpr int64_t kReconnectTicks = 5;
+
+bool Happens(Random* random, int64_t one_in) { return one_in > 0 && random->OneIn(one_in); }
+
+}  // namespace
+
+SimCluster::SimCluster(const ClusterOptions& options) : options_(options), random_(options.seed) {
+  now_.monotonic = std::chrono::hours(1);
+  now_.wall = std::chrono::system_clock::time_point(std::chrono::hours(500000));
+  for (int i = 0; i < options_.worker_count; ++i) {
+    Link& link = links_.emplace_back();
+    link.worker = std::make_unique<SimWorker>(
+        absl::StrCat("w", i + 1), random_.Between(1, options_.slots_max), &board_, &random_);
+    link.worker->Start();
+  }
+  coordinator_ = std::make_unique<server::Coordinator>(options_.coordinator);
+  coordinator_->Load({}, 1, now_);
+}
+
+SimCluster::~SimCluster() = default;
+
+void SimCluster::Fail(const std::string& what) {
+  if (violation_.empty()) violation_ = absl::StrCat("tick ", tick_, ": ", what);
+}
+
+void SimCluster::Tick(const Faults& faults, Clients clients) {
+  faults_ = faults;
+  ++tick_;
+  now_.monotonic += kTick;
+  now_.wall += kTick;
+  if (Happens(&random_, faults.restart_coordinator)) RestartCoordinator();
+  if (clients == Clients::kAct && random_.OneIn(8)) ActAsClient();
+  for (Link& link : links_) TickLink(faults, &link);
+  server::Effects effects;
+  coordinator_->Tick(now_, &effects);
+  Apply(effects);
+  CheckState();
+  if (tick_ % 16 == 0) CheckReload();
+}
+
+void SimCluster::RestartCoordinator() {
+  ++counters_["coordinator restarts"];
+  for (Link& link : links_) {
+    link.up.clear();
+    link.down.clear();
+    link.open = false;
+    link.next_report = tick_ + random_.Between(1, kReconnectTicks);
+  }
+  std::vector<v1::Job> jobs;
+  for (const auto& [job_id, job] : stored_) jobs.push_back(job);
+  // Another machine's monotonic clock.
+  now_.monotonic = std::chrono::seconds(random_.Between(1, 100000));
+  coordinator_ = std::make_unique<server::Coordinator>(options_.coordinator);
+  coordinator_->Load(jobs, next_job_number_, now_);
+}
+
+void SimCluster::BreakStream(Link* link) {
+  link->up.clear();
+  link->down.clear();
+  link->next_report = tick_ + random_.Between(1, kReconnectTicks);
+  if (!link->open) return;
+  link->open = false;
+  server::Effects effects;
+  coordinator_->HandleDisconnect(link->worker->name(), link->worker->incarnation(), now_, &effects);
+  Apply(effects);
+}
+
+void SimCluster::TickLink(const Faults& faults, Link* link) {
+  SimWorker& worker = *link->worker;
+  if (!worker.is_running()) {
+    if (tick_ < link->down_until) return;
+    worker.Start();
+    link->next_report = tick_;
+  }
+  const bool is_killed = Happens(&random_, faults.kill_worker);
+  if (is_killed || (worker.drained() && tick_ >= link->next_report && random_.OneIn(10))) {
+    ++counters_[is_killed ? "worker kills" : "worker drains"];
+    BreakStream(link);
+    worker.Kill();
+    if (is_killed && Happens(&random_, faults.wipe_disk)) worker.WipeDisk();
+    // Sometimes back before the lease is over, sometimes after.
+    link->down_until = tick_ + random_.Between(1, 100);
+    return;
+  }
+  if (Happens(&random_, faults.drain_worker)) worker.Drain();
+  if (Happens(&random_, faults.break_stream)) BreakStream(link);
+  worker.Tick(faults.trainer);
+  if (tick_ >= link->next_report) {
+    link->next_report = tick_ + kReportTicks;
+    v1::WorkerSnapshot snapshot = worker.Snapshot();
+    const int copies = Happens(&random_, faults.repeat_message) ? 2 : 1;
+    for (int i = 0; i < copies && !Happens(&random_, faults.lose_message); ++i) {
+      link->up.push_back({tick_ + random_.Below(faults.delay_ticks_max + 1), snapshot});
+    }
+  }
+  Deliver(link);
+}
+
+void SimCluster::Deliver(Link* link) {
+  for (size_t i = 0; i < link->up.size();) {
+    if (link->up[i].due > tick_) {
+      ++i;
+      continue;
+    }
+    const v1::WorkerSnapshot snapshot = std::move(link->up[i].snapshot);
+    link->up.erase(link->up.begin() + static_cast<int64_t>(i));
+    server::Effects effects;
+    const absl::Status status = coordinator_->HandleSnapshot(snapshot, now_, &effects);
+    if (!status.ok()) {
+      // Only possible where the old incarnation's stream seems open, which this network closes.
+      Fail(absl::StrCat("snapshot refused: ", std::string(status.message())));
+      return;
+    }
+    link->open = true;
+    if (!Apply(effects)) return;  // Every stream is closed then.
+  }
+  for (size_t i = 0; i < link->down.size();) {
+    if (link->down[i].due > tick_) {
+      ++i;
+      continue;
+    }
+    const v1::DesiredState desired = std::move(link->down[i].desired);
+    link->down.erase(link->down.begin() + static_cast<int64_t>(i));
+    const std::string wrong = link->worker->Apply(desired);
+    if (!wrong.empty()) Fail(wrong);
+  }
+}
+
+bool SimCluster::Apply(const server::Effects& effects) {
+  if (effects.NeedsStore() && Happens(&random_, faults_.fail_store)) {
+    ++counters_["store failures"];
+    RestartCoordinator();
+    return false;
+  }
+  CheckEffects(effects);
+  for (const v1::Job& job : effects.jobs) stored_[job.job_id()] = job;
+  for (const std::string& job_id : effects.deleted_jobs) stored_.erase(job_id);
+  if (effects.next_job_number.has_value()) next_job_number_ = *effects.next_job_number;
+  for (const std::string& name : effects.changed_workers) {
+    for (Link& link : links_) {
+      if (link.worker->name() != name || !link.open) continue;
+      if (Happens(&random_, faults_.lose_message)) continue;
+      link.down.push_back(
+          {tick_ + random_.Below(faults_.delay_ticks_max + 1), coordinator_->Desired(name)});
+    }
+  }
+  return true;
+}
+
+void SimCluster::Submit() {
+  if (static_cast<int>(stored_.size()) >= options_.jobs_max) return;
+  v1::SubmitJobRequest request;
+  // Now and then the client repeats an earlier request.
+  const bool is_repeat = request_count_ > 0 && random_.OneIn(4);
+  const int64_t number = is_repeat ? random_.Between(1, request_count_) : ++request_count_;
+  request.set_request_id(absl::StrCat("r", number));
+  request.mutable_spec()->set_name("sim");
+  request.mutable_spec()->set_priority(static_cast<int32_t>(random_.Below(3)));
+  request.mutable_spec()->mutable_train()->set_steps(random_.Between(1, 25));
+  request.mutable_spec()->mutable_checkpoint()->set_keep(
+      static_cast<int32_t>(random_.Between(1, 3)));
+  request.mutable_spec()->mutable_resources()->set_device(v1::DEVICE_CPU);
+  // At most one per worker, so that every job can run once the faults are over.
+  request.mutable_spec()->mutable_resources()->set_ranks(
+      static_cast<int32_t>(random_.Between(1, options_.worker_count)));
+  const auto known = acknowledged_.find(request.request_id());
+  if (known != acknowledged_.end() && deleted_.contains(known->second)) return;
+  server::Effects effects;
+  const absl::StatusOr<v1::Job> job = coordinator_->Submit(request, 1, now_, &effects);
+  if (!job.ok()) return Fail(std::string(job.status().message()));
+  if (!Apply(effects)) return;  // The client hears UNAVAILABLE and has been promised nothing.
+  const auto [first, is_new] = acknowledged_.emplace(request.request_id(), job->job_id());
+  if (first->second != job->job_id()) Fail("a repeated submission made another job");
+  if (is_new) ++counters_["submissions"];
+}
+
+void SimCluster::ActAsClient() {
+  const int64_t choice = random_.Below(10);
+  if (choice < 4 || stored_.empty()) return Submit();
+  auto it = stored_.begin();
+  std::advance(it, random_.Below(static_cast<int64_t>(stored_.size())));
+  v1::JobActionRequest action;
+  action.set_job_id(it->first);
+  action.set_request_id(absl::StrCat("a", tick_));
+  server::Effects effects;
+  if (choice < 6) {
+    if (coordinator_->Pause(action, now_, &effects).ok()) ++counters_["pauses"];
+  } else if (choice < 8) {
+    if (coordinator_->Resume(action, now_, &effects).ok()) ++counters_["resumes"];
+  } else if (choice == 8) {
+    if (coordinator_->Cancel(action, now_, &effects).ok()) ++counters_["cancels"];
+  } else if (random_.OneIn(2)) {
+    const bool ok = coordinator_->Delete(action, now_, &effects).ok();
+    if (Apply(effects) && ok) {
+      deleted_.insert(action.job_id());
+      ++counters_["deletes"];
+    }
+    return;
+  } else if (!it->second.checkpoints().empty()) {
+    v1::DeleteCheckpointRequest request;
+    request.set_job_id(it->first);
+    request.set_step(it->second.checkpoints(0).step());
+    if (coordinator_->DeleteCheckpoint(request, now_, &effects).ok()) {
+      ++counters_["checkpoint deletes"];
+    }
+  }
+  Apply(effects);
+}
+
+void SimCluster::Heal() {
+  for (Link& link : links_) link.down_until = tick_;
+  std::vector<std::string> paused;
+  for (const auto& [job_id, job] : stored_) {
+    if (job.state() == v1::JOB_STATE_PAUSED || job.pause_requested()) paused.push_back(job_id);
+  }
+  for (const std::string& job_id : paused) {
+    v1::JobActionRequest action;
+    action.set_job_id(job_id);
+    server::Effects effects;
+    static_cast<void>(coordinator_->Resume(action, now_, &effects));
+    Apply(effects);
+  }
+}
+
+bool SimCluster::AllJobsAreFinal() const {
+  return std::all_of(stored_.begin(), stored_.end(), [](const auto& entry) {
+    const v1::JobState state = entry.second.state();
+    return state == v1::JOB_STATE_SUCCEEDED || state == v1::JOB_STATE_FAILED ||
+           state == v1::JOB_STATE_CANCELLED;
+  });
+}
+
+std::string SimCluster::Summary() const {
+  std::string text;
+  for (const auto& [job_id, job] : stored_) {
+    const server::Explanation why = coordinator_->Explain(job_id, now_);
+    absl::StrAppend(&text, job_id, " ", v1::JobState_Name(job.state()), " attempt ", job.attempt(),
+                    ": ", v1::Reason_Name(why.reason), ": ", why.message, "\n");
+  }
+  for (const v1::Worker& worker : coordinator_->Workers()) {
+    absl::StrAppend(&text, worker.ShortDebugString(), "\n");
+  }
+  return text;
+}
+
+}  // namespace sinkforge::sim

@@ -1,0 +1,114 @@
+// A whole cluster on simulated time: the real Coordinator, a store, workers, clients, and a network
+// that loses, repeats, delays and reorders messages within a stream.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "random.h"
+#include "server/state/coordinator.h"
+#include "sim_worker.h"
+
+namespace sinkforge::sim {
+
+// One in so many ticks or messages; 0: never.
+struct Faults {
+  int64_t lose_message = 0;
+  int64_t repeat_message = 0;
+  int64_t delay_ticks_max = 0;
+  int64_t break_stream = 0;
+  int64_t kill_worker = 0;
+  int64_t drain_worker = 0;
+  int64_t wipe_disk = 0;  // of a worker that was killed
+  int64_t restart_coordinator = 0;
+  // The store fails: nothing of the call is kept, and the coordinator is loaded anew.
+  int64_t fail_store = 0;
+  TrainerOptions trainer;
+};
+
+struct ClusterOptions {
+  uint64_t seed = 1;
+  int worker_count = 3;
+  int slots_max = 3;
+  int jobs_max = 12;
+  server::CoordinatorOptions coordinator;
+};
+
+class SimCluster {
+ public:
+  explicit SimCluster(const ClusterOptions& options);
+  ~SimCluster();
+
+  // 100 ms of everything. `clients` makes random submissions and actions.
+  enum class Clients { kAct, kQuiet };
+  void Tick(const Faults& faults, Clients clients);
+  // Every worker runs, every paused job is resumed.
+  void Heal();
+  bool AllJobsAreFinal() const;
+  // Empty while every invariant holds; else what broke first, and when.
+  const std::string& violation() const { return violation_; }
+  std::string Summary() const;
+  // What happened, to see that a run exercised what it should: attempts, commits and so on.
+  const std::map<std::string, int64_t>& counters() const { return counters_; }
+
+ private:
+  struct ToCoordinator {
+    int64_t due = 0;
+    v1::WorkerSnapshot snapshot;
+  };
+  struct ToWorker {
+    int64_t due = 0;
+    v1::DesiredState desired;
+  };
+  struct Link {
+    std::unique_ptr<SimWorker> worker;
+    bool open = false;  // the stream, as the coordinator sees it
+    int64_t next_report = 0;
+    int64_t down_until = 0;  // the daemon
+    std::deque<ToCoordinator> up;
+    std::deque<ToWorker> down;
+  };
+
+  void ActAsClient();
+  void Submit();
+  void TickLink(const Faults& faults, Link* link);
+  void BreakStream(Link* link);
+  void Deliver(Link* link);
+  void RestartCoordinator();
+  // Stores and checks what a call changed, then sends. False where the store failed.
+  bool Apply(const server::Effects& effects);
+  void Fail(const std::string& what);
+
+  void CheckEffects(const server::Effects& effects);
+  void CheckCommit(const v1::Job& before, const v1::Job& after);
+  void CheckState();
+  void CheckDesired();
+  void CheckReload();
+
+  const ClusterOptions options_;
+  Random random_;
+  GangBoard board_;
+  int64_t tick_ = 0;
+  base::Now now_;
+  std::unique_ptr<server::Coordinator> coordinator_;
+  std::vector<Link> links_;
+  Faults faults_;
+  // The disk of the coordinator.
+  std::map<std::string, v1::Job> stored_;
+  int64_t next_job_number_ = 1;
+  std::map<std::string, int64_t> last_event_;  // sequence
+  // What clients were promised.
+  std::map<std::string, std::string> acknowledged_;  // job by request
+  std::set<std::string> deleted_;
+  int64_t request_count_ = 0;
+  std::string violation_;
+  std::map<std::string, int64_t> counters_;
+};
+
+}  // namespace sinkforge::sim

@@ -1,0 +1,102 @@
+// A worker daemon with its trainers, simulated: it follows the worker protocol as the real one
+// must, on simulated time, and fails in every way that the simulation asks for.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+
+#include "random.h"
+#include "sinkforge/v1/worker_service.pb.h"
+
+namespace sinkforge::sim {
+
+// How long things take, in ticks, and how often they go wrong (once in so many ticks; 0: never).
+struct TrainerOptions {
+  int64_t load_ticks = 3;
+  int64_t step_ticks = 2;
+  int64_t checkpoint_every = 5;      // steps
+  int64_t checkpoint_ticks_max = 3;  // from the snapshot until the part is durable
+  int64_t crash_one_in = 0;
+  int64_t hang_one_in = 0;
+  int64_t fatal_one_in = 0;
+};
+
+// What the collectives between the ranks of a gang bring about: steps in lockstep, and one step at
+// which all of them stop.
+class GangBoard {
+ public:
+  // Whether the rank may take the step after `step`: all peers have done `step`.
+  bool MayStep(const v1::RankStatus& rank, int world_size);
+  // The step at which the gang stops; the first rank that is asked to stop fixes it.
+  int64_t StopStep(const v1::RankStatus& rank, bool is_asked, int64_t steps_total);
+
+ private:
+  struct Gang {
+    std::map<int32_t, int64_t> step;
+    int64_t stop_step = INT64_MAX;
+  };
+  std::map<std::pair<std::string, int64_t>, Gang> gangs_;  // job, attempt
+};
+
+class SimWorker {
+ public:
+  SimWorker(std::string name, int slots, GangBoard* board, Random* random);
+
+  // The daemon starts, with what its disk holds; a running one is killed first.
+  void Start();
+  void Kill();
+  // SIGTERM: no new work; ends when its ranks have.
+  void Drain();
+  void WipeDisk();
+  bool is_running() const { return running_; }
+  bool drained() const { return running_ && draining_ && ranks_.empty(); }
+
+  // Stale ones are ignored. Returns what is wrong with it, empty where it can be followed.
+  std::string Apply(const v1::DesiredState& desired);
+  void Tick(const TrainerOptions& options);
+  v1::WorkerSnapshot Snapshot();
+
+  const std::string& name() const { return name_; }
+  const std::string& incarnation() const { return incarnation_; }
+  bool HasPart(const v1::CheckpointPart& part) const;
+
+ private:
+  using RankKey = std::tuple<std::string, int64_t, int32_t>;  // job, attempt, rank
+  struct Rank {
+    v1::RankStatus status;
+    v1::DesiredRank desired;
+    int64_t ticks = 0;        // in the phase or step
+    int64_t kill_ticks = -1;  // left until the process is gone; -1: not being killed
+    bool hangs = false;
+    std::optional<int64_t> writing_step;
+    int64_t writing_ticks = 0;
+    bool ends_after_write = false;
+
+    bool runs() const { return status.phase() != v1::RANK_PHASE_ENDED; }
+  };
+
+  void TickRank(const TrainerOptions& options, Rank* rank);
+  void Train(const TrainerOptions& options, Rank* rank);
+  void BeginWrite(const TrainerOptions& options, Rank* rank);
+  void FinishWrite(Rank* rank);
+  void End(Rank* rank, v1::RankOutcome outcome, v1::Reason reason);
+
+  const std::string name_;
+  const int slots_;
+  GangBoard* const board_;
+  Random* const random_;
+  int64_t starts_ = 0;
+  bool running_ = false;
+  bool draining_ = false;
+  std::string incarnation_;
+  int64_t report_sequence_ = 0;
+  int64_t applied_revision_ = 0;
+  std::map<RankKey, Rank> ranks_;
+  std::map<std::string, v1::CheckpointPart> disk_;
+};
+
+}  // namespace sinkforge::sim
