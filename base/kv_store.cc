@@ -100,6 +100,14 @@ class RocksStore final : public KvStore {
     return FromRocks(db_->Flush(flush), path_);
   }
 
+  absl::Status Reclaim(std::string_view begin, std::string_view end) override {
+    const rocksdb::Slice first = ToSlice(begin);
+    const rocksdb::Slice last = ToSlice(end);
+    rocksdb::CompactRangeOptions options;
+    options.exclusive_manual_compaction = false;
+    return FromRocks(db_->CompactRange(options, &first, &last), path_);
+  }
+
   int64_t ApproximateBytes(std::string_view begin, std::string_view end) const override {
     rocksdb::SizeApproximationOptions options;
     options.include_memtables = true;

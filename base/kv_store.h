@@ -73,6 +73,9 @@ class KvStore {
       std::string_view begin, std::string_view end,
       const std::function<bool(std::string_view key, std::string_view value)>& visit) const = 0;
   virtual absl::Status Flush() = 0;
+  // Gives back the disk space of what was deleted in [begin, end) now, rather than some time later:
+  // reads what is there and writes what is left. A store without files has nothing to do.
+  virtual absl::Status Reclaim(std::string_view, std::string_view) { return absl::OkStatus(); }
   // Size on disk and in memory of [begin, end), approximate.
   virtual int64_t ApproximateBytes(std::string_view begin, std::string_view end) const = 0;
 
