@@ -7,30 +7,8 @@
 #include <new>
 
 #include "kernels/cpu/cpu_backend.h"
+#include "tests/unit/trainer/core/counting_new.h"
 #include "tests/unit/trainer/core/test_support.h"
-
-namespace {
-
-std::atomic<int64_t> allocations{0};
-
-void* Count(std::size_t size, std::size_t alignment) {
-  ++allocations;
-  size = (size + alignment - 1) / alignment * alignment;
-  void* memory = std::aligned_alloc(alignment, size == 0 ? alignment : size);
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
-}
-
-}  // namespace
-
-void* operator new(std::size_t size) { return Count(size, alignof(std::max_align_t)); }
-void* operator new(std::size_t size, std::align_val_t alignment) {
-  return Count(size, static_cast<std::size_t>(alignment));
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 
 namespace sinkforge::trainer {
 namespace {
@@ -69,11 +47,11 @@ TEST_P(AllocationTest, ASteadyStepAllocatesNothing) {
     // The first steps size the workspaces; evaluation has its own shapes.
     for (int i = 0; i < 2; ++i) ASSERT_TRUE(rig.trainer->Step(&report, nullptr).ok());
     ASSERT_TRUE(rig.trainer->Evaluate().ok());
-    const int64_t before = allocations;
+    const int64_t before = AllocationsSoFar();
     // Six steps of eight rows: over the borders of four epochs.
     for (int i = 0; i < 6; ++i) ASSERT_TRUE(rig.trainer->Step(&report, nullptr).ok());
     const bool evaluated = rig.trainer->Evaluate().ok();
-    const int64_t after = allocations;
+    const int64_t after = AllocationsSoFar();
     EXPECT_TRUE(evaluated);
     EXPECT_EQ(after - before, 0);
   }

@@ -1,9 +1,9 @@
 // RunTraining with a trainer and a host that play a script: when it evaluates, reports, checkpoints
 // and stops, and what it makes of failures.
-#include <map>
-
 #include "gmock/gmock.h"
+#include "tests/unit/trainer/core/scripted_host.h"
 #include "tests/unit/trainer/core/test_support.h"
+#include "tests/unit/trainer/core/training_host_conformance.h"
 
 namespace sinkforge::trainer {
 namespace {
@@ -50,43 +50,6 @@ class ScriptedTrainer final : public Trainer {
 
  private:
   int64_t steps_ = 0;
-};
-
-class ScriptedHost final : public TrainingHost {
- public:
-  void OnStep(const StepReport& report) override {
-    reports.push_back(report);
-    events.push_back("step " + std::to_string(report.step) +
-                     (report.validation_loss.has_value() ? " evaluated" : ""));
-  }
-  StepDump* DumpOf(int64_t step) override { return step == dump_at ? &dump : nullptr; }
-  HostCommand Poll() override {
-    const auto found = commands.find(static_cast<int64_t>(reports.size()));
-    return found == commands.end() ? HostCommand::kTrain : found->second;
-  }
-  Status WriteCheckpoint(Snapshot snapshot) override {
-    events.push_back("checkpoint " + std::to_string(snapshot.state.step));
-    const Status earlier = std::exchange(pending_failure_, Status());
-    const auto found = failures.find(snapshot.state.step);
-    if (found != failures.end()) pending_failure_ = found->second;
-    return earlier;
-  }
-  Status FinishCheckpoints() override {
-    events.push_back("finish");
-    return std::exchange(pending_failure_, Status());
-  }
-  void Warn(const std::string& message) override { warnings.push_back(message); }
-
-  std::map<int64_t, HostCommand> commands;  // after so many reports
-  std::map<int64_t, Status> failures;       // of the checkpoint of a step, found out later
-  int64_t dump_at = 0;
-  StepDump dump;
-  std::vector<StepReport> reports;
-  std::vector<std::string> events;
-  std::vector<std::string> warnings;
-
- private:
-  Status pending_failure_;
 };
 
 class LoopTest : public ::testing::Test {
@@ -219,6 +182,32 @@ TEST_F(LoopTest, ReportsTheTimeLostToACheckpointWithTheNextStep) {
   EXPECT_GT(host_.reports[2].checkpoint_stall_seconds, 0);
   EXPECT_EQ(host_.reports[3].checkpoint_stall_seconds, 0);
 }
+
+// The script plays by the rules of every host.
+class ScriptedHarness final : public TrainingHostHarness {
+ public:
+  TrainingHost& host() override { return host_; }
+  std::vector<int64_t> ReportedSteps() override {
+    std::vector<int64_t> steps;
+    for (const StepReport& report : host_.reports) steps.push_back(report.step);
+    return steps;
+  }
+  std::vector<int64_t> DurableCheckpoints() override { return host_.durable; }
+  void FailCheckpointOf(int64_t step) override {
+    host_.failures[step] = Status(StatusCode::kResourceExhausted, "disk full");
+  }
+  void Command(HostCommand command) override {
+    host_.commands[static_cast<int64_t>(host_.reports.size())] = command;
+  }
+
+ private:
+  ScriptedHost host_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Scripted, TrainingHostConformanceTest,
+                         ::testing::Values(TrainingHostFactory{
+                             "Scripted", [] { return std::make_unique<ScriptedHarness>(); }}),
+                         [](const auto& tested) { return tested.param.name; });
 
 // One rank's host wants something; every rank must do it at the same step.
 TEST(LoopRanksTest, ObeyTheStrongestCommandAtTheSameStep) {

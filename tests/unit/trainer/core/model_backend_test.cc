@@ -22,17 +22,8 @@ ModelConfig AgreementModel() {
   return config;
 }
 
-// Worst norm-wise error of a gradient.
-double CompareToFloat64(const Combination& combination, LseGradient lse_gradient,
-                        double base_weight, kernels::Backend* backend) {
-  ModelConfig model = combination.model;
-  model.lse_gradient = lse_gradient;
-  const ProbeShape shape{3, 45};
-  const Objective objective{base_weight, combination.balance};
-  const auto oracle_backend = kernels::MakeRefBackend(DType::kF64);
-  ModelProbe oracle(model, shape, objective, oracle_backend.get());
-  ModelProbe tested(model, shape, objective, backend);
-  oracle.ComputeGradients();
+// Norm-wise errors of every gradient against the oracle's; returns the worst.
+double CompareToOracle(ModelProbe& tested, ModelProbe& oracle) {
   tested.ComputeGradients();
   EXPECT_NEAR(tested.loss_sum(), oracle.loss_sum(), 1e-6 * std::abs(oracle.loss_sum()));
   EXPECT_NEAR(tested.balance().aux_loss, oracle.balance().aux_loss,
@@ -47,29 +38,32 @@ double CompareToFloat64(const Combination& combination, LseGradient lse_gradient
   return worst;
 }
 
-class ModelBackendTest : public ::testing::TestWithParam<Combination> {
- protected:
-  void Compare(kernels::Backend* backend) {
-    double worst = 0;
-    for (const LseGradient lse : {LseGradient::kExact, LseGradient::kDetached}) {
-      for (const double base_weight : {1.0, 0.0}) {
-        if (base_weight == 0 && GetParam().balance.loss == kernels::BalanceLoss::kNone) continue;
-        SCOPED_TRACE(lse == LseGradient::kExact ? "exact" : "detached");
-        worst = std::max(worst, CompareToFloat64(GetParam(), lse, base_weight, backend));
+class ModelBackendTest : public ::testing::TestWithParam<Combination> {};
+
+TEST_P(ModelBackendTest, AgreesWithTheFloat64Reference) {
+  const auto oracle_backend = kernels::MakeRefBackend(DType::kF64);
+  const std::unique_ptr<kernels::Backend> backends[] = {kernels::MakeCpuBackend(2),
+                                                        kernels::MakeRefBackend(DType::kF32)};
+  double worst[] = {0, 0};
+  for (const LseGradient lse : {LseGradient::kExact, LseGradient::kDetached}) {
+    for (const double base_weight : {1.0, 0.0}) {
+      if (base_weight == 0 && GetParam().balance.loss == kernels::BalanceLoss::kNone) continue;
+      ModelConfig model = GetParam().model;
+      model.lse_gradient = lse;
+      const ProbeShape shape{2, 37};
+      const Objective objective{base_weight, GetParam().balance};
+      ModelProbe oracle(model, shape, objective, oracle_backend.get());
+      oracle.ComputeGradients();
+      for (size_t i = 0; i < 2; ++i) {
+        SCOPED_TRACE(std::string(backends[i]->name()) +
+                     (lse == LseGradient::kExact ? ", exact" : ", detached"));
+        ModelProbe tested(model, shape, objective, backends[i].get());
+        worst[i] = std::max(worst[i], CompareToOracle(tested, oracle));
       }
     }
-    std::printf("%s: worst norm-wise error of a gradient %.1e\n", GetParam().name.c_str(), worst);
   }
-};
-
-TEST_P(ModelBackendTest, CpuAgreesWithFloat64) {
-  const auto backend = kernels::MakeCpuBackend(2);
-  Compare(backend.get());
-}
-
-TEST_P(ModelBackendTest, Float32ReferenceAgreesWithFloat64) {
-  const auto backend = kernels::MakeRefBackend(DType::kF32);
-  Compare(backend.get());
+  std::printf("%s: worst norm-wise error of a gradient: cpu %.1e, float32 reference %.1e\n",
+              GetParam().name.c_str(), worst[0], worst[1]);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, ModelBackendTest,
