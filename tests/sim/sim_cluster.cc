@@ -222,6 +222,7 @@ void SimCluster::ActAsClient() {
 }
 
 void SimCluster::Heal() {
+  faults_ = Faults();
   for (Link& link : links_) link.down_until = tick_;
   std::vector<std::string> paused;
   for (const auto& [job_id, job] : stored_) {

@@ -48,7 +48,7 @@ class SimCluster {
   // 100 ms of everything. `clients` makes random submissions and actions.
   enum class Clients { kAct, kQuiet };
   void Tick(const Faults& faults, Clients clients);
-  // Every worker runs, every paused job is resumed.
+  // The faults are over: every worker starts again, every paused job is resumed.
   void Heal();
   bool AllJobsAreFinal() const;
   // Empty while every invariant holds; else what broke first, and when.
