@@ -93,13 +93,15 @@ class RefBackend final : public HostBackend {
 
   void Linear(const Tensor& x, const Tensor& w, const Tensor& y, WriteMode mode) override {
     const LinearShape shape = CheckLinear(x, w, y);
+    const Real* weights = DataOf<Real>(w);
+    Real* out = DataOf<Real>(y);
     for (int64_t n = 0; n < shape.rows; ++n) {
       const Real* row = DataOf<Real>(x) + n * shape.inputs;
       for (int64_t o = 0; o < shape.outputs; ++o) {
-        const Real* weight = DataOf<Real>(w) + o * shape.inputs;
+        const Real* weight = weights + o * shape.inputs;
         Real sum = 0;
         for (int64_t i = 0; i < shape.inputs; ++i) sum += row[i] * weight[i];
-        Store(sum, mode, DataOf<Real>(y) + n * shape.outputs + o);
+        Store(sum, mode, out + n * shape.outputs + o);
       }
     }
   }
@@ -107,12 +109,14 @@ class RefBackend final : public HostBackend {
   void LinearBackwardInput(const Tensor& d_y, const Tensor& w, const Tensor& d_x,
                            WriteMode mode) override {
     const LinearShape shape = CheckLinear(d_x, w, d_y);
+    const Real* d_out = DataOf<Real>(d_y);
+    const Real* weights = DataOf<Real>(w);
     for (int64_t n = 0; n < shape.rows; ++n) {
       Real* to = DataOf<Real>(d_x) + n * shape.inputs;
       if (mode == WriteMode::kAssign) std::fill_n(to, shape.inputs, Real{0});
       for (int64_t o = 0; o < shape.outputs; ++o) {
-        const Real d = DataOf<Real>(d_y)[n * shape.outputs + o];
-        const Real* weight = DataOf<Real>(w) + o * shape.inputs;
+        const Real d = d_out[n * shape.outputs + o];
+        const Real* weight = weights + o * shape.inputs;
         for (int64_t i = 0; i < shape.inputs; ++i) to[i] += d * weight[i];
       }
     }
@@ -120,11 +124,13 @@ class RefBackend final : public HostBackend {
 
   void LinearBackwardWeight(const Tensor& d_y, const Tensor& x, const Tensor& d_w) override {
     const LinearShape shape = CheckLinear(x, d_w, d_y);
+    const Real* d_out = DataOf<Real>(d_y);
+    Real* d_weights = DataOf<Real>(d_w);
     for (int64_t n = 0; n < shape.rows; ++n) {
       const Real* row = DataOf<Real>(x) + n * shape.inputs;
       for (int64_t o = 0; o < shape.outputs; ++o) {
-        const Real d = DataOf<Real>(d_y)[n * shape.outputs + o];
-        Real* to = DataOf<Real>(d_w) + o * shape.inputs;
+        const Real d = d_out[n * shape.outputs + o];
+        Real* to = d_weights + o * shape.inputs;
         for (int64_t i = 0; i < shape.inputs; ++i) to[i] += d * row[i];
       }
     }
@@ -198,9 +204,11 @@ class RefBackend final : public HostBackend {
 
   void ReluSquared(const Tensor& x, const Tensor& y) override {
     CheckSameElements(x, y);
+    const Real* in = DataOf<Real>(x);
+    Real* out = DataOf<Real>(y);
     for (int64_t i = 0; i < x.elements(); ++i) {
-      const Real positive = std::max(DataOf<Real>(x)[i], Real{0});
-      DataOf<Real>(y)[i] = positive * positive;
+      const Real positive = std::max(in[i], Real{0});
+      out[i] = positive * positive;
     }
   }
 
@@ -295,15 +303,27 @@ class RefBackend final : public HostBackend {
     }
     const Real target_logit = logits_[static_cast<size_t>(target)];
     DataOf<Real>(args.losses)[n] = (max - target_logit) + std::log(total);
-    if (!wants_gradient) return;
+    if (wants_gradient) CrossEntropyRowBackward(args, n, max, total);
+  }
+
+  // From the row's softcapped logits, their maximum and the sum of exp(logit - maximum).
+  void CrossEntropyRowBackward(const CrossEntropyArgs& args, int64_t n, Real max, Real total) {
+    const MatrixShape w_shape = MatrixOf(args.w);
+    const int64_t width = w_shape.cols;
+    const Real* x = DataOf<Real>(args.x) + n * width;
+    const Real* w = DataOf<Real>(args.w);
+    Real* d_x = DataOf<Real>(args.d_x) + n * width;
+    Real* d_w = DataOf<Real>(args.d_w);
+    const Real cap = static_cast<Real>(args.softcap);
+    const int32_t target = DataOf<int32_t>(args.targets)[n];
     for (int64_t o = 0; o < w_shape.rows; ++o) {
       const Real logit = logits_[static_cast<size_t>(o)];
       Real d = std::exp(logit - max) / total - (o == target ? Real{1} : Real{0});
       if (cap > Real{0}) d *= Real{1} - (logit / cap) * (logit / cap);
       d *= static_cast<Real>(args.loss_scale);
       for (int64_t c = 0; c < width; ++c) {
-        DataOf<Real>(args.d_x)[n * width + c] += d * w[o * width + c];
-        DataOf<Real>(args.d_w)[o * width + c] += d * x[c];
+        d_x[c] += d * w[o * width + c];
+        d_w[o * width + c] += d * x[c];
       }
     }
   }
