@@ -113,6 +113,7 @@ int RunCommandLine(const std::vector<std::string>& arguments, const Environment&
   app.get_formatter()->column_width(kHelpColumn);
   app.require_subcommand(1);
   app.footer(absl::StrCat(ExitCodeHelp(), "\nHelp of one command: `sinkforge COMMAND --help`."));
+  AddGlobalOptions(&app, {}, &global);
   for (const Command& command : root.commands) AddCommand(&app, command, &global, &chosen);
   // CLI11 takes the arguments in reverse order.
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());

@@ -8,6 +8,7 @@ Command RootCommand() {
   root.name = "sinkforge";
   root.summary =
       "Trains language models as scheduled jobs, and watches and balances their attention heads.";
+  root.formats = {};  // -o comes after the command, whose formats differ
   root.commands = {
       SubmitCommand(),     SweepCommand(),       ListCommand(),    ShowCommand(),
       WatchCommand(),      WaitCommand(),        LogsCommand(),    MetricsCommand(),

@@ -14,9 +14,11 @@ namespace {
 
 std::vector<std::string> NamesOf(const Option& option) { return absl::StrSplit(option.names, ','); }
 
-// Options that cli.cc gives to every command.
-std::vector<Option> AllOptions(const Command& command) {
+// A command's own options and those that cli.cc gives it: the common ones to the root and to every
+// command that runs, --help to groups as well. `path`: empty for the root.
+std::vector<Option> AllOptions(const Command& command, const std::string& path) {
   static std::string unused;
+  if (command.run == nullptr && !path.empty()) return {{"-h,--help", "", "Print help", &unused}};
   std::vector<Option> options = command.options;
   options.push_back({"--coordinator", "HOST:PORT", "Address of the coordinator", &unused});
   options.push_back({"--retry-for", "SECONDS", "How long to try again", &unused});
@@ -45,17 +47,13 @@ void Visit(const Command& command, const std::string& path, const Visitor& visit
 }
 
 // What can come next: subcommands, choices of an argument, options.
-std::vector<std::string> Words(const Command& command) {
+std::vector<std::string> Words(const Command& command, const std::string& path) {
   std::vector<std::string> words;
   for (const Command& child : command.commands) words.push_back(child.name);
   for (const Argument& argument : command.arguments) {
     words.insert(words.end(), argument.choices.begin(), argument.choices.end());
   }
-  if (command.run == nullptr) {
-    words.push_back("--help");
-    return words;
-  }
-  for (const Option& option : AllOptions(command)) {
+  for (const Option& option : AllOptions(command, path)) {
     for (const std::string& name : NamesOf(option)) words.push_back(name);
   }
   return words;
@@ -67,11 +65,10 @@ std::string BashScript(const Command& root) {
   std::string takers;  // options that take a value
   std::string files;   // paths whose arguments are files
   Visit(root, "", [&](const Command& command, const std::string& path) {
-    absl::StrAppend(&words, "    '", path, "') words='", absl::StrJoin(Words(command), " "),
+    absl::StrAppend(&words, "    '", path, "') words='", absl::StrJoin(Words(command, path), " "),
                     "' ;;\n");
     if (TakesFiles(command)) absl::StrAppend(&files, files.empty() ? "'" : "|'", path, "'");
-    if (command.run == nullptr) return;
-    for (const Option& option : AllOptions(command)) {
+    for (const Option& option : AllOptions(command, path)) {
       if (option.value.empty()) continue;
       for (const std::string& name : NamesOf(option)) {
         const std::string key = absl::StrCat("'", path, " ", name, "'");
@@ -105,11 +102,15 @@ _sinkforge() {
   fi
   COMPREPLY=($(compgen -W "$(_sinkforge_words "$path")" -- "$current"))
   case "$path" in
-    @FILES@) [[ "$current" == -* ]] || COMPREPLY+=($(compgen -f -- "$current")) ;
-  ;
+    @FILES@) [[ "$current" == -* ]] || COMPREPLY+=($(compgen -f -- "$current")) ;;
   esac
 }
-_sinkforge_words() { local words ='' case "$1" in @WORDS @esac printf '%s' "$words" }
+_sinkforge_words() {
+  local words=''
+  case "$1" in
+@WORDS@  esac
+  printf '%s' "$words"
+}
 complete -o filenames -F _sinkforge sinkforge
 )bash",
       {{"@TAKERS@", takers}, {"@VALUES@", values}, {"@FILES@", files}, {"@WORDS@", words}});
@@ -150,8 +151,7 @@ std::string FishScript(const Command& root) {
       }
     }
     if (TakesFiles(command)) add("-F", "");
-    if (command.run == nullptr) return;
-    for (const Option& option : AllOptions(command)) {
+    for (const Option& option : AllOptions(command, path)) {
       std::string flags;
       for (const std::string& name : NamesOf(option)) {
         const bool is_long = name.rfind("--", 0) == 0;

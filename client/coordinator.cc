@@ -73,9 +73,7 @@ class Coordinator::Impl {
                            "); jobs go on; trying again"));
       }
       said = true;
-      if (stop == nullptr) {
-        channel_->WaitForConnected(std::chrono::system_clock::now() + kRetryPause);
-      } else if (stop->WaitFor(kRetryPause)) {
+      if ((stop == nullptr ? &never_ : stop)->WaitFor(kRetryPause)) {
         return absl::CancelledError("interrupted");
       }
     }
@@ -129,6 +127,7 @@ class Coordinator::Impl {
   const CoordinatorOptions& options_;
   const std::function<void(const std::string&)>& tell_;
   std::shared_ptr<grpc::Channel> channel_;
+  StopSignal never_{StopSignal::Source::kNone};  // for calls that wait without one
   bool connected_ = false;
   bool progress_ = false;  // the current stream brought something
 

@@ -66,7 +66,8 @@ absl::StatusOr<int> FollowJob(Session& session, StopSignal* stop, const FollowOp
           }
           display->Show({last}, clock.Read().monotonic);
         }
-        return !IsSettled(last.state());
+        // The stream of a final job ends by itself, after its last step records.
+        return last.state() != v1::JOB_STATE_PAUSED;
       });
   display->Finish();
   session.coordinator().OnWait([&session](const std::string& message) { session.Say(message); });

@@ -41,20 +41,25 @@ int ChoosePort(int usual, const std::string& what, const Say& say) {
   return 0;
 }
 
-struct Ports {
-  int service = 0;
-  int metrics = 0;
+struct Endpoints {
+  std::string address;
+  std::string metrics_address;
 };
 
-// A daemon writes the file whole once it listens. NOT_FOUND: not yet.
-absl::StatusOr<Ports> ReadPortFile(const std::string& path) {
+// A daemon writes the file whole once it listens: the coordinator its ports, a worker its addresses.
+// NOT_FOUND: not yet.
+absl::StatusOr<Endpoints> ReadPortFile(const std::string& path) {
   const auto text = base::ReadFile(path, kPortFileBytesMax);
   if (!text.ok()) return text.status();
-  const auto json = nlohmann::json::parse(*text, nullptr, false);
-  if (!json.is_object() || !json.contains("port") || !json.contains("metrics_port")) {
-    return absl::DataLossError(absl::StrCat(path, ": not a port file"));
+  try {
+    const auto json = nlohmann::json::parse(*text);
+    if (json.contains("address")) {
+      return Endpoints{json.at("address"), json.at("metrics_address")};
+    }
+    return Endpoints{Loopback(json.at("port")), Loopback(json.at("metrics_port"))};
+  } catch (const nlohmann::json::exception& error) {
+    return absl::DataLossError(absl::StrCat(path, ": ", error.what()));
   }
-  return Ports{json["port"].get<int>(), json["metrics_port"].get<int>()};
 }
 
 class Starter {
@@ -151,10 +156,10 @@ class Starter {
     if (!status.ok()) return status;
     status = Await(name, *daemon, [&] { return ReadPortFile(port_file).status(); });
     if (!status.ok()) return status;
-    const auto ports = ReadPortFile(port_file);
-    if (!ports.ok()) return ports.status();
-    daemon->address = Loopback(ports->service);
-    daemon->metrics_address = Loopback(ports->metrics);
+    const auto endpoints = ReadPortFile(port_file);
+    if (!endpoints.ok()) return endpoints.status();
+    daemon->address = endpoints->address;
+    daemon->metrics_address = endpoints->metrics_address;
     return WriteLocalInstance(options_.state_folder, instance_);
   }
 

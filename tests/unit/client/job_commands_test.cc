@@ -1,0 +1,294 @@
+// submit, list, show, watch, wait and the actions against a coordinator of the test's own.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "client/exit_code.h"
+#include "tests/unit/client/fake_services.h"
+#include "tests/unit/client/run_client.h"
+
+namespace sinkforge::client {
+namespace {
+
+using nlohmann::json;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+
+v1::Job MakeJob(const std::string& id, v1::JobState state, int64_t step = 0) {
+  v1::Job job;
+  job.set_job_id(id);
+  job.set_state(state);
+  job.mutable_spec()->mutable_train()->set_steps(20);
+  job.mutable_progress()->set_step(step);
+  job.mutable_progress()->set_steps_total(20);
+  job.mutable_progress()->set_loss(2.5);
+  return job;
+}
+
+v1::WatchJobResponse Message(const v1::Job& job, std::vector<int64_t> steps = {}) {
+  v1::WatchJobResponse message;
+  *message.mutable_job() = job;
+  for (int64_t step : steps) message.add_steps()->set_step(step);
+  return message;
+}
+
+class JobCommandsTest : public testing::Test {
+ protected:
+  ClientRun Run(std::vector<std::string> arguments, ClientWorld world = {}) {
+    world.variables.emplace("SINKFORGE_COORDINATOR", fake_.address());
+    world.variables.emplace("HOME", folder_.path());
+    return RunClient(arguments, world);
+  }
+
+  TempFolder folder_;
+  FakeServices fake_;
+};
+
+TEST_F(JobCommandsTest, SubmitPrintsOnlyTheIdOnStdout) {
+  const ClientRun run = Run({"submit", folder_.Write("job.yaml", kJobFile)});
+  EXPECT_EQ(run.code, kExitOk) << run.err;
+  EXPECT_EQ(run.out, "tiny-1\n");
+  EXPECT_THAT(run.err, HasSubstr("sinkforge watch tiny-1"));
+  ASSERT_EQ(fake_.submissions().size(), 1u);
+  EXPECT_EQ(fake_.submissions()[0].spec().optimizer().kind(), v1::OPTIMIZER_KIND_MUON);
+}
+
+TEST_F(JobCommandsTest, SubmitIsTriedAgainWithTheSameRequestId) {
+  fake_.FailSubmissions({absl::UnavailableError("restarting"), absl::UnavailableError("again")});
+  const ClientRun run = Run({"submit", folder_.Write("job.yaml", kJobFile)});
+  EXPECT_EQ(run.code, kExitOk) << run.err;
+  EXPECT_THAT(run.err, HasSubstr("trying again"));
+  const auto submissions = fake_.submissions();
+  ASSERT_EQ(submissions.size(), 3u);
+  EXPECT_FALSE(submissions[0].request_id().empty());
+  EXPECT_EQ(submissions[0].request_id(), submissions[2].request_id());
+}
+
+TEST_F(JobCommandsTest, AFullDiskOfTheCoordinatorIsNotCalledUnreachable) {
+  fake_.FailSubmissions(std::vector<absl::Status>(
+      100, base::WithReason(absl::UnavailableError("disk full"), "STORE_UNAVAILABLE")));
+  const ClientRun run = Run({"submit", folder_.Write("job.yaml", kJobFile), "--retry-for", "0.3"});
+  EXPECT_EQ(run.code, kExitError);
+  EXPECT_THAT(run.err, HasSubstr("disk full"));
+}
+
+TEST_F(JobCommandsTest, TwoSubmissionsAreTwoRequests) {
+  const std::string file = folder_.Write("job.yaml", kJobFile);
+  Run({"submit", file});
+  Run({"submit", file, "--set", "name=other", "--set", "train.seed=7"});
+  const auto submissions = fake_.submissions();
+  ASSERT_EQ(submissions.size(), 2u);
+  EXPECT_NE(submissions[0].request_id(), submissions[1].request_id());
+  EXPECT_EQ(submissions[1].spec().name(), "other");
+  EXPECT_EQ(submissions[1].spec().train().seed(), 7u);
+}
+
+TEST_F(JobCommandsTest, DryRunPrintsAJobFileAndSubmitsNothing) {
+  const std::string file = folder_.Write("job.yaml", kJobFile);
+  const ClientRun run = Run({"submit", file, "--dry-run"});
+  EXPECT_EQ(run.code, kExitOk) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("# steps: 20 of 128 tokens, 1 micro-batches of 4 rows each"));
+  EXPECT_THAT(fake_.submissions(), IsEmpty());
+  // What it prints is a job file that means the same.
+  const ClientRun again = Run({"submit", folder_.Write("resolved.yaml", run.out), "--dry-run"});
+  EXPECT_EQ(again.out, run.out);
+  const json as_json = json::parse(Run({"submit", file, "--dry-run", "-o", "json"}).out);
+  EXPECT_EQ(as_json["tokens"], 20 * 128);
+  EXPECT_GT(as_json["parameters"], 0);
+}
+
+TEST_F(JobCommandsTest, EveryProblemOfAJobFileIsALineWithItsPlace) {
+  const std::string file = folder_.Write("job.yaml",
+                                         "name: tiny\n"
+                                         "model:\n"
+                                         "  widht: 32\n"
+                                         "  heads: many\n");
+  const ClientRun run = Run({"submit", file});
+  EXPECT_EQ(run.code, kExitUsage);
+  EXPECT_THAT(run.err, HasSubstr(file + ":3:3: model.widht: unknown key; did you mean `width`?"));
+  EXPECT_THAT(run.err, HasSubstr(file + ":4:"));
+  EXPECT_THAT(run.out, IsEmpty());
+  EXPECT_THAT(fake_.submissions(), IsEmpty());
+}
+
+TEST_F(JobCommandsTest, AViolationNamesTheOverrideThatMadeIt) {
+  const ClientRun run =
+      Run({"submit", folder_.Write("job.yaml", kJobFile), "--set", "model.heads=5"});
+  EXPECT_EQ(run.code, kExitUsage);
+  EXPECT_THAT(run.err, HasSubstr("--set model.heads=5"));
+}
+
+TEST_F(JobCommandsTest, TheCoordinatorsViolationsNameTheFilesLine) {
+  const std::string file = folder_.Write("job.yaml", kJobFile);
+  fake_.FailSubmissions({base::WithViolations(absl::InvalidArgumentError("the job is not valid"),
+                                              {{"train.steps", "at most 10 here"}})});
+  const ClientRun run = Run({"submit", file});
+  EXPECT_EQ(run.code, kExitUsage);
+  EXPECT_THAT(run.err, HasSubstr(file + ":5:"));
+  EXPECT_THAT(run.err, HasSubstr("train.steps: at most 10 here"));
+}
+
+TEST_F(JobCommandsTest, AMissingJobFileIsNotFound) {
+  const ClientRun run = Run({"submit", folder_.path() + "/none.yaml"});
+  EXPECT_EQ(run.code, kExitNotFound);
+  EXPECT_THAT(run.err, HasSubstr("none.yaml"));
+}
+
+TEST_F(JobCommandsTest, ListFollowsThePagesUpToItsLimit) {
+  for (int i = 1; i <= 5; ++i)
+    fake_.PutJob(MakeJob("j-" + std::to_string(i), v1::JOB_STATE_RUNNING));
+  const json all = json::parse(Run({"list", "-o", "json"}).out);
+  EXPECT_EQ(all["jobs"].size(), 5u);
+  EXPECT_EQ(all["jobs"][0]["job_id"], "j-5");
+  const ClientRun some = Run({"list", "--limit", "2"});
+  EXPECT_THAT(some.out, HasSubstr("j-4"));
+  EXPECT_THAT(some.out, Not(HasSubstr("j-3")));
+  EXPECT_THAT(some.err, HasSubstr("--limit"));
+  EXPECT_EQ(Run({"list", "--limit", "0"}).code, kExitUsage);
+}
+
+TEST_F(JobCommandsTest, ListChecksItsStates) {
+  fake_.PutJob(MakeJob("a-1", v1::JOB_STATE_RUNNING));
+  fake_.PutJob(MakeJob("b-2", v1::JOB_STATE_FAILED));
+  const ClientRun run = Run({"list", "--state", "failed"});
+  EXPECT_THAT(run.out, HasSubstr("b-2"));
+  EXPECT_THAT(run.out, Not(HasSubstr("a-1")));
+  EXPECT_EQ(Run({"list", "--state", "broken"}).code, kExitUsage);
+}
+
+TEST_F(JobCommandsTest, ShowSaysWhyAJobWaitsAndWhatIsThere) {
+  v1::Job job = MakeJob("d4-1", v1::JOB_STATE_QUEUED, 12);
+  job.set_reason(v1::REASON_NOT_ENOUGH_SLOTS_EXIST);
+  job.set_message("needs 4 cpu slots, the workers have 2");
+  job.mutable_retries()->set_crash(2);
+  v1::Checkpoint* checkpoint = job.add_checkpoints();
+  checkpoint->set_step(10);
+  checkpoint->add_parts()->set_worker("local");
+  fake_.PutJob(job);
+  const ClientRun run = Run({"show", "d4-1"});
+  EXPECT_EQ(run.code, kExitOk);
+  EXPECT_THAT(run.out, HasSubstr("queued (not enough slots exist)"));
+  EXPECT_THAT(run.out, HasSubstr("needs 4 cpu slots"));
+  EXPECT_THAT(run.out, HasSubstr("12 of 20 steps (60.0%)"));
+  EXPECT_THAT(run.out, HasSubstr("2 crashes"));
+  EXPECT_THAT(run.out, HasSubstr("HELD BY"));
+  EXPECT_EQ(json::parse(Run({"show", "d4-1", "-o", "json"}).out)["state"], "JOB_STATE_QUEUED");
+}
+
+TEST_F(JobCommandsTest, AnUnknownJobIsNotFoundEverywhere) {
+  for (const std::string command :
+       {"show", "watch", "wait", "cancel", "pause", "resume", "delete"}) {
+    const ClientRun run = Run({command, "none-1"});
+    EXPECT_EQ(run.code, kExitNotFound) << command;
+    EXPECT_THAT(run.err, HasSubstr("none-1")) << command;
+  }
+}
+
+TEST_F(JobCommandsTest, WatchEndsWithTheCodeOfTheJobsEnd) {
+  const std::vector<std::pair<v1::JobState, int>> ends = {
+      {v1::JOB_STATE_SUCCEEDED, kExitOk},
+      {v1::JOB_STATE_FAILED, kExitJobFailed},
+      {v1::JOB_STATE_CANCELLED, kExitJobCancelled},
+      {v1::JOB_STATE_PAUSED, kExitJobPaused}};
+  for (const auto& [state, code] : ends) {
+    fake_.SetWatch("d4-1", {{Message(MakeJob("d4-1", v1::JOB_STATE_RUNNING, 3)),
+                             Message(MakeJob("d4-1", state, 20))}});
+    EXPECT_EQ(Run({"watch", "d4-1"}).code, code);
+    EXPECT_EQ(Run({"wait", "d4-1"}).code, code);
+  }
+}
+
+TEST_F(JobCommandsTest, WatchGoesOnAfterTheStreamBroke) {
+  v1::Job running = MakeJob("d4-1", v1::JOB_STATE_RUNNING, 3);
+  fake_.SetWatch("d4-1", {{Message(running, {1, 2, 3})},
+                          {Message(MakeJob("d4-1", v1::JOB_STATE_SUCCEEDED, 20), {4, 5})}});
+  const ClientRun run = Run({"watch", "d4-1", "-o", "json", "--after-step", "0"});
+  EXPECT_EQ(run.code, kExitOk);
+  EXPECT_THAT(run.err, HasSubstr("jobs go on"));
+  const auto watches = fake_.watches();
+  ASSERT_EQ(watches.size(), 2u);
+  EXPECT_EQ(watches[0].after_step(), 0);
+  EXPECT_EQ(watches[1].after_step(), 3);  // what it has seen is not asked for again
+  // Each line of the output is one document.
+  const size_t end = run.out.find('\n');
+  EXPECT_EQ(json::parse(run.out.substr(0, end))["steps"].size(), 3u);
+}
+
+TEST_F(JobCommandsTest, WatchOnATerminalRedrawsAndOnAPipeDoesNot) {
+  const auto stream = std::vector<std::vector<v1::WatchJobResponse>>{
+      {Message(MakeJob("d4-1", v1::JOB_STATE_RUNNING, 3)),
+       Message(MakeJob("d4-1", v1::JOB_STATE_SUCCEEDED, 20))}};
+  fake_.SetWatch("d4-1", stream);
+  EXPECT_THAT(Run({"watch", "d4-1"}, {.terminal = true}).out, HasSubstr("\033[1A"));
+  EXPECT_THAT(Run({"watch", "d4-1"}).out, Not(HasSubstr("\033")));
+  const ClientRun plain =
+      Run({"watch", "d4-1"}, {.variables = {{"NO_COLOR", "1"}}, .terminal = true});
+  EXPECT_THAT(plain.out, Not(HasSubstr("\033[3")));  // redrawn, but without colours
+}
+
+TEST_F(JobCommandsTest, AFailureNamesReasonAndCheckpointAndNextStep) {
+  v1::Job job = MakeJob("d4-1", v1::JOB_STATE_FAILED, 12);
+  job.set_reason(v1::REASON_NON_FINITE_LOSS);
+  job.set_message("loss is NaN at step 13");
+  job.add_checkpoints()->set_step(10);
+  fake_.SetWatch("d4-1", {{Message(job)}});
+  const ClientRun run = Run({"watch", "d4-1"});
+  EXPECT_THAT(run.err, HasSubstr("non finite loss: loss is NaN at step 13"));
+  EXPECT_THAT(run.err, HasSubstr("step 10"));
+  EXPECT_THAT(run.err, HasSubstr("sinkforge logs d4-1"));
+}
+
+TEST_F(JobCommandsTest, SubmitWatchFollowsTheSubmittedJob) {
+  fake_.SetWatch("tiny-1", {{Message(MakeJob("tiny-1", v1::JOB_STATE_CANCELLED, 3))}});
+  const ClientRun run = Run({"submit", folder_.Write("job.yaml", kJobFile), "--watch"});
+  EXPECT_EQ(run.code, kExitJobCancelled);
+  EXPECT_EQ(run.out.substr(0, 7), "tiny-1\n");
+}
+
+TEST_F(JobCommandsTest, WaitReturnsAtTheFirstStepWhereAsked) {
+  fake_.SetWatch("d4-1", {{Message(MakeJob("d4-1", v1::JOB_STATE_STARTING)),
+                           Message(MakeJob("d4-1", v1::JOB_STATE_RUNNING, 1)),
+                           Message(MakeJob("d4-1", v1::JOB_STATE_FAILED, 2))}});
+  EXPECT_EQ(Run({"wait", "d4-1", "--until", "first-step"}).out, "d4-1 running\n");
+  EXPECT_EQ(Run({"wait", "d4-1", "--until", "teatime"}).code, kExitUsage);
+}
+
+TEST_F(JobCommandsTest, WaitForSeveralGivesTheFirstBadEnd) {
+  fake_.SetWatch("a-1", {{Message(MakeJob("a-1", v1::JOB_STATE_SUCCEEDED))}});
+  fake_.SetWatch("b-2", {{Message(MakeJob("b-2", v1::JOB_STATE_CANCELLED))}});
+  fake_.SetWatch("c-3", {{Message(MakeJob("c-3", v1::JOB_STATE_FAILED))}});
+  EXPECT_EQ(Run({"wait", "a-1", "b-2", "c-3"}).code, kExitJobCancelled);
+}
+
+TEST_F(JobCommandsTest, ActionsGoOnAfterAnError) {
+  fake_.PutJob(MakeJob("a-1", v1::JOB_STATE_RUNNING));
+  fake_.PutJob(MakeJob("b-2", v1::JOB_STATE_RUNNING));
+  const ClientRun run = Run({"pause", "a-1", "none-9", "b-2"});
+  EXPECT_EQ(run.code, kExitNotFound);
+  EXPECT_EQ(run.out, "a-1 running\nb-2 running\n");
+  EXPECT_THAT(fake_.actions(), ElementsAre("pause a-1", "pause none-9", "pause b-2"));
+  EXPECT_EQ(Run({"delete", "a-1"}).out, "a-1 deleted\n");
+  EXPECT_EQ(json::parse(Run({"cancel", "a-1", "-o", "json"}).out)["job_id"], "a-1");
+}
+
+TEST_F(JobCommandsTest, NoCoordinatorNamesAddressAndNextStep) {
+  const std::string address = fake_.address();
+  fake_.Stop();
+  const ClientRun run = Run({"list", "--retry-for", "0.1"});
+  EXPECT_EQ(run.code, kExitUnreachable);
+  EXPECT_THAT(run.err, HasSubstr(address));
+  EXPECT_THAT(run.err, HasSubstr("SINKFORGE_COORDINATOR"));
+  EXPECT_THAT(run.err, HasSubstr("sinkforge local up"));
+}
+
+TEST_F(JobCommandsTest, AnAddressOnTheCommandLineComesFirst) {
+  const ClientRun run = Run({"list", "--coordinator", "127.0.0.1:1", "--retry-for", "0.1"});
+  EXPECT_EQ(run.code, kExitUnreachable);
+  EXPECT_THAT(run.err, HasSubstr("127.0.0.1:1 (--coordinator)"));
+}
+
+}  // namespace
+}  // namespace sinkforge::client
