@@ -29,6 +29,8 @@ struct WorkerCommand {
   std::string socket;
   std::string token;
   int64_t parent_pid = 0;
+  // What passes between ranks is not encrypted, so that other machines must be asked for.
+  std::string collective_host = "127.0.0.1";
 };
 
 // A trainer must not outlive its daemon: it would hold the slot that the next daemon offers.
@@ -50,7 +52,7 @@ ExitCode RunWorkerCommand(const WorkerCommand& command) {
   options.channel = sinkforge::base::MakeChannel(command.socket);
   options.token = command.token;
   sinkforge::trainer::WorkerLink link(std::move(options));
-  return sinkforge::trainer::RunAssignment(link);
+  return sinkforge::trainer::RunAssignment(link, command.collective_host);
 }
 
 void AddTrainOptions(CLI::App* app, TrainCommand* command) {
@@ -78,6 +80,8 @@ void AddWorkerOptions(CLI::App* app, WorkerCommand* command) {
       ->required();
   app->add_option("--token", command->token, "Names this trainer to its worker")->required();
   app->add_option("--parent-pid", command->parent_pid, "The worker's process id")->required();
+  app->add_option("--collective-host", command->collective_host,
+                  "This machine's address for the other ranks (default: 127.0.0.1)");
 }
 
 // `train` may be left out.

@@ -33,6 +33,8 @@ v1::Reason ReasonOf(RunStage stage, StatusCode code) {
     case RunStage::kJob:
     case RunStage::kModel:
       return v1::REASON_BAD_JOB;
+    case RunStage::kConnect:
+      return code == StatusCode::kUnavailable ? v1::REASON_RANK_LOST : v1::REASON_BAD_JOB;
     case RunStage::kData:
       return v1::REASON_BAD_DATA;
     case RunStage::kRestore:

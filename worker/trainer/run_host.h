@@ -9,6 +9,7 @@
 #include "kernels/status.h"
 #include "worker/trainer/checkpoint_record.h"
 #include "worker/trainer/core/host.h"
+#include "worker/trainer/make_collective.h"
 
 namespace sinkforge::trainer {
 
@@ -34,6 +35,8 @@ class RunHost : public TrainingHost {
   virtual kernels::Result<std::optional<StoredCheckpoint>> LoadCheckpoint() = 0;
   // Once, before the first step. `restored_step` is 0 for a run that begins.
   virtual kernels::Status Begin(const RunContext& context, int64_t restored_step) = 0;
+  // Through which the ranks find one another; null: this host runs one rank.
+  virtual RendezvousStore* rendezvous() { return nullptr; }
   // Of the last durable checkpoint; 0: none.
   virtual int64_t durable_step() const = 0;
   // The latest checkpoint could not be made durable.

@@ -28,7 +28,7 @@ class Run {
   Run(const RunRequest& request, RunHost& host) : request_(request), host_(host) {}
 
   RunEnd Execute() {
-    const bool ready = CheckJob() && Connect() && OpenData() && MakeModel() && Restore();
+    const bool ready = CheckJob() && OpenData() && Connect() && MakeModel() && Restore();
     return ready ? Train() : end_;
   }
 
@@ -56,8 +56,12 @@ class Run {
     auto backend = MakeBackend(request_.spec.resources(), request_.backend);
     if (!backend.ok()) return Fail(RunStage::kJob, backend.status());
     backend_ = std::move(backend).value();
-    auto collective = MakeCollective({request_.rank, request_.world_size});
-    if (!collective.ok()) return Fail(RunStage::kJob, collective.status());
+    CollectiveOptions options;
+    options.rank = request_.rank;
+    options.world_size = request_.world_size;
+    options.host = request_.collective_host;
+    auto collective = MakeCollective(options, host_.rendezvous());
+    if (!collective.ok()) return Fail(RunStage::kConnect, collective.status());
     collective_ = std::move(collective).value();
     return true;
   }

@@ -7,7 +7,7 @@
 
 namespace sinkforge::trainer {
 
-ExitCode RunAssignment(WorkerLink& link) {
+ExitCode RunAssignment(WorkerLink& link, const std::string& collective_host) {
   const absl::StatusOr<v1::Assignment> assignment = link.Connect();
   if (link.abandoned()) return ExitCode::kAbandoned;
   if (!assignment.ok()) {
@@ -20,6 +20,7 @@ ExitCode RunAssignment(WorkerLink& link) {
   request.data_roots.assign(assignment->data_roots().begin(), assignment->data_roots().end());
   request.rank = assignment->rank().rank();
   request.world_size = assignment->rank().world_size();
+  request.collective_host = collective_host;
   const RunEnd end = RunJob(request, link);
   if (link.abandoned() || end.exit_code == ExitCode::kAbandoned) return ExitCode::kAbandoned;
   if (end.outcome == v1::RANK_OUTCOME_FAILED) {

@@ -177,6 +177,34 @@ void WorkerLink::Warn(const std::string& message) {
   queue_.AddWarning(message);
 }
 
+kernels::Status WorkerLink::Put(const std::string& key, const std::string& value) {
+  v1::TrainerPutRendezvousRequest request;
+  request.set_token(options_.token);
+  request.set_key(key);
+  request.set_value(value);
+  v1::PutRendezvousResponse response;
+  const grpc::Status status = stub_->PutRendezvous(Context().get(), request, &response);
+  if (status.ok()) return kernels::Status();
+  if (status.error_code() == grpc::StatusCode::FAILED_PRECONDITION) queue_.Close();
+  return {kernels::StatusCode::kUnavailable,
+          "rendezvous of " + key + ": " + status.error_message()};
+}
+
+kernels::Result<std::string> WorkerLink::Get(const std::string& key,
+                                             std::chrono::milliseconds timeout) {
+  v1::TrainerGetRendezvousRequest request;
+  request.set_token(options_.token);
+  request.set_key(key);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + timeout);
+  v1::GetRendezvousResponse response;
+  const grpc::Status status = stub_->GetRendezvous(&context, request, &response);
+  if (status.ok()) return std::move(*response.mutable_value());
+  if (status.error_code() == grpc::StatusCode::FAILED_PRECONDITION) queue_.Close();
+  return kernels::Status(kernels::StatusCode::kUnavailable,
+                         "rendezvous of " + key + ": " + status.error_message());
+}
+
 bool WorkerLink::End(const RunEnd& end) {
   queue_.SetEnd(end.outcome, end.reason, end.message);
   return queue_.WaitForEnd(options_.patience);

@@ -29,7 +29,7 @@ struct LinkOptions {
 // A thread reports at every step and at least every 200 ms; another streams checkpoints. A
 // FAILED_PRECONDITION from the worker means that the attempt is over: from then on Poll says
 // kAbandon, nothing more is sent, and checkpoints that were taken are dropped.
-class WorkerLink final : public RunHost {
+class WorkerLink final : public RunHost, public RendezvousStore {
  public:
   explicit WorkerLink(LinkOptions options);
   ~WorkerLink() override;
@@ -44,6 +44,7 @@ class WorkerLink final : public RunHost {
 
   kernels::Result<std::optional<StoredCheckpoint>> LoadCheckpoint() override;
   kernels::Status Begin(const RunContext& context, int64_t restored_step) override;
+  RendezvousStore* rendezvous() override { return this; }
   int64_t durable_step() const override;
   bool checkpoint_failed() const override { return writer_->last_failed(); }
 
@@ -52,6 +53,11 @@ class WorkerLink final : public RunHost {
   kernels::Status WriteCheckpoint(Snapshot snapshot) override;
   kernels::Status FinishCheckpoints() override;
   void Warn(const std::string& message) override;
+
+  // Thread-safe.
+  kernels::Status Put(const std::string& key, const std::string& value) override;
+  kernels::Result<std::string> Get(const std::string& key,
+                                   std::chrono::milliseconds timeout) override;
 
  private:
   void ReportUntilClosed();

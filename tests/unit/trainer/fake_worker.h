@@ -12,6 +12,7 @@
 
 #include "base/mutex.h"
 #include "sinkforge/v1/trainer_service.grpc.pb.h"
+#include "tests/unit/trainer/memory_store.h"
 
 namespace sinkforge::trainer {
 
@@ -40,12 +41,14 @@ class FakeWorker final : public v1::TrainerService::Service {
   std::function<grpc::Status(const v1::CheckpointPart&)> on_checkpoint;
   std::function<grpc::Status()> on_assignment;
 
-  v1::Assignment assignment;
+  v1::Assignment assignment;         // of the token "secret"
+  v1::Assignment second_assignment;  // of the token "second", for a world of two
 
   // Everything reported; call when no trainer runs, or inside WaitFor.
   std::vector<v1::TrainerReport> reports;
   std::map<int64_t, v1::StepRecord> records;
-  std::map<int64_t, std::vector<v1::CheckpointData>> parts;  // whole ones, by step
+  std::map<int32_t, std::map<int64_t, std::vector<v1::CheckpointData>>> parts_of_rank;
+  std::map<int64_t, std::vector<v1::CheckpointData>>& parts = parts_of_rank[0];  // by step
 
   // Waits until the condition, which is evaluated after every call, holds.
   void WaitFor(const std::function<bool()>& condition) {
@@ -56,6 +59,10 @@ class FakeWorker final : public v1::TrainerService::Service {
   grpc::Status GetAssignment(grpc::ServerContext*, const v1::GetAssignmentRequest* request,
                              v1::Assignment* response) override {
     const base::MutexLock lock(&mutex_);
+    if (request->token() == "second") {
+      *response = second_assignment;
+      return grpc::Status::OK;
+    }
     if (request->token() != "secret") return {grpc::StatusCode::FAILED_PRECONDITION, "token"};
     if (on_assignment) {
       const grpc::Status status = on_assignment();
@@ -97,7 +104,7 @@ class FakeWorker final : public v1::TrainerService::Service {
     }
     const base::MutexLock lock(&mutex_);
     if (data.empty() || !data.back().has_trailer()) return grpc::Status::CANCELLED;
-    parts[part.step()] = std::move(data);
+    parts_of_rank[part.rank()][part.step()] = std::move(data);
     *response->mutable_part() = part;
     changed_.NotifyAll();
     return grpc::Status::OK;
@@ -106,13 +113,32 @@ class FakeWorker final : public v1::TrainerService::Service {
   grpc::Status ReadCheckpoint(grpc::ServerContext*, const v1::ReadCheckpointRequest* request,
                               grpc::ServerWriter<v1::CheckpointData>* stream) override {
     const base::MutexLock lock(&mutex_);
-    const auto found = parts.find(request->step());
-    if (found == parts.end()) return {grpc::StatusCode::NOT_FOUND, "not held here"};
+    const auto& held = parts_of_rank[request->rank()];
+    const auto found = held.find(request->step());
+    if (found == held.end()) return {grpc::StatusCode::NOT_FOUND, "not held here"};
     for (const v1::CheckpointData& data : found->second) stream->Write(data);
     return grpc::Status::OK;
   }
 
+  grpc::Status PutRendezvous(grpc::ServerContext*, const v1::TrainerPutRendezvousRequest* request,
+                             v1::PutRendezvousResponse*) override {
+    const auto put = rendezvous_.Put(request->key(), request->value());
+    return put.ok() ? grpc::Status::OK : grpc::Status(grpc::StatusCode::UNAVAILABLE, "away");
+  }
+
+  grpc::Status GetRendezvous(grpc::ServerContext*, const v1::TrainerGetRendezvousRequest* request,
+                             v1::GetRendezvousResponse* response) override {
+    const auto got = rendezvous_.Get(request->key(), std::chrono::seconds(60));
+    if (!got.ok()) return {grpc::StatusCode::DEADLINE_EXCEEDED, got.status().message()};
+    response->set_value(got.value());
+    return grpc::Status::OK;
+  }
+
+  // Ranks of a new attempt must not find the addresses of an old one.
+  void ForgetRendezvous() { rendezvous_.Clear(); }
+
  private:
+  MemoryStore rendezvous_;
   const std::string socket_;
   std::unique_ptr<grpc::Server> server_;
   base::Mutex mutex_;

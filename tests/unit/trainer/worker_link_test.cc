@@ -53,7 +53,7 @@ class WorkerLinkTest : public testing::Test {
     options.channel = base::MakeChannel(fake_.address());
     options.token = token;
     WorkerLink link(std::move(options));
-    return RunAssignment(link);
+    return RunAssignment(link, "127.0.0.1");
   }
 
   void RestoreFrom(int64_t step) {
@@ -63,6 +63,19 @@ class WorkerLinkTest : public testing::Test {
     rank->mutable_restore()->set_attempt(3);
     rank->mutable_restore()->clear_parts();
     rank->mutable_restore()->add_parts()->set_step(step);
+  }
+
+  // Both ranks of a world of two with fresh meeting points: rank 0 here, and rank 1 beside it.
+  std::pair<ExitCode, ExitCode> RunTwoRanks() {
+    fake_.ForgetRendezvous();
+    fake_.assignment.mutable_rank()->set_world_size(2);
+    fake_.second_assignment = fake_.assignment;
+    fake_.second_assignment.mutable_rank()->set_rank(1);
+    ExitCode second = ExitCode::kOtherError;
+    std::thread other([&] { second = RunTrainer("second"); });
+    const ExitCode first = RunTrainer();
+    other.join();
+    return {first, second};
   }
 
   const v1::TrainerReport& Last() const { return fake_.reports.back(); }
@@ -276,10 +289,6 @@ TEST_F(WorkerLinkTest, BadJobsAndDataEndWithTheirReason) {
   spec.mutable_data()->set_train(0, "../escape.txt");
   EXPECT_EQ(RunTrainer(), ExitCode::kBadData);
   EXPECT_THAT(Last().message(), HasSubstr("outside of the data roots"));
-  spec = good;
-  fake_.assignment.mutable_rank()->set_world_size(2);
-  EXPECT_EQ(RunTrainer(), ExitCode::kBadJob);
-  EXPECT_THAT(Last().message(), HasSubstr("resources.ranks"));
 }
 
 TEST_F(WorkerLinkTest, DivergedLossNamesStepAndCheckpoint) {
@@ -294,6 +303,58 @@ TEST_F(WorkerLinkTest, DivergedLossNamesStepAndCheckpoint) {
   EXPECT_THAT(Last().message(), HasSubstr("step " + std::to_string(fake_.records.size() + 1)));
   EXPECT_THAT(Last().message(),
               HasSubstr("last good checkpoint is of step " + std::to_string(fake_.records.size())));
+}
+
+TEST_F(WorkerLinkTest, TwoRanksFollowOneAndResumeToTheSameBits) {
+  ASSERT_EQ(RunTrainer(), ExitCode::kCompleted);
+  const auto alone = fake_.records;
+  fake_.records.clear();
+  const std::pair<ExitCode, ExitCode> completed(ExitCode::kCompleted, ExitCode::kCompleted);
+  ASSERT_EQ(RunTwoRanks(), completed);
+  const auto together = fake_.records;
+  ASSERT_EQ(together.size(), 40U);
+  EXPECT_NEAR(together.at(1).loss(), alone.at(1).loss(), 1e-6 * alone.at(1).loss());
+  EXPECT_NEAR(together.at(2).imbalance(), alone.at(2).imbalance(), 1e-3);
+  ASSERT_EQ(fake_.parts_of_rank[1].size(), 4U);
+
+  fake_.records.clear();
+  RestoreFrom(20);
+  v1::CheckpointPart* part = fake_.assignment.mutable_rank()->mutable_restore()->add_parts();
+  part->set_step(20);
+  part->set_rank(1);
+  ASSERT_EQ(RunTwoRanks(), completed);
+  ASSERT_EQ(fake_.records.size(), 20U);
+  for (const auto& [step, record] : fake_.records) {
+    EXPECT_EQ(record.loss(), together.at(step).loss()) << step;
+  }
+
+  // One rank can go on from the parts of two, with a warning.
+  fake_.reports.clear();
+  fake_.assignment.mutable_rank()->set_world_size(1);
+  EXPECT_EQ(RunTrainer(), ExitCode::kCompleted);
+  EXPECT_TRUE(std::any_of(fake_.reports.begin(), fake_.reports.end(), [](const auto& report) {
+    return report.warnings_size() > 0 &&
+           report.warnings(0).find("ranks 2 -> 1") != std::string::npos;
+  }));
+}
+
+TEST_F(WorkerLinkTest, LostRankEndsTheOther) {
+  v1::DesiredRank* rank = fake_.assignment.mutable_rank();
+  rank->set_world_size(2);
+  rank->mutable_spec()->mutable_train()->set_steps(1'000'000);
+  fake_.second_assignment = fake_.assignment;
+  fake_.second_assignment.mutable_rank()->set_rank(1);
+  Child second({"worker", "--socket", fake_.address(), "--token", "second", "--parent-pid",
+                std::to_string(getpid())},
+               folder_ / "stderr");
+  std::thread killer([&] {
+    fake_.WaitFor([&] { return fake_.records.size() >= 3; });
+    second.Signal(SIGKILL);
+  });
+  EXPECT_EQ(RunTrainer(), ExitCode::kRankLost);
+  killer.join();
+  EXPECT_EQ(Last().reason(), v1::REASON_RANK_LOST);
+  EXPECT_THAT(Last().message(), HasSubstr("the connection to another rank is lost"));
 }
 
 TEST_F(WorkerLinkTest, RealProgramEndsWithItsCode) {

@@ -1,0 +1,16 @@
+// GlooCollective: ranks in processes, on one machine or several, over TCP (not encrypted).
+#pragma once
+
+#include <memory>
+
+#include "kernels/status.h"
+#include "worker/trainer/core/collective.h"
+#include "worker/trainer/make_collective.h"
+
+namespace sinkforge::trainer {
+
+// Connects to every other rank. kUnavailable: not all of them came, or one cannot be reached.
+kernels::Result<std::unique_ptr<Collective>> MakeGlooCollective(const CollectiveOptions& options,
+                                                                RendezvousStore* store);
+
+}  // namespace sinkforge::trainer
