@@ -1,5 +1,6 @@
 // sinkforge-trainer: trains one rank of a job, alone (train) or for a worker daemon (worker).
 // outcome.h has the table of exit codes.
+#include <grpc/grpc.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -7,6 +8,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 
 #include "base/rpc.h"
 #include "base/signals.h"
@@ -48,6 +50,9 @@ ExitCode RunWorkerCommand(const WorkerCommand& command) {
                  static_cast<long long>(command.parent_pid));
     return ExitCode::kOtherError;
   }
+  // Held to the end: when its last user goes, the library may wait 10 seconds for an idle poller,
+  // and the slot would stay taken as long.
+  grpc_init();
   sinkforge::trainer::LinkOptions options;
   options.channel = sinkforge::base::MakeChannel(command.socket);
   options.token = command.token;
@@ -117,5 +122,8 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
   }
-  return static_cast<int>(*train_app ? RunTrainCommand(train) : RunWorkerCommand(worker));
+  const ExitCode code = *train_app ? RunTrainCommand(train) : RunWorkerCommand(worker);
+  std::fflush(nullptr);
+  // Past the destructors of statics, which the library's idle threads may still use.
+  std::_Exit(static_cast<int>(code));
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "base/rpc.h"
 #include "sinkforge/v1/trainer_service.grpc.pb.h"
 #include "tests/unit/trainer/memory_store.h"
 
@@ -22,13 +23,12 @@ class FakeWorker final : public v1::TrainerService::Service {
   ~FakeWorker() override { Stop(); }
 
   void Start() {
-    grpc::ServerBuilder builder;
-    builder.AddListeningPort(socket_, grpc::InsecureServerCredentials());
-    builder.RegisterService(this);
-    // A poller that is idle when the server stops is waited for; the default is 10 seconds.
-    builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::CQ_TIMEOUT_MSEC, 20);
-    server_ = builder.BuildAndStart();
-    if (server_ == nullptr) ADD_FAILURE() << "cannot listen on " << socket_;
+    base::ServerOptions options;
+    options.address = socket_;
+    options.services = {this};
+    auto started = base::StartServer(options);
+    if (!started.ok()) ADD_FAILURE() << started.status();
+    server_ = std::move(started->server);
   }
   void Stop() {
     server_->Shutdown(std::chrono::system_clock::now());

@@ -3,6 +3,7 @@
 #include "worker/trainer/worker_link.h"
 
 #include <gmock/gmock.h>
+#include <grpc/grpc.h>
 #include <gtest/gtest.h>
 #include <sys/prctl.h>
 
@@ -35,6 +36,10 @@ resources: {threads: 1}
 
 class WorkerLinkTest : public testing::Test {
  protected:
+  // Held to the end of the program: when its last user goes, the library may wait 10 seconds for an
+  // idle poller.
+  static void SetUpTestSuite() { grpc_init(); }
+
   void SetUp() override {
     folder_.Write("train.txt", SampleText(20'000));
     folder_.Write("valid.txt", SampleText(2'000));
