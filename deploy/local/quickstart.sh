@@ -82,11 +82,15 @@ say "ready after $SECONDS s"
 say "coordinator and worker"
 "$bin/sinkforge" local up --data-root "$data"
 say "two jobs: head_balance.coefficient 0 and 1e-3"
-"$bin/sinkforge" sweep deploy/jobs/quickstart.yaml --name quickstart \
+# A name of its own, so that the table at the end is of this run alone.
+"$bin/sinkforge" sweep deploy/jobs/quickstart.yaml --name "quickstart-$(date +%m%d-%H%M%S)" \
   --grid head_balance.coefficient=0,1e-3 --watch
 say "where things are"
 "$bin/sinkforge" local status
 cat <<NEXT
+Checkpoints and metrics of all jobs are in $state; the text is in
+$data. Prometheus can scrape the two METRICS addresses above:
+  prometheus --config.file=deploy/prometheus/prometheus.yml
 
 Next, with PATH="$bin:\$PATH":
   sinkforge list                               the jobs

@@ -108,6 +108,7 @@ PURE_VIRTUAL = re.compile(r"\bvirtual\b[^;{}]*=\s*0\s*;")
 # Abstract classes that hide an implementation rather than leave a choice of it, each with what
 # they hide. They need neither a second implementation nor a suite.
 HIDING = {
+    "base/clock.h:Clock": "the machine's clocks; logic takes what they say as an argument",
     "base/metrics.h:Counter": "prometheus-cpp",
     "base/metrics.h:Histogram": "prometheus-cpp",
     "base/metrics.h:Metrics": "prometheus-cpp",
@@ -117,8 +118,9 @@ HIDING = {
 
 # Interfaces whose implementations have nothing in common to test, each with the reason.
 WITHOUT_SUITE = {
-    "base/clock.h:Clock": "the machine's clock and one that a test turns",
     "client/progress.h:ProgressDisplay": "each draws differently, which is its purpose",
+    "worker/trainer/run_host.h:RunHost": "files of a folder, and a worker's service",
+    "worker/trainer/make_collective.h:RendezvousStore": "a service, and a test's map",
 }
 
 

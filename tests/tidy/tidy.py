@@ -42,8 +42,7 @@ def format_findings(root):
         yield (f"clang-format {CLANG_FORMAT_VERSION} is not installed; "
                "deploy/local/install.sh test installs it")
         return
-    files = [str(root / file.path) for file in text_rules.written_here(tree.read_tree(root))
-             if file.is_cpp]
+    files = [str(root / file.path) for file in tree.read_tree(root).cpp()]
     checked = subprocess.run([program, "--dry-run", "--Werror", "--style=file", *files],
                              capture_output=True, text=True, check=False)
     for line in checked.stderr.splitlines():
