@@ -104,8 +104,8 @@ grpc::Status Synchronizer::RunStream() {
     wakeup_.Notify();
   });
   SendSnapshots(stream.get(), broken);
-  // The writer may have ended first; the reader ends with the call.
-  context.TryCancel();
+  // Where the coordinator ended the stream, a cancellation would take the place of its reason.
+  if (stopping_) context.TryCancel();
   reader.join();
   const grpc::Status status = stream->Finish();
   if (connected_.exchange(false)) {
