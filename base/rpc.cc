@@ -91,12 +91,18 @@ absl::Status FromGrpc(const grpc::Status& status) {
   return result;
 }
 
+absl::Status CheckLoopback(const std::string& address) {
+  if (IsLoopback(address)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "address " + address +
+      ": not a loopback address, and traffic is not encrypted yet; give --insecure-listen to "
+      "listen there all the same");
+}
+
 absl::StatusOr<RunningServer> StartServer(const ServerOptions& options) {
-  if (!options.allow_other_than_loopback && !IsLoopback(options.address)) {
-    return absl::InvalidArgumentError(
-        "address " + options.address +
-        ": not a loopback address, and traffic is not encrypted yet; give --insecure-listen to "
-        "listen there all the same");
+  if (!options.allow_other_than_loopback) {
+    const absl::Status checked = CheckLoopback(options.address);
+    if (!checked.ok()) return checked;
   }
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();

@@ -31,6 +31,10 @@ std::vector<FieldViolation> ViolationsOf(const absl::Status& status);
 grpc::Status ToGrpc(const absl::Status& status);
 absl::Status FromGrpc(const grpc::Status& status);
 
+// INVALID_ARGUMENT where others than this machine could reach "host:port". StartServer checks its
+// address; this is for what listens by other means (/metrics).
+absl::Status CheckLoopback(const std::string& address);
+
 struct ServerOptions {
   std::string address;                     // "host:port" or "unix:/path"; port 0 picks one
   bool allow_other_than_loopback = false;  // --insecure-listen: there is no TLS yet

@@ -1,0 +1,273 @@
+// Group commit around the Coordinator; see engine.h.
+#include "server/engine/engine.h"
+
+#include <algorithm>
+#include <future>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/log.h"
+
+namespace sinkforge::server {
+namespace {
+
+constexpr int64_t kGroupMax = 256;  // bounds how long the first call of a group waits for the rest
+
+absl::Status ShuttingDown() {
+  return absl::UnavailableError("the coordinator is shutting down; try again in a moment");
+}
+
+absl::Status NotKept(const absl::Status& cause) {
+  return absl::UnavailableError(
+      absl::StrCat("the coordinator's store cannot be written: ", std::string(cause.message()),
+                   "; nothing was kept, try again"));
+}
+
+double Seconds(std::chrono::nanoseconds duration) {
+  return std::chrono::duration<double>(duration).count();
+}
+
+}  // namespace
+
+Engine::Engine(const EngineOptions& options, JobStore* store, const base::Clock* clock,
+               const EngineMetrics& metrics, OnCommit on_commit)
+    : options_(options),
+      store_(store),
+      clock_(clock),
+      metrics_(metrics),
+      on_commit_(std::move(on_commit)),
+      queue_(options.queue) {}
+
+Engine::~Engine() { Stop(); }
+
+absl::Status Engine::Start() {
+  SINKFORGE_REQUIRE(!thread_.joinable());
+  const absl::Status loaded = Load(clock_->Read());
+  if (!loaded.ok()) return loaded;
+  thread_ = std::thread([this] { Loop(); });
+  return absl::OkStatus();
+}
+
+void Engine::Stop() {
+  queue_.Close();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Engine::Push(Item item, int64_t bytes) {
+  const Done done = item.done;
+  switch (queue_.Push(std::move(item), bytes)) {
+    case PushResult::kOk:
+      return;
+    case PushResult::kFull:
+      return done(absl::ResourceExhaustedError(
+          "the coordinator has too many calls waiting; try again in a moment"));
+    case PushResult::kClosed:
+      return done(ShuttingDown());
+  }
+}
+
+void Engine::Mutate(Apply apply, Done done, int64_t bytes) {
+  Push({std::move(apply), nullptr, std::move(done), absl::OkStatus()}, bytes);
+}
+
+void Engine::Read(View view, Done failed) {
+  if (reads_waiting_.fetch_add(1) >= options_.reads_waiting_max) {
+    reads_waiting_.fetch_sub(1);
+    return failed(absl::ResourceExhaustedError(
+        "the coordinator has too many reads waiting; try again in a moment"));
+  }
+  View counted = [this, view = std::move(view)](const Coordinator& coordinator,
+                                                const base::Now& now) {
+    reads_waiting_.fetch_sub(1);
+    view(coordinator, now);
+  };
+  Done counted_failed = [this, failed = std::move(failed)](const absl::Status& status) {
+    reads_waiting_.fetch_sub(1);
+    failed(status);
+  };
+  Push({nullptr, std::move(counted), std::move(counted_failed), absl::OkStatus()}, 0);
+}
+
+absl::Status Engine::ReadAndWait(const View& view) {
+  std::promise<absl::Status> promise;
+  Read(
+      [&](const Coordinator& coordinator, const base::Now& now) {
+        view(coordinator, now);
+        promise.set_value(absl::OkStatus());
+      },
+      [&](const absl::Status& status) { promise.set_value(status); });
+  return promise.get_future().get();
+}
+
+void Engine::Synchronize(std::shared_ptr<WorkerLink> link, v1::WorkerSnapshot snapshot, Done done) {
+  const int64_t bytes = static_cast<int64_t>(snapshot.ByteSizeLong());
+  auto shared = std::make_shared<v1::WorkerSnapshot>(std::move(snapshot));
+  Mutate([this, link = std::move(link), shared](
+             Coordinator& coordinator, const base::Now& now,
+             Effects* effects) { return TakeSnapshot(link, *shared, coordinator, now, effects); },
+         std::move(done), bytes);
+}
+
+absl::Status Engine::TakeSnapshot(const std::shared_ptr<WorkerLink>& link,
+                                  const v1::WorkerSnapshot& snapshot, Coordinator& coordinator,
+                                  const base::Now& now, Effects* effects) {
+  if (!links_closed_.ok()) {
+    link->close(links_closed_);
+    return links_closed_;
+  }
+  const absl::Status handled = coordinator.HandleSnapshot(snapshot, now, effects);
+  if (!handled.ok()) return handled;
+  Link& known = links_[snapshot.worker()];
+  if (known.link != link) {
+    if (known.link != nullptr) {
+      known.link->close(absl::AbortedError(absl::StrCat(
+          "worker ", snapshot.worker(), ": another stream of this worker has taken over")));
+    }
+    known = Link{link, snapshot.incarnation()};
+  }
+  reported_.insert(snapshot.worker());
+  return absl::OkStatus();
+}
+
+void Engine::Disconnect(const std::shared_ptr<WorkerLink>& link) {
+  Mutate(
+      [this, link](Coordinator& coordinator, const base::Now& now, Effects* effects) {
+        const auto found = std::find_if(links_.begin(), links_.end(), [&](const auto& entry) {
+          return entry.second.link == link;
+        });
+        if (found == links_.end()) return absl::OkStatus();
+        coordinator.HandleDisconnect(found->first, found->second.incarnation, now, effects);
+        links_.erase(found);
+        return absl::OkStatus();
+      },
+      // Where this is not taken in, the worker's lease runs out: the outcome is the same.
+      [](const absl::Status&) {}, 0);
+}
+
+void Engine::CloseLinks(const absl::Status& status) {
+  Mutate(
+      [this, status](Coordinator&, const base::Now&, Effects*) {
+        links_closed_ = status;
+        for (const auto& [worker, link] : links_) link.link->close(status);
+        links_.clear();
+        return absl::OkStatus();
+      },
+      // Refused only where the engine has stopped: then nobody sends on the links any more.
+      [](const absl::Status&) {}, 0);
+}
+
+void Engine::Loop() {
+  while (!queue_.drained()) {
+    const auto until_tick = next_tick_ - clock_->Read().monotonic;
+    std::vector<Item> group =
+        queue_.PopGroup(kGroupMax, std::max(until_tick, std::chrono::nanoseconds(0)));
+    Process(&group);
+  }
+}
+
+void Engine::Process(std::vector<Item>* group) {
+  const base::Now now = clock_->Read();
+  if (coordinator_ == nullptr && now.monotonic >= refuse_until_) {
+    const absl::Status loaded = Load(now);
+    if (!loaded.ok()) {
+      failure_ = loaded;
+      refuse_until_ = now.monotonic + options_.retry_after;
+    }
+  }
+  Effects effects;
+  reported_.clear();
+  Change(group, now, &effects);
+  absl::Status committed = absl::OkStatus();
+  if (coordinator_ != nullptr) {
+    committed = Commit(effects);
+    if (committed.ok()) {
+      Publish(effects, now);
+    } else {
+      Recover(committed, now);
+    }
+  }
+  for (Item& item : *group) {
+    if (item.apply != nullptr) {
+      item.done(committed.ok() ? item.status : NotKept(committed));
+    } else if (coordinator_ != nullptr) {
+      item.view(*coordinator_, now);
+    } else {
+      item.done(NotKept(failure_));
+    }
+  }
+}
+
+void Engine::Change(std::vector<Item>* group, const base::Now& now, Effects* effects) {
+  const bool refuse = coordinator_ == nullptr || now.monotonic < refuse_until_;
+  for (Item& item : *group) {
+    if (item.apply == nullptr) continue;
+    item.status = refuse ? NotKept(failure_) : item.apply(*coordinator_, now, effects);
+  }
+  if (!refuse && now.monotonic >= next_tick_) coordinator_->Tick(now, effects);
+  if (now.monotonic >= next_tick_) next_tick_ = now.monotonic + options_.tick;
+  metrics_.scheduling->Observe(Seconds(clock_->Read().monotonic - now.monotonic));
+}
+
+absl::Status Engine::Commit(const Effects& effects) {
+  if (!effects.NeedsStore()) return absl::OkStatus();
+  const auto begin = clock_->Read().monotonic;
+  const absl::Status written = store_->Write(effects);
+  metrics_.store_write->Observe(Seconds(clock_->Read().monotonic - begin));
+  return written;
+}
+
+void Engine::Publish(const Effects& effects, const base::Now& now) {
+  on_commit_(*coordinator_, effects);
+  std::set<std::string> workers(effects.changed_workers.begin(), effects.changed_workers.end());
+  for (const std::string& worker : reported_) {
+    const auto found = links_.find(worker);
+    if (found == links_.end()) continue;
+    // A worker that reports hears the whole state again once an interval: a lost one is healed.
+    const auto sent = found->second.sent;
+    const bool is_due =
+        sent.count() < 0 || now.monotonic - sent >= options_.coordinator.snapshot_interval;
+    if (is_due) workers.insert(worker);
+  }
+  for (const std::string& worker : workers) {
+    const auto found = links_.find(worker);
+    if (found == links_.end()) continue;
+    found->second.sent = now.monotonic;
+    found->second.link->send(coordinator_->Desired(worker));
+  }
+}
+
+absl::Status Engine::Load(const base::Now& now) {
+  auto stored = store_->Load();
+  if (!stored.ok()) return stored.status();
+  coordinator_ = std::make_unique<Coordinator>(options_.coordinator);
+  coordinator_->Load(std::move(stored->jobs), stored->next_job_number, now);
+  return absl::OkStatus();
+}
+
+void Engine::Recover(const absl::Status& cause, const base::Now& now) {
+  base::LogError("the store cannot be written; the coordinator goes back to what is stored",
+                 {{"error", std::string(cause.message())}});
+  failure_ = cause;
+  refuse_until_ = now.monotonic + options_.retry_after;
+  coordinator_ = nullptr;
+  const absl::Status loaded = Load(now);
+  if (!loaded.ok()) failure_ = loaded;
+}
+
+v1::Job ViewOf(const Coordinator& coordinator, const v1::Job& job, const base::Now& now) {
+  v1::Job view = job;
+  const Explanation explanation = coordinator.Explain(job.job_id(), now);
+  if (explanation.reason != v1::REASON_UNSPECIFIED) {
+    view.set_reason(explanation.reason);
+    view.set_message(explanation.message);
+  }
+  return view;
+}
+
+bool IsFinal(v1::JobState state) {
+  return state == v1::JOB_STATE_SUCCEEDED || state == v1::JOB_STATE_FAILED ||
+         state == v1::JOB_STATE_CANCELLED;
+}
+
+}  // namespace sinkforge::server

@@ -1,0 +1,113 @@
+// sinkforge-coordinator: flags, signals and exit codes; the daemon itself is in daemon.h.
+//
+// Exit codes: 0 after SIGTERM or SIGINT; 2 a wrong flag; 3 an address is in use; 4 the data
+// directory cannot be used (locked, of a newer version, damaged, full).
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "base/clock.h"
+#include "base/files.h"
+#include "base/log.h"
+#include "base/signals.h"
+#include "server/daemon.h"
+
+namespace {
+
+using sinkforge::server::DaemonOptions;
+
+constexpr int kExitUsage = 2;
+constexpr int kExitAddress = 3;
+constexpr int kExitData = 4;
+
+struct Flags {
+  DaemonOptions daemon;
+  double lease_seconds = 5;
+  std::string port_file;
+};
+
+void AddFlags(CLI::App* app, Flags* flags) {
+  DaemonOptions& daemon = flags->daemon;
+  app->set_version_flag("--version", std::string("sinkforge-coordinator " SINKFORGE_VERSION));
+  app->add_option("--listen", daemon.listen, "host:port for gRPC; port 0 picks a free one")
+      ->capture_default_str();
+  app->add_option(
+         "--metrics-listen", daemon.metrics_listen,
+         "host:port for Prometheus (/metrics); port 0 picks a free one, empty turns it off")
+      ->capture_default_str();
+  app->add_option("--data-dir", daemon.data_dir, "folder of the databases; made if absent")
+      ->required();
+  app->add_option("--lease", flags->lease_seconds,
+                  "seconds without a word from a worker until its ranks count as lost")
+      ->capture_default_str();
+  app->add_option("--history-bytes", daemon.retention.history_bytes,
+                  "disk budget of step records and events, such as 4GiB")
+      ->transform(CLI::AsSizeValue(false))
+      ->capture_default_str();
+  app->add_option("--log-bytes", daemon.retention.log_bytes,
+                  "disk budget of the trainers' logs, such as 1GiB")
+      ->transform(CLI::AsSizeValue(false))
+      ->capture_default_str();
+  app->add_option("--port-file", flags->port_file,
+                  "write {\"port\": N, \"metrics_port\": N, \"pid\": N} to this file when ready");
+  app->add_flag("--insecure-listen", daemon.allow_other_than_loopback,
+                "allow addresses other than loopback, without encryption");
+}
+
+int ExitCodeOf(const absl::Status& status) {
+  if (absl::IsInvalidArgument(status)) return kExitUsage;
+  const bool is_address =
+      absl::IsUnavailable(status) && status.message().find("address") != absl::string_view::npos;
+  return is_address ? kExitAddress : kExitData;
+}
+
+int Fail(const absl::Status& status) {
+  sinkforge::base::LogError(absl::StrCat("cannot start: ", std::string(status.message())));
+  return ExitCodeOf(status);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  sinkforge::base::BlockTerminationSignals();
+  sinkforge::base::SetLogComponent("coordinator");
+  Flags flags;
+  CLI::App app("SinkForge's coordinator: keeps jobs, schedules them and follows their training.");
+  AddFlags(&app, &flags);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kExitUsage;
+  }
+  flags.daemon.version = SINKFORGE_VERSION;
+  // Beyond an hour, and not a number, is refused like 0.
+  const bool is_lease = flags.lease_seconds > 0 && flags.lease_seconds < 3601;
+  flags.daemon.lease =
+      std::chrono::milliseconds(is_lease ? static_cast<int64_t>(flags.lease_seconds * 1000) : 0);
+  const sinkforge::base::RealClock clock;
+  auto daemon = sinkforge::server::Daemon::Start(flags.daemon, &clock);
+  if (!daemon.ok()) return Fail(daemon.status());
+  const int port = (*daemon)->port();
+  const int metrics_port = (*daemon)->metrics_port();
+  if (!flags.port_file.empty()) {
+    const absl::Status written = sinkforge::base::WriteFileDurably(
+        flags.port_file, absl::StrCat("{\"port\": ", port, ", \"metrics_port\": ", metrics_port,
+                                      ", \"pid\": ", getpid(), "}\n"));
+    if (!written.ok()) return Fail(written);
+  }
+  sinkforge::base::LogInfo("ready", {{"version", SINKFORGE_VERSION},
+                                     {"port", int64_t{port}},
+                                     {"metrics_port", int64_t{metrics_port}},
+                                     {"data_dir", flags.daemon.data_dir}});
+  std::printf("sinkforge-coordinator ready: gRPC port %d, metrics port %d\n", port, metrics_port);
+  std::fflush(stdout);
+  const int signal = sinkforge::base::WaitForTermination();
+  sinkforge::base::LogInfo("shutting down", {{"signal", int64_t{signal}}});
+  (*daemon)->Shutdown();
+  daemon->reset();
+  sinkforge::base::LogInfo("stopped");
+  return 0;
+}

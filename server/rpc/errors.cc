@@ -1,0 +1,91 @@
+// Reasons and texts of errors; see errors.h.
+#include "server/rpc/errors.h"
+
+#include "absl/strings/cord.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "base/rpc.h"
+
+namespace sinkforge::server {
+namespace {
+
+// gRPC sends an error in trailing metadata, of which clients take 8 KiB by default; message and
+// details both go there, the details base64-coded.
+constexpr size_t kDetailBytesMax = 2500;
+constexpr size_t kMessageBytesMax = 3000;
+
+const char* ReasonOfCode(absl::StatusCode code) {
+  switch (code) {
+    case absl::StatusCode::kNotFound:
+      return "JOB_NOT_FOUND";
+    case absl::StatusCode::kInvalidArgument:
+      return "INVALID_REQUEST";
+    case absl::StatusCode::kFailedPrecondition:
+      return "ILLEGAL_MOVE";
+    case absl::StatusCode::kAlreadyExists:
+      return "WORKER_NAME_TAKEN";
+    case absl::StatusCode::kResourceExhausted:
+      return "LIMIT_EXCEEDED";
+    case absl::StatusCode::kUnavailable:
+      return "STORE_UNAVAILABLE";
+    case absl::StatusCode::kDataLoss:
+      return "STORE_DAMAGED";
+    case absl::StatusCode::kDeadlineExceeded:
+      return "DEADLINE";
+    case absl::StatusCode::kAborted:
+      return "REPLACED";
+    default:
+      return "INTERNAL";
+  }
+}
+
+}  // namespace
+
+std::string Shorten(const std::string& text, size_t bytes_max) {
+  if (text.size() <= bytes_max) return text;
+  size_t end = bytes_max;
+  // Back to the first byte of a character.
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
+  return text.substr(0, end) + "...";
+}
+
+absl::Status JobNotFound(const std::string& job_id) {
+  return base::WithReason(
+      absl::NotFoundError(absl::StrCat("job ", Shorten(job_id),
+                                       ": no such job here; `sinkforge list` shows all of them")),
+      "JOB_NOT_FOUND");
+}
+
+absl::Status InvalidField(const std::string& field, const std::string& message) {
+  const absl::Status status = absl::InvalidArgumentError(absl::StrCat(field, ": ", message));
+  return base::WithViolations(base::WithReason(status, "INVALID_REQUEST"),
+                              {{field, Shorten(message)}});
+}
+
+absl::Status InvalidJob(const std::vector<jobspec::Violation>& violations) {
+  std::vector<base::FieldViolation> sent;
+  std::string message = "the job is not valid";
+  size_t bytes = 0;
+  for (const jobspec::Violation& violation : violations) {
+    bytes += violation.field.size() + violation.message.size();
+    if (bytes > kDetailBytesMax) {
+      absl::StrAppend(&message, "; and ", violations.size() - sent.size(), " more");
+      break;
+    }
+    sent.push_back({violation.field, violation.message});
+    absl::StrAppend(&message, "; ", violation.field, ": ", violation.message);
+  }
+  const absl::Status status = absl::InvalidArgumentError(message);
+  return base::WithViolations(base::WithReason(status, "INVALID_JOB"), sent);
+}
+
+grpc::Status ToGrpcWithReason(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  absl::Status sent(status.code(), Shorten(std::string(status.message()), kMessageBytesMax));
+  status.ForEachPayload(
+      [&sent](absl::string_view url, const absl::Cord& payload) { sent.SetPayload(url, payload); });
+  if (base::ReasonOf(sent).empty()) sent = base::WithReason(sent, ReasonOfCode(sent.code()));
+  return base::ToGrpc(sent);
+}
+
+}  // namespace sinkforge::server

@@ -1,0 +1,185 @@
+// Synchronize by callbacks: no thread per worker; see worker_service.h.
+#include "server/rpc/worker_service.h"
+
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/mutex.h"
+#include "server/rpc/errors.h"
+
+namespace sinkforge::server {
+namespace {
+
+constexpr int kStreamsMax = 2048;  // twice the workers, for those that reconnect
+
+// One Synchronize call. Reads one snapshot at a time: the next one is read when the engine has
+// taken this one in, so that a worker that sends too fast waits in its own TCP connection. The lock
+// is never held while gRPC is called, because gRPC may call back at once.
+class SynchronizeStream final
+    : public grpc::ServerBidiReactor<v1::WorkerSnapshot, v1::DesiredState>,
+      public std::enable_shared_from_this<SynchronizeStream> {
+ public:
+  SynchronizeStream(const RpcContext* rpc, std::shared_ptr<std::atomic<int>> stream_count)
+      : rpc_(rpc), stream_count_(std::move(stream_count)) {}
+
+  void Open() {
+    self_ = shared_from_this();
+    link_ = std::make_shared<WorkerLink>();
+    link_->send = [weak = weak_from_this()](v1::DesiredState state) {
+      if (const auto self = weak.lock()) self->Send(std::move(state));
+    };
+    link_->close = [weak = weak_from_this()](const absl::Status& status) {
+      if (const auto self = weak.lock()) self->Close(status);
+    };
+    if (stream_count_->fetch_add(1) >= kStreamsMax) {
+      return Close(absl::ResourceExhaustedError(
+          absl::StrCat(kStreamsMax, " workers are connected, the limit; stop one first")));
+    }
+    ReadNext();
+  }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) return Close(absl::OkStatus());
+    if (worker_.empty()) {
+      worker_ = snapshot_.worker();
+      incarnation_ = snapshot_.incarnation();
+    }
+    if (snapshot_.worker() != worker_ || snapshot_.incarnation() != incarnation_) {
+      return Close(InvalidField("worker",
+                                "a stream belongs to one start of one worker; open a new "
+                                "stream for another"));
+    }
+    rpc_->engine->Synchronize(
+        link_, std::move(snapshot_),
+        [self = shared_from_this()](const absl::Status& status) { self->Answer(status); });
+  }
+
+  void OnWriteDone(bool ok) override {
+    bool has_next = false;
+    {
+      base::MutexLock lock(&mutex_);
+      is_writing_ = false;
+      if (!ok && !end_.has_value()) end_ = absl::CancelledError("the worker has gone");
+      if (!end_.has_value() && next_.has_value()) {
+        has_next = true;
+        is_writing_ = true;
+        writing_ = *std::move(next_);
+        next_.reset();
+      }
+    }
+    if (has_next) {
+      StartWrite(&writing_);
+    } else {
+      FinishIfDue();
+    }
+  }
+
+  void OnCancel() override { Close(absl::CancelledError("the worker has gone")); }
+
+  void OnDone() override {
+    stream_count_->fetch_sub(1);
+    rpc_->engine->Disconnect(link_);
+    // The last reference may be this one.
+    const auto self = std::move(self_);
+  }
+
+ private:
+  void Send(v1::DesiredState state) {
+    {
+      base::MutexLock lock(&mutex_);
+      if (end_.has_value()) return;
+      if (is_writing_) {
+        next_ = std::move(state);
+        return;
+      }
+      is_writing_ = true;
+      writing_ = std::move(state);
+    }
+    StartWrite(&writing_);
+  }
+
+  // Asks for the end.
+  void Close(const absl::Status& status) {
+    {
+      base::MutexLock lock(&mutex_);
+      if (!end_.has_value()) end_ = status;
+    }
+    FinishIfDue();
+  }
+
+  void Answer(const absl::Status& status) {
+    // A store that cannot be written is no reason to disconnect: the next snapshot says it again.
+    if (!status.ok() && !absl::IsUnavailable(status)) return Close(status);
+    ReadNext();
+  }
+
+  void ReadNext() {
+    {
+      base::MutexLock lock(&mutex_);
+      if (end_.has_value()) return;
+      is_starting_read_ = true;
+    }
+    StartRead(&snapshot_);
+    {
+      base::MutexLock lock(&mutex_);
+      is_starting_read_ = false;
+    }
+    FinishIfDue();
+  }
+
+  // Once, when the end was asked for, no write is under way (its message would be lost) and nothing
+  // is being started (gRPC allows nothing after Finish).
+  void FinishIfDue() {
+    absl::Status status;
+    {
+      base::MutexLock lock(&mutex_);
+      if (!end_.has_value() || is_writing_ || is_starting_read_ || is_finished_) return;
+      is_finished_ = true;
+      status = *end_;
+    }
+    Finish(ToGrpcWithReason(status));
+  }
+
+  const RpcContext* const rpc_;
+  const std::shared_ptr<std::atomic<int>> stream_count_;
+  std::shared_ptr<SynchronizeStream> self_;
+  std::shared_ptr<WorkerLink> link_;
+  v1::WorkerSnapshot snapshot_;  // the read under way owns it
+  std::string worker_;           // reads use these two, one at a time
+  std::string incarnation_;
+  base::Mutex mutex_;
+  v1::DesiredState writing_;  // the write under way owns it
+  bool is_writing_ GUARDED_BY(mutex_) = false;
+  bool is_starting_read_ GUARDED_BY(mutex_) = false;
+  bool is_finished_ GUARDED_BY(mutex_) = false;
+  std::optional<v1::DesiredState> next_ GUARDED_BY(mutex_);
+  std::optional<absl::Status> end_ GUARDED_BY(mutex_);
+};
+
+}  // namespace
+
+grpc::ServerBidiReactor<v1::WorkerSnapshot, v1::DesiredState>* WorkerServiceImpl::Synchronize(
+    grpc::CallbackServerContext*) {
+  const auto stream = std::make_shared<SynchronizeStream>(rpc_, stream_count_);
+  stream->Open();
+  return stream.get();
+}
+
+grpc::ServerUnaryReactor* WorkerServiceImpl::ListWorkers(grpc::CallbackServerContext* context,
+                                                         const v1::ListWorkersRequest*,
+                                                         v1::ListWorkersResponse* response) {
+  const UnaryCall call(context, rpc_, "WorkerService/ListWorkers");
+  rpc_->engine->Read(
+      [=](const Coordinator& coordinator, const base::Now&) {
+        for (v1::Worker& worker : coordinator.Workers()) {
+          *response->add_workers() = std::move(worker);
+        }
+        call.Finish(absl::OkStatus());
+      },
+      call.finisher());
+  return call.reactor();
+}
+
+}  // namespace sinkforge::server

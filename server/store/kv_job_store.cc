@@ -1,0 +1,165 @@
+// Jobs, events and counters in a database; see kv_job_store.h.
+#include "server/store/kv_job_store.h"
+
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+namespace sinkforge::server {
+namespace {
+
+using base::KeyBuilder;
+using base::KeyReader;
+
+constexpr int kSchemaVersion = 1;
+
+KeyBuilder JobTable() { return KeyBuilder("job"); }
+KeyBuilder EventTable() { return KeyBuilder("event"); }
+KeyBuilder EventsOf(const std::string& job_id) { return EventTable().Text(job_id); }
+std::string EventKey(const std::string& job_id, int64_t sequence) {
+  return EventsOf(job_id).Number(sequence).key();
+}
+std::string CounterKey() { return KeyBuilder("counter").Text("next_job_number").key(); }
+
+int64_t SizeOf(std::string_view key, std::string_view value) {
+  return static_cast<int64_t>(key.size() + value.size());
+}
+
+// Both keys begin with the table's name.
+std::string JobOfKey(std::string_view key) {
+  KeyReader reader(key);
+  std::string table;
+  std::string job_id;
+  if (!reader.Text(&table) || !reader.Text(&job_id)) return "";
+  return job_id;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<KvJobStore>> KvJobStore::Open(const std::string& path) {
+  base::KvOptions options;
+  options.path = path;
+  options.schema_version = kSchemaVersion;
+  auto kv = base::KvStore::Open(options);
+  if (!kv.ok()) return kv.status();
+  std::unique_ptr<KvJobStore> store(new KvJobStore(*std::move(kv)));
+  const absl::Status counted = store->CountEventBytes();
+  if (!counted.ok()) return counted;
+  return store;
+}
+
+absl::Status KvJobStore::CountEventBytes() {
+  base::MutexLock lock(&mutex_);
+  return kv_->Scan(EventTable().key(), EventTable().PrefixEnd(),
+                   [this](std::string_view key, std::string_view value) {
+                     event_bytes_[JobOfKey(key)] += SizeOf(key, value);
+                     return true;
+                   });
+}
+
+absl::StatusOr<StoredJobs> KvJobStore::Load() const {
+  StoredJobs stored;
+  std::string unreadable;
+  const absl::Status scanned = kv_->Scan(
+      JobTable().key(), JobTable().PrefixEnd(), [&](std::string_view key, std::string_view value) {
+        v1::Job job;
+        if (!job.ParseFromArray(value.data(), static_cast<int>(value.size()))) {
+          unreadable = JobOfKey(key);
+          return false;
+        }
+        stored.jobs.push_back(std::move(job));
+        return true;
+      });
+  if (!scanned.ok()) return scanned;
+  if (!unreadable.empty()) {
+    return absl::DataLossError(absl::StrCat("job ", unreadable, ": its record cannot be read; ",
+                                            "restore the data directory from a backup"));
+  }
+  const auto counter = kv_->Get(CounterKey());
+  if (absl::IsNotFound(counter.status())) return stored;
+  if (!counter.ok()) return counter.status();
+  if (!absl::SimpleAtoi(*counter, &stored.next_job_number)) {
+    return absl::DataLossError("the job counter cannot be read; restore the data directory");
+  }
+  return stored;
+}
+
+absl::Status KvJobStore::Write(const Effects& effects) {
+  base::KvBatch batch;
+  for (const v1::Job& job : effects.jobs) {
+    batch.Put(JobTable().Text(job.job_id()).key(), job.SerializeAsString());
+  }
+  std::map<std::string, int64_t> added;
+  for (const v1::Event& event : effects.events) {
+    std::string key = EventKey(event.job_id(), event.sequence());
+    std::string value = event.SerializeAsString();
+    added[event.job_id()] += SizeOf(key, value);
+    batch.Put(std::move(key), std::move(value));
+  }
+  for (const std::string& job_id : effects.deleted_jobs) {
+    batch.Delete(JobTable().Text(job_id).key());
+    batch.DeleteRange(EventsOf(job_id).key(), EventsOf(job_id).PrefixEnd());
+  }
+  if (effects.next_job_number.has_value()) {
+    batch.Put(CounterKey(), absl::StrCat(*effects.next_job_number));
+  }
+  base::MutexLock lock(&mutex_);
+  const absl::Status written = kv_->Write(batch, base::Durability::kSynced);
+  if (!written.ok()) return written;
+  for (const auto& [job_id, bytes] : added) event_bytes_[job_id] += bytes;
+  for (const std::string& job_id : effects.deleted_jobs) event_bytes_.erase(job_id);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<v1::Event>> KvJobStore::ListEvents(const std::string& job_id,
+                                                              int64_t after_sequence,
+                                                              int limit) const {
+  std::vector<v1::Event> events;
+  bool readable = true;
+  const auto visit = [&](std::string_view, std::string_view value) {
+    if (static_cast<int>(events.size()) >= limit) return false;
+    v1::Event event;
+    readable = event.ParseFromArray(value.data(), static_cast<int>(value.size()));
+    if (readable) events.push_back(std::move(event));
+    return readable;
+  };
+  const absl::Status scanned =
+      kv_->Scan(EventKey(job_id, after_sequence + 1), EventsOf(job_id).PrefixEnd(), visit);
+  if (!scanned.ok()) return scanned;
+  if (!readable) {
+    return absl::DataLossError(
+        absl::StrCat("job ", job_id, ": an event after ", after_sequence, " cannot be read"));
+  }
+  return events;
+}
+
+std::vector<JobBytes> KvJobStore::EventBytes() const {
+  base::MutexLock lock(&mutex_);
+  std::vector<JobBytes> all;
+  for (const auto& [job_id, bytes] : event_bytes_) {
+    if (bytes > 0) all.push_back({job_id, bytes});
+  }
+  return all;
+}
+
+absl::Status KvJobStore::TrimEvents(const std::string& job_id, int64_t bytes) {
+  base::MutexLock lock(&mutex_);
+  int64_t freed = 0;
+  std::string end;
+  const absl::Status scanned = kv_->Scan(EventsOf(job_id).key(), EventsOf(job_id).PrefixEnd(),
+                                         [&](std::string_view key, std::string_view value) {
+                                           end = std::string(key) + '\0';
+                                           freed += SizeOf(key, value);
+                                           return freed < bytes;
+                                         });
+  if (!scanned.ok()) return scanned;
+  if (freed == 0) return absl::OkStatus();
+  base::KvBatch batch;
+  batch.DeleteRange(EventsOf(job_id).key(), end);
+  const absl::Status written = kv_->Write(batch, base::Durability::kLogged);
+  if (written.ok()) event_bytes_[job_id] -= freed;
+  return written;
+}
+
+}  // namespace sinkforge::server
