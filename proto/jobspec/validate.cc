@@ -142,8 +142,7 @@ void CheckModel(const v1::ModelSpec& model, Checker* check) {
   const bool heads = check->Integer("model.heads", model.heads(), {1, kHeadsMax});
   const bool vocab = check->Integer("model.vocab_size", model.vocab_size(), {2, kVocabMax});
   // Without a valid width there is no default to judge.
-  const bool mlp =
-      width && check->Integer("model.mlp_width", model.mlp_width(), {1, kMlpWidthMax});
+  const bool mlp = width && check->Integer("model.mlp_width", model.mlp_width(), {1, kMlpWidthMax});
   if (width && heads) CheckHeads(model, check);
   if (layers && heads) {
     check->Require(model.layers() * model.heads() <= kLayerHeadsMax, "model.heads",

@@ -146,11 +146,13 @@ TEST_F(SafetensorsTest, BrokenFilesAreRefusedWithTheReason) {
       {entry(R"("dtype":"U8","shape":[1],"data_offsets":[1,2])"), 2, "hole"},
       {entry(R"("dtype":"U8","shape":[2],"data_offsets":[0,2])"), 1, "truncated"},
       {entry(R"("dtype":"U8","shape":[1],"data_offsets":[0,1])"), 2, "truncated"},
-      {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
+      {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+       R"("a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
        2, "key a twice"},
       {R"({"a":{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 1,
        "key dtype twice"},
-      {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
+      {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},)"
+       R"("b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
        3, "overlaps"},
       {R"({"__metadata__":{"a":1}})", 0, "non-text"},
       {R"({"__metadata__":3})", 0, "not an object"},

@@ -126,12 +126,16 @@ class FakeWorker final : public v1::TrainerService::Service {
     return put.ok() ? grpc::Status::OK : grpc::Status(grpc::StatusCode::UNAVAILABLE, "away");
   }
 
-  grpc::Status GetRendezvous(grpc::ServerContext*, const v1::TrainerGetRendezvousRequest* request,
+  grpc::Status GetRendezvous(grpc::ServerContext* context,
+                             const v1::TrainerGetRendezvousRequest* request,
                              v1::GetRendezvousResponse* response) override {
-    const auto got = rendezvous_.Get(request->key(), std::chrono::seconds(60));
-    if (!got.ok()) return {grpc::StatusCode::DEADLINE_EXCEEDED, got.status().message()};
-    response->set_value(got.value());
-    return grpc::Status::OK;
+    while (!context->IsCancelled()) {
+      const auto got = rendezvous_.Get(request->key(), std::chrono::milliseconds(20));
+      if (!got.ok()) continue;
+      response->set_value(got.value());
+      return grpc::Status::OK;
+    }
+    return grpc::Status::CANCELLED;
   }
 
   // Ranks of a new attempt must not find the addresses of an old one.
