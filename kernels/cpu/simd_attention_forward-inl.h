@@ -216,7 +216,7 @@ template <bool kStatistics, bool kApart>
 SINKFORGE_INLINE void FinishRowTile(const AttentionForwardTask& task, const ForwardState& s,
                                     int64_t row0, int64_t rows) {
   float inverse[kAttentionRowTile];
-  float gate[kAttentionRowTile];
+  float gate[kAttentionRowTile] = {};
   FinishSoftmax<kStatistics, kApart>(task, s, row0, rows, inverse, gate);
   const bool gated =
       task.variant == SimdVariant::kGatedHead || task.variant == SimdVariant::kGatedElement;
@@ -225,12 +225,11 @@ SINKFORGE_INLINE void FinishRowTile(const AttentionForwardTask& task, const Forw
     if (kStatistics && gated) gate[r] = from_logits;
   }
   if constexpr (kStatistics) {
-    double sum = 0;
-    for (int64_t r = 0; r < rows; ++r) {
-      task.gate[task.row_begin + row0 + r] = gate[r];
-      sum += gate[r];
+    const int64_t t0 = task.row_begin + row0;
+    for (int64_t r = 0; r < rows; r += kLanes) {
+      SaveFirst(task.gate + t0 + r, Load(gate + r), rows - r);
     }
-    task.gate_partial[(task.row_begin + row0) / kAttentionRowTile] = sum;
+    task.gate_partial[t0 / kAttentionRowTile] = SumRange(gate, rows);
   }
 }
 
