@@ -1,0 +1,98 @@
+"""kill -9 of each program in the middle of a run: the result is the same, bit for bit, as without."""
+
+import os
+import signal
+import unittest
+
+import harness
+
+STEPS = 400
+SETTINGS = {"train__steps": STEPS, "train__batch_tokens": 1024, "evaluation__every_steps": 100,
+            "checkpoint__every_steps": 25}
+SERIES = "loss,aux_loss,imbalance,importance,validation_bits_per_byte"
+
+
+class FaultTest(unittest.TestCase):
+
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = harness.Cluster()
+        cls.addClassCleanup(cls.cluster.close)
+        cls.cluster.start_coordinator()
+        cls.cluster.start_worker()
+        undisturbed = cls.cluster.submit(name="undisturbed", **SETTINGS)
+        cls.cluster.ok("wait", undisturbed)
+        cls.history = cls.cluster.history(undisturbed, SERIES)
+        _, cls.tensors = cls.cluster.export(undisturbed, "undisturbed.safetensors",
+                                            "--with-optimizer")
+
+    def check_equal_to_undisturbed(self, job_id):
+        """Losses, importance, weights and optimizer: the very same bits."""
+        self.cluster.await_state(job_id, "SUCCEEDED")
+        history = self.cluster.history(job_id, SERIES)
+        self.assertEqual([step for step, _ in history["loss"]], list(range(1, STEPS + 1)))
+        self.assertEqual(set(history), set(self.history))
+        for name, points in self.history.items():
+            self.assertEqual(history[name], points, name)
+        _, tensors = self.cluster.export(job_id, f"{job_id}.safetensors", "--with-optimizer")
+        self.assertEqual(set(tensors), set(self.tensors))
+        for name, tensor in self.tensors.items():
+            self.assertTrue(tensors[name] == tensor, f"{name} differs")
+
+    def submit_and_reach(self, name, step):
+        job_id = self.cluster.submit(name=name, **SETTINGS)
+        self.cluster.await_step(job_id, step)
+        self.assertEqual(self.cluster.job(job_id)["state"], "JOB_STATE_RUNNING",
+                         "it ended before it could be disturbed")
+        return job_id
+
+    def test_trainer_is_killed(self):
+        job_id = self.submit_and_reach("trainer", 40)
+        (trainer,) = self.cluster.trainers()
+        os.kill(trainer, signal.SIGKILL)
+        self.check_equal_to_undisturbed(job_id)
+        self.assertGreaterEqual(int(self.cluster.job(job_id)["attempt"]), 2)
+        kinds = [event["kind"] for event in self.cluster.events(job_id)]
+        self.assertIn("EVENT_KIND_RESTORED", kinds)
+        self.assertNotIn("EVENT_KIND_NOT_BIT_EXACT", kinds)
+
+    def test_worker_is_killed_and_comes_back(self):
+        job_id = self.submit_and_reach("worker", 40)
+        (trainer,) = self.cluster.trainers()
+        self.cluster.workers["w"].kill()
+        harness.wait_until(lambda: harness.start_ticks(trainer) is None,
+                           "the trainer has ended with its worker")
+        self.cluster.restart_worker()
+        self.check_equal_to_undisturbed(job_id)
+        self.assertGreaterEqual(int(self.cluster.job(job_id)["attempt"]), 2)
+
+    def test_coordinator_is_killed_and_the_training_does_not_notice(self):
+        job_id = self.submit_and_reach("coordinator", 40)
+        (trainer,) = self.cluster.trainers()
+        started = harness.start_ticks(trainer)
+        watch = self.cluster.start_client("watch", job_id)
+        self.addCleanup(watch.wait)
+        self.addCleanup(watch.kill)
+        self.cluster.coordinator.kill()
+        self.cluster.start_coordinator()
+        self.assertEqual(self.cluster.trainers(), [trainer])
+        self.assertEqual(harness.start_ticks(trainer), started)
+        self.check_equal_to_undisturbed(job_id)
+        self.assertEqual(self.cluster.job(job_id)["attempt"], "1")
+        # The watch that was open all the time came back by itself.
+        out, err = watch.communicate(timeout=harness.WAIT_SECONDS)
+        self.assertEqual(watch.returncode, 0, err)
+        self.assertIn(f"succeeded step={STEPS}/{STEPS}", out)
+
+    def test_coordinator_is_killed_right_after_submit(self):
+        job_ids = []
+        for number in range(3):
+            job_ids.append(self.cluster.submit(name=f"durable-{number}", train__steps=5))
+            self.cluster.coordinator.kill()
+            self.cluster.start_coordinator()
+        for job_id in job_ids:
+            self.cluster.await_state(job_id, "SUCCEEDED")
+
+
+if __name__ == "__main__":
+    unittest.main()
