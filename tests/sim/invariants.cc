@@ -67,6 +67,16 @@ void SimCluster::CheckCommit(const v1::Job& before, const v1::Job& after) {
       Fail(absl::StrCat(after.job_id(), ": step ", checkpoint.step(), " committed with ",
                         checkpoint.parts_size(), " parts"));
     }
+    for (const v1::CheckpointPart& part : checkpoint.parts()) {
+      const auto holder = std::find_if(links_.begin(), links_.end(), [&](const Link& link) {
+        return link.worker->name() == part.worker();
+      });
+      if (part.attempt() != checkpoint.attempt() || part.step() != checkpoint.step() ||
+          holder == links_.end() || !holder->worker->HasPart(part)) {
+        Fail(absl::StrCat(after.job_id(),
+                          ": committed a part that is not there: ", part.ShortDebugString()));
+      }
+    }
   }
 }
 

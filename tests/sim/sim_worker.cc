@@ -53,10 +53,13 @@ void SimWorker::Kill() {
 
 void SimWorker::Drain() { draining_ = true; }
 
-void SimWorker::WipeDisk() { disk_.clear(); }
+void SimWorker::WipeDisk() {
+  for (const auto& [key, part] : disk_) wiped_.insert(key);
+  disk_.clear();
+}
 
 bool SimWorker::HasPart(const v1::CheckpointPart& part) const {
-  return disk_.contains(PartKey(part));
+  return disk_.contains(PartKey(part)) || wiped_.contains(PartKey(part));
 }
 
 std::string SimWorker::Apply(const v1::DesiredState& desired) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -62,6 +63,7 @@ class SimWorker {
 
   const std::string& name() const { return name_; }
   const std::string& incarnation() const { return incarnation_; }
+  // On disk now, or it was when the disk was wiped: nobody can know of that before the next report.
   bool HasPart(const v1::CheckpointPart& part) const;
 
  private:
@@ -97,6 +99,7 @@ class SimWorker {
   int64_t applied_revision_ = 0;
   std::map<RankKey, Rank> ranks_;
   std::map<std::string, v1::CheckpointPart> disk_;
+  std::set<std::string> wiped_;  // keys
 };
 
 }  // namespace sinkforge::sim
