@@ -294,7 +294,9 @@ absl::Status CheckHealth(const std::string& address, nanoseconds timeout) {
   grpc::GenericStub stub(channel);
   grpc::ClientContext context;
   context.set_deadline(deadline);
-  grpc::ByteBuffer request;  // an empty HealthCheckRequest: the server as a whole
+  // An empty HealthCheckRequest: the server as a whole.
+  const grpc::Slice nothing;
+  grpc::ByteBuffer request(&nothing, 1);
   grpc::ByteBuffer response;
   std::promise<grpc::Status> done;
   stub.UnaryCall(&context, "/grpc.health.v1.Health/Check", grpc::StubOptions(), &request, &response,

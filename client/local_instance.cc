@@ -1,4 +1,4 @@
-// local.json.
+// Reading and writing local.json.
 #include "client/local_instance.h"
 
 #include <nlohmann/json.hpp>

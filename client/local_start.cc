@@ -46,8 +46,8 @@ struct Endpoints {
   std::string metrics_address;
 };
 
-// A daemon writes the file whole once it listens: the coordinator its ports, a worker its addresses.
-// NOT_FOUND: not yet.
+// A daemon writes the file whole once it listens: the coordinator its ports, a worker its
+// addresses. NOT_FOUND: not yet.
 absl::StatusOr<Endpoints> ReadPortFile(const std::string& path) {
   const auto text = base::ReadFile(path, kPortFileBytesMax);
   if (!text.ok()) return text.status();

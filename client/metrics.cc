@@ -1,4 +1,5 @@
 // sinkforge metrics: a job's metric history as a table, CSV or JSON.
+#include <algorithm>
 #include <map>
 #include <memory>
 
@@ -62,8 +63,14 @@ absl::StatusOr<int> Metrics(Session& session, const MetricsOptions& options) {
   request.set_first_step(options.from);
   request.set_last_step(options.to);
   const bool is_table = session.format() == "table";
-  request.set_max_points(
-      static_cast<int32_t>(options.points.value_or(is_table ? kTablePoints : kPointsMax)));
+  int64_t points = options.points.value_or(kTablePoints);
+  if (!options.points.has_value() && !is_table) {
+    // Every step; the coordinator bounds what one answer holds, so that more is not asked for.
+    const auto job = session.coordinator().GetJob(options.job_id);
+    if (!job.ok()) return job.status();
+    points = std::clamp<int64_t>(job->spec().train().steps(), 1, kPointsMax);
+  }
+  request.set_max_points(static_cast<int32_t>(points));
   if (options.attempt.has_value()) request.set_attempt(*options.attempt);
   const auto response = session.coordinator().QueryMetrics(request);
   if (!response.ok()) return response.status();

@@ -1,7 +1,7 @@
 """What the end-to-end tests share: real daemons on free ports, the real client, and small readers.
 
-Every test makes a Cluster in a temporary folder and leaves no process behind. Waiting is always for a
-condition, with one bound that is generous enough for a machine that is busy with other tests.
+Every test makes a Cluster in a temporary folder and leaves no process behind. Waiting is always for
+a condition, with one bound that is generous enough for a machine that is busy with other tests.
 """
 
 import csv
@@ -35,7 +35,7 @@ def wait_until(condition, what, seconds=WAIT_SECONDS):
 
 
 def make_text(path, bytes_wanted, seed=7):
-    """English-like text: words of a small vocabulary in random order, the same for the same seed."""
+    """English-like text: words of a small vocabulary in random order, fixed by the seed."""
     chance = random.Random(seed)
     syllables = ["ka", "lo", "mi", "ren", "tu", "sha", "vel", "or", "in", "est", "qua", "dem"]
     words = ["".join(chance.choices(syllables, k=chance.randint(1, 3))) for _ in range(400)]

@@ -11,8 +11,8 @@ def bin_shard(tokens, count=None, width=2):
     """A token shard of llm.c's format: 256 int32 of header, then the tokens."""
     magic, version = (20240520, 1) if width == 2 else (20240801, 7)
     header = [magic, version, len(tokens) if count is None else count] + [0] * 253
-    return struct.pack("<256i", *header) + struct.pack(f"<{len(tokens)}{'H' if width == 2 else 'I'}",
-                                                      *tokens)
+    letter = "H" if width == 2 else "I"
+    return struct.pack("<256i", *header) + struct.pack(f"<{len(tokens)}{letter}", *tokens)
 
 
 class BadInputTest(harness.ClusterTest):

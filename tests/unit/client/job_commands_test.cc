@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "client/coordinator.h"
 #include "client/exit_code.h"
 #include "tests/unit/client/fake_services.h"
 #include "tests/unit/client/run_client.h"
@@ -282,6 +283,13 @@ TEST_F(JobCommandsTest, NoCoordinatorNamesAddressAndNextStep) {
   EXPECT_THAT(run.err, HasSubstr(address));
   EXPECT_THAT(run.err, HasSubstr("SINKFORGE_COORDINATOR"));
   EXPECT_THAT(run.err, HasSubstr("sinkforge local up"));
+}
+
+TEST_F(JobCommandsTest, HealthIsTheServersOwnAnswer) {
+  EXPECT_TRUE(CheckHealth(fake_.address(), std::chrono::seconds(20)).ok());
+  fake_.Stop();
+  const absl::Status away = CheckHealth(fake_.address(), std::chrono::milliseconds(50));
+  EXPECT_TRUE(absl::IsUnavailable(away)) << away;
 }
 
 TEST_F(JobCommandsTest, AnAddressOnTheCommandLineComesFirst) {

@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -81,6 +82,20 @@ TEST_F(ProgramTest, DryRunNeedsNoCoordinator) {
   folder_.Write("bad.yaml", "model: {width: -1}\n");
   EXPECT_EQ(Run("submit bad.yaml --dry-run").code, 2);
   EXPECT_EQ(Run("sweep job.yaml --seeds 1,2 --dry-run").out, "tiny-s1\ntiny-s2\n");
+}
+
+TEST_F(ProgramTest, EveryJobFileThatIsDeliveredIsValid) {
+  const char* source = std::getenv("SINKFORGE_SOURCE_DIR");
+  ASSERT_NE(source, nullptr) << "run it through ctest";
+  int count = 0;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::string(source) + "/deploy/jobs")) {
+    if (entry.path().extension() != ".yaml") continue;
+    ++count;
+    const ClientRun run = Run("submit --dry-run " + entry.path().string());
+    EXPECT_EQ(run.code, 0) << entry.path() << run.err;
+  }
+  EXPECT_GE(count, 18);  // the paper's grid
 }
 
 // Every node of the tree.
