@@ -1,4 +1,4 @@
-"""kill -9 of each program in the middle of a run: the result is the same as without, bit for bit."""
+"""kill -9 of each program in the middle of a run: the result is the same, bit for bit."""
 
 import os
 import signal
