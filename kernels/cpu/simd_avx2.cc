@@ -3,4 +3,4 @@
 #define SINKFORGE_VECTOR_BYTES 32
 #define SINKFORGE_LEVEL_NAME "avx2"
 #define SINKFORGE_LEVEL_TABLE kSimdKernelsAvx2
-#include "kernels/cpu/simd_level-inl.h"
+#include "kernels/cpu/simd_level.inc"

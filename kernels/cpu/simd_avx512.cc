@@ -3,4 +3,4 @@
 #define SINKFORGE_VECTOR_BYTES 64
 #define SINKFORGE_LEVEL_NAME "avx512"
 #define SINKFORGE_LEVEL_TABLE kSimdKernelsAvx512
-#include "kernels/cpu/simd_level-inl.h"
+#include "kernels/cpu/simd_level.inc"

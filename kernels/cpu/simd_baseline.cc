@@ -3,4 +3,4 @@
 #define SINKFORGE_VECTOR_BYTES 16
 #define SINKFORGE_LEVEL_NAME "baseline"
 #define SINKFORGE_LEVEL_TABLE kSimdKernelsBaseline
-#include "kernels/cpu/simd_level-inl.h"
+#include "kernels/cpu/simd_level.inc"

@@ -1,6 +1,6 @@
 // The hot loops of the CPU backend, compiled once per processor level and chosen at run time.
 //
-// Mechanism: simd_level-inl.h (with the other *-inl.h files) is written in the compiler's vector
+// Mechanism: simd_level.inc (with the other *.inc files) is written in the compiler's vector
 // extension for any register width. simd_baseline.cc, simd_avx2.cc and simd_avx512.cc include it,
 // each compiled for its level and exporting one table of functions, which simd_dispatch.cc picks
 // from by asking the processor. On other architectures only the baseline exists.
