@@ -18,6 +18,7 @@ using std::chrono::seconds;
 
 constexpr int kSchemaVersion = 1;
 constexpr nanoseconds kTick = milliseconds(200);  // hang detection needs no more
+constexpr nanoseconds kHousekeeping = seconds(2);
 constexpr nanoseconds kDrainPoll = milliseconds(20);
 constexpr milliseconds kLeftoverTimeout{
     30'000};  // a process in an uninterruptible read may take long
@@ -132,6 +133,7 @@ absl::Status Daemon::StartTrainerServer() {
   parts.checkpoints = checkpoints_.get();
   parts.spool = steps_.get();
   parts.clock = clock_;
+  parts.coordinator = base::MakeChannel(options_.coordinator);
   parts.on_step = [this](const v1::StepRecord& step) {
     step_seconds_->Observe(step.step_seconds());
   };
@@ -211,13 +213,21 @@ void Daemon::StartThreads(std::function<void(const absl::Status&)> on_fatal) {
       agent_->Tick(clock_->Read());
     }
   });
+  housekeeping_ = std::thread([this] {
+    while (!stopping_) {
+      housekeeping_wakeup_.Wait(kHousekeeping);
+      if (!stopping_) checkpoints_->Reclaim();
+    }
+  });
   AddMetrics();  // last: it reads all of the above on the scraper's thread
 }
 
 Daemon::~Daemon() {
   stopping_ = true;
   loop_wakeup_.Notify();
+  housekeeping_wakeup_.Notify();
   if (loop_.joinable()) loop_.join();
+  if (housekeeping_.joinable()) housekeeping_.join();
   // Those that call are stopped before those that are called.
   const auto now = clock_->Read().wall;
   if (trainer_server_.server) trainer_server_.server->Shutdown(now);

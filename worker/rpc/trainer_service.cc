@@ -1,6 +1,7 @@
 // What trainers ask for; see trainer_service.h.
 #include "worker/rpc/trainer_service.h"
 
+#include <algorithm>
 #include <chrono>
 #include <string>
 #include <utility>
@@ -11,6 +12,9 @@
 #include "worker/rpc/part_transfer.h"
 
 namespace sinkforge::worker {
+
+TrainerService::TrainerService(Parts parts)
+    : parts_(std::move(parts)), rendezvous_(v1::RendezvousService::NewStub(parts_.coordinator)) {}
 
 grpc::Status TrainerService::GetAssignment(grpc::ServerContext*,
                                            const v1::GetAssignmentRequest* request,
@@ -139,6 +143,40 @@ absl::Status TrainerService::SendPart(const v1::ReadCheckpointRequest& request,
     return FetchPart(wanted.worker(), address->second, request, visit);
   }
   return local;
+}
+
+grpc::Status TrainerService::PutRendezvous(grpc::ServerContext* context,
+                                           const v1::TrainerPutRendezvousRequest* request,
+                                           v1::PutRendezvousResponse* response) {
+  const auto key = parts_.agent->Authenticate(request->token());
+  if (!key.ok()) return base::ToGrpc(key.status());
+  v1::PutRendezvousRequest forwarded;
+  forwarded.set_job_id(key->job_id);
+  forwarded.set_attempt(key->attempt);
+  forwarded.set_key(request->key());
+  forwarded.set_value(request->value());
+  const auto call = grpc::ClientContext::FromServerContext(*context);
+  return rendezvous_->PutRendezvous(call.get(), forwarded, response);
+}
+
+grpc::Status TrainerService::GetRendezvous(grpc::ServerContext* context,
+                                           const v1::TrainerGetRendezvousRequest* request,
+                                           v1::GetRendezvousResponse* response) {
+  const auto key = parts_.agent->Authenticate(request->token());
+  if (!key.ok()) return base::ToGrpc(key.status());
+  v1::GetRendezvousRequest forwarded;
+  forwarded.set_job_id(key->job_id);
+  forwarded.set_attempt(key->attempt);
+  forwarded.set_key(request->key());
+  // A little less than the trainer waits, so that the coordinator's answer, which names the key,
+  // comes before the call's own end.
+  constexpr std::chrono::milliseconds kReserve(50);
+  const auto left = context->deadline() - parts_.clock->Read().wall - kReserve;
+  *forwarded.mutable_timeout() =
+      base::ToProto(std::chrono::nanoseconds(std::clamp<std::chrono::nanoseconds>(
+          left, std::chrono::nanoseconds(0), std::chrono::hours(1))));
+  const auto call = grpc::ClientContext::FromServerContext(*context);
+  return rendezvous_->GetRendezvous(call.get(), forwarded, response);
 }
 
 }  // namespace sinkforge::worker

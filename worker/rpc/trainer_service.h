@@ -5,8 +5,10 @@
 #include <grpcpp/grpcpp.h>
 
 #include <functional>
+#include <memory>
 
 #include "base/clock.h"
+#include "sinkforge/v1/rendezvous.grpc.pb.h"
 #include "sinkforge/v1/trainer_service.grpc.pb.h"
 #include "worker/agent/agent.h"
 #include "worker/store/checkpoint_store.h"
@@ -23,10 +25,11 @@ class TrainerService final : public v1::TrainerService::Service {
     CheckpointStore* checkpoints = nullptr;
     StepSpool* spool = nullptr;
     const base::Clock* clock = nullptr;
+    std::shared_ptr<grpc::Channel> coordinator;  // where the ranks of a gang meet
     std::function<void(const v1::StepRecord&)> on_step;
     std::function<void(double seconds)> on_checkpoint_written;
   };
-  explicit TrainerService(Parts parts) : parts_(std::move(parts)) {}
+  explicit TrainerService(Parts parts);
 
   grpc::Status GetAssignment(grpc::ServerContext* context, const v1::GetAssignmentRequest* request,
                              v1::Assignment* response) override;
@@ -38,6 +41,14 @@ class TrainerService final : public v1::TrainerService::Service {
   grpc::Status ReadCheckpoint(grpc::ServerContext* context,
                               const v1::ReadCheckpointRequest* request,
                               grpc::ServerWriter<v1::CheckpointData>* writer) override;
+  // Both are passed on to the coordinator, with the job and the attempt that the token stands for,
+  // and give its errors.
+  grpc::Status PutRendezvous(grpc::ServerContext* context,
+                             const v1::TrainerPutRendezvousRequest* request,
+                             v1::PutRendezvousResponse* response) override;
+  grpc::Status GetRendezvous(grpc::ServerContext* context,
+                             const v1::TrainerGetRendezvousRequest* request,
+                             v1::GetRendezvousResponse* response) override;
 
  private:
   absl::Status TakeReport(const v1::TrainerReport& report, v1::TrainerCommand* command);
@@ -50,6 +61,7 @@ class TrainerService final : public v1::TrainerService::Service {
                         grpc::ServerWriter<v1::CheckpointData>* writer);
 
   const Parts parts_;
+  const std::unique_ptr<v1::RendezvousService::Stub> rendezvous_;
 };
 
 }  // namespace sinkforge::worker
