@@ -104,6 +104,7 @@ class Daemon {
   Counters counters_;
   Wakeup loop_wakeup_;
   Wakeup hurry_wakeup_;
+  Wakeup housekeeping_wakeup_;
   std::atomic<bool> stopping_ = false;
   std::atomic<bool> hurry_ = false;
 
@@ -125,6 +126,7 @@ class Daemon {
   std::unique_ptr<Forwarder> log_forwarder_;
   std::unique_ptr<Synchronizer> synchronizer_;
   std::thread loop_;
+  std::thread housekeeping_;
 };
 
 }  // namespace sinkforge::worker

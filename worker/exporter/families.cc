@@ -76,8 +76,9 @@ struct DetailFamilies {
       Family("sinkforge_job_importance_min_ratio", "Smallest importance of any head of the model.");
   GaugeFamily importance_max =
       Family("sinkforge_job_importance_max_ratio", "Largest importance of any head of the model.");
-  GaugeFamily validation = Family("sinkforge_job_validation_bits_per_byte",
-                                  "Bits per byte of the last evaluation on the validation text.");
+  GaugeFamily validation =
+      Family("sinkforge_job_validation_bpb",
+             "Bits per byte (bpb) of the last evaluation on the validation text.");
 
   void Add(const RankView& rank, ImportanceSeries mode) {
     const base::Labels labels = LabelsOf(rank);

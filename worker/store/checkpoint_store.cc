@@ -284,6 +284,21 @@ void CheckpointStore::RetryRemovals() {
     }
     base::MutexLock lock(&mutex_);
     removals_.erase(key);
+    reclaims_.insert(key);
+  }
+}
+
+void CheckpointStore::Reclaim() {
+  std::set<PartKey> reclaims;
+  {
+    base::MutexLock lock(&mutex_);
+    if (!writing_.empty()) return;
+    reclaims.swap(reclaims_);
+  }
+  for (const PartKey& key : reclaims) {
+    const base::KeyBuilder rows = Row(kDataTable, key);
+    // Best effort: the database does it by itself as more is written.
+    store_->Reclaim(rows.key(), rows.PrefixEnd()).IgnoreError();
   }
 }
 

@@ -57,6 +57,10 @@ class CheckpointStore {
   // Every part of the checkpoint. A part that is being written ends with ABORTED.
   absl::Status Drop(const CheckpointKey& key) EXCLUDES_LOCK(mutex_);
 
+  // Gives the disk space of what was removed back; may take seconds. While a part is being written
+  // it does nothing: the writer needs the disk more.
+  void Reclaim() EXCLUDES_LOCK(mutex_);
+
   std::vector<v1::CheckpointPart> Parts() const EXCLUDES_LOCK(mutex_);
   std::set<CheckpointKey> Checkpoints() const EXCLUDES_LOCK(mutex_);
   int64_t bytes() const EXCLUDES_LOCK(mutex_);
@@ -83,6 +87,7 @@ class CheckpointStore {
   std::map<PartKey, v1::CheckpointPart> parts_ GUARDED_BY(mutex_);
   std::map<PartKey, Writing> writing_ GUARDED_BY(mutex_);
   std::set<PartKey> removals_ GUARDED_BY(mutex_);
+  std::set<PartKey> reclaims_ GUARDED_BY(mutex_);  // removed, but still on disk
 };
 
 // One part on its way in. Destroyed before Commit succeeded: nothing of it stays. Not thread-safe.

@@ -1,0 +1,139 @@
+// /metrics: which series there are, and that Prometheus's own checker has nothing to say.
+#include "worker/exporter/families.h"
+
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/unit/worker/test_support.h"
+
+namespace sinkforge::worker {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+RankView Running(const std::string& job, int64_t attempt, int32_t rank) {
+  RankView view;
+  view.key = {job, attempt, rank};
+  view.status.set_phase(v1::RANK_PHASE_TRAINING);
+  view.status.mutable_progress()->set_validation_step(5);
+  view.desired.mutable_spec()->set_namespace_("team");
+  v1::StepRecord& step = view.last_step;
+  step.set_step(7);
+  step.set_loss(2.5);
+  step.set_imbalance(0.125);
+  step.set_heads(2);
+  for (const float value : {0.5F, 0.25F, 0.75F, 1.0F}) step.add_importance(value);
+  step.add_layer_cv(0.1);
+  step.add_layer_cv(0.2);
+  return view;
+}
+
+const base::GaugeFamily& Find(const std::vector<base::GaugeFamily>& families,
+                              const std::string& name) {
+  for (const base::GaugeFamily& family : families) {
+    if (family.name == name) return family;
+  }
+  ADD_FAILURE() << name << " is missing";
+  return families.front();
+}
+
+std::string Scrape(int port) {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
+  EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  const std::string request = "GET /metrics HTTP/1.0\r\n\r\n";
+  EXPECT_EQ(write(fd, request.data(), request.size()), static_cast<ssize_t>(request.size()));
+  std::string answer;
+  char buffer[4096];
+  for (ssize_t got = 0; (got = read(fd, buffer, sizeof(buffer))) > 0;) {
+    answer.append(buffer, static_cast<size_t>(got));
+  }
+  close(fd);
+  return answer.substr(answer.find("\r\n\r\n") + 4);
+}
+
+TEST(FamiliesTest, ShowsAJobWhereItsRankZeroRuns) {
+  const auto families =
+      JobFamilies({Running("a-1", 1, 0), Running("b-2", 1, 1)}, ImportanceSeries::kExtremes);
+  const base::GaugeFamily& imbalance = Find(families, "sinkforge_job_imbalance_ratio");
+  ASSERT_EQ(imbalance.samples.size(), 1U);
+  EXPECT_EQ(imbalance.samples[0].value, 0.125);
+  EXPECT_EQ(imbalance.samples[0].labels,
+            (base::Labels{{"sinkforge_namespace", "team"}, {"sinkforge_job", "a-1"}}));
+  const base::GaugeFamily& layers = Find(families, "sinkforge_job_layer_cv_ratio");
+  ASSERT_EQ(layers.samples.size(), 2U);
+  EXPECT_EQ(layers.samples[1].labels.at("layer"), "1");
+  EXPECT_EQ(Find(families, "sinkforge_job_importance_min_ratio").samples[0].value, 0.25);
+  EXPECT_EQ(Find(families, "sinkforge_job_importance_max_ratio").samples[0].value, 1.0);
+  EXPECT_TRUE(Find(families, "sinkforge_job_importance_ratio").samples.empty());
+}
+
+TEST(FamiliesTest, ShowsHeadsOnlyWhenAsked) {
+  const auto families = JobFamilies({Running("a-1", 1, 0)}, ImportanceSeries::kEveryHead);
+  const base::GaugeFamily& heads = Find(families, "sinkforge_job_importance_ratio");
+  ASSERT_EQ(heads.samples.size(), 4U);
+  EXPECT_EQ(heads.samples[2].labels.at("layer"), "1");
+  EXPECT_EQ(heads.samples[2].labels.at("head"), "0");
+  EXPECT_EQ(heads.samples[2].value, 0.75);
+}
+
+TEST(FamiliesTest, JobsLeaveWithTheirEndAndNewerAttemptsReplaceOlder) {
+  RankView ended = Running("a-1", 1, 0);
+  ended.status.set_phase(v1::RANK_PHASE_ENDED);
+  RankView newer = Running("b-2", 2, 0);
+  newer.last_step.set_loss(1.5);
+  const auto families =
+      JobFamilies({ended, Running("b-2", 1, 0), newer}, ImportanceSeries::kExtremes);
+  const base::GaugeFamily& loss = Find(families, "sinkforge_job_loss_nats");
+  ASSERT_EQ(loss.samples.size(), 1U);
+  EXPECT_EQ(loss.samples[0].value, 1.5);
+}
+
+TEST(FamiliesTest, NamesReasonsOfExits) {
+  v1::RankStatus status;
+  status.set_outcome(v1::RANK_OUTCOME_COMPLETED);
+  EXPECT_EQ(ExitReason(status), "completed");
+  status.set_outcome(v1::RANK_OUTCOME_FAILED);
+  status.set_reason(v1::REASON_TRAINER_CRASHED);
+  EXPECT_EQ(ExitReason(status), "trainer_crashed");
+}
+
+TEST(FamiliesTest, PromtoolHasNothingToSay) {
+  const auto metrics = base::Metrics::Create();
+  metrics->AddHistogram("sinkforge_step_seconds", "Time of a step.", {}, {0.1, 1})->Observe(0.5);
+  metrics->AddCollector([] {
+    auto families = JobFamilies({Running("a-1", 1, 0)}, ImportanceSeries::kEveryHead);
+    WorkerReadings readings;
+    readings.version = "1";
+    readings.trainer_exits = {{"completed", 1}};
+    for (auto& family : WorkerFamilies(readings)) families.push_back(family);
+    return families;
+  });
+  const auto port = metrics->Serve("127.0.0.1:0");
+  ASSERT_TRUE(port.ok()) << port.status();
+  const std::string text = Scrape(*port);
+  EXPECT_THAT(text, HasSubstr("sinkforge_job_imbalance_ratio{"));
+  const TempFolder folder;
+  const std::string file = folder.path() + "/metrics";
+  std::ofstream(file) << text;
+  const std::string command = "promtool check metrics < " + file + " 2>&1";
+  FILE* promtool = popen(command.c_str(), "r");
+  ASSERT_NE(promtool, nullptr);
+  std::string said;
+  for (int c = 0; (c = fgetc(promtool)) != EOF;) said += static_cast<char>(c);
+  EXPECT_EQ(WEXITSTATUS(pclose(promtool)), 0) << said;
+  EXPECT_EQ(said, "");
+}
+
+}  // namespace
+}  // namespace sinkforge::worker
