@@ -1,0 +1,57 @@
+"""One job on two workers: the ranks meet, train as one, and a lost rank takes nothing with it."""
+
+import os
+import signal
+import unittest
+
+import harness
+
+STEPS = 200
+SETTINGS = {"train__steps": STEPS, "train__batch_tokens": 1024, "checkpoint__every_steps": 25}
+GANG = {**SETTINGS, "resources__ranks": 2}
+SERIES = "loss,aux_loss,imbalance,importance"
+
+
+class RanksTest(unittest.TestCase):
+
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = harness.Cluster()
+        cls.addClassCleanup(cls.cluster.close)
+        cls.cluster.start_coordinator()
+        cls.cluster.start_worker("a")
+        cls.cluster.start_worker("b")
+        cls.gang = cls.cluster.submit(name="gang", **GANG)
+        cls.cluster.ok("wait", cls.gang)
+        cls.history = cls.cluster.history(cls.gang, SERIES)
+
+    def test_two_ranks_train_as_one(self):
+        alone = self.cluster.submit(name="alone", **SETTINGS)
+        self.cluster.ok("wait", alone)
+        history = self.cluster.history(alone, SERIES)
+        self.assertEqual([step for step, _ in self.history["loss"]], list(range(1, STEPS + 1)))
+        # Equal to rounding at first; 1e-7 of difference grows with the steps.
+        for name, limit in (("loss", 1e-5), ("imbalance", 1e-4)):
+            for (step, ours), (_, theirs) in list(zip(self.history[name], history[name]))[:20]:
+                self.assertLess(abs(float(ours) - float(theirs)), limit, f"{name} at step {step}")
+
+    def test_both_workers_hold_a_part_of_every_checkpoint(self):
+        for checkpoint in self.cluster.job(self.gang)["checkpoints"]:
+            self.assertEqual([part["worker"] for part in checkpoint["parts"]], ["a", "b"])
+        _, tensors = self.cluster.export(self.gang, "gang.safetensors")
+        self.assertIn("lm_head.weight", tensors)
+
+    def test_a_killed_rank_ends_the_attempt_and_the_next_goes_on_with_the_same_bits(self):
+        job_id = self.cluster.submit(name="killed", **GANG)
+        self.cluster.await_step(job_id, 40)
+        (trainer,) = self.cluster.trainers("b")
+        os.kill(trainer, signal.SIGKILL)
+        self.cluster.await_state(job_id, "SUCCEEDED")
+        self.assertGreaterEqual(int(self.cluster.job(job_id)["attempt"]), 2)
+        history = self.cluster.history(job_id, SERIES)
+        for name, points in self.history.items():
+            self.assertEqual(history[name], points, name)
+
+
+if __name__ == "__main__":
+    unittest.main()
