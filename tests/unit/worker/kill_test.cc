@@ -106,7 +106,7 @@ class KillTest : public testing::Test {
   std::string said_;
 };
 
-TEST_F(KillTest, EveryAcknowledgedRecordArrivesOnceOverKills) {
+TEST_F(KillTest, EveryAcknowledgedRecordArrivesOverKills) {
   for (int64_t attempt = 1; attempt <= 3; ++attempt) {
     Start();
     WantForever("good", attempt);
