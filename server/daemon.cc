@@ -169,6 +169,7 @@ RpcContext Daemon::Impl::MakeContext() {
   context.timers = &timers_;
   context.clock = clock_;
   context.times = &times_;
+  context.last_words_wait = options_.last_words_wait;
   context.step_records = metrics_->AddCounter("sinkforge_step_records_total",
                                               "Step records that workers have delivered", {});
   return context;

@@ -20,6 +20,7 @@ struct DaemonOptions {
   std::chrono::nanoseconds lease = std::chrono::seconds(5);
   RetentionOptions retention;
   std::chrono::nanoseconds retention_interval = std::chrono::seconds(5);
+  std::chrono::nanoseconds last_words_wait = std::chrono::seconds(1);  // see RpcContext
   std::string version;
 };
 

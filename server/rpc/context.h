@@ -49,6 +49,9 @@ struct RpcContext {
   const base::Clock* clock = nullptr;
   const RpcTimes* times = nullptr;
   base::Counter* step_records = nullptr;
+  // How long streams wait for what travels apart from a job's final state: its last step records,
+  // its last log lines.
+  std::chrono::nanoseconds last_words_wait = std::chrono::seconds(1);
 };
 
 // One unary call; copies stand for the same call. Request and response live until Finish.

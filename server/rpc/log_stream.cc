@@ -9,8 +9,6 @@ namespace {
 // Of one message.
 constexpr int64_t kBytesMax = 256 << 10;
 
-constexpr std::chrono::seconds kLastLinesWait{1};
-
 }  // namespace
 
 LogStream::LogStream(const RpcContext* rpc, const v1::ReadLogsRequest& request)
@@ -69,7 +67,7 @@ void LogStream::Gather(bool is_final) {
   } else if (is_final) {
     const auto now = rpc()->clock->Read().monotonic;
     if (quiet_since_.count() == 0 || response.lines_size() > 0) quiet_since_ = now;
-    next = now - quiet_since_ > kLastLinesWait ? Next::kEnd : Next::kSoon;
+    next = now - quiet_since_ > rpc()->last_words_wait ? Next::kEnd : Next::kSoon;
   }
   if (response.lines_size() == 0) return Settle(next);
   Send(std::move(response), next);

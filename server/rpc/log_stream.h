@@ -10,8 +10,8 @@
 namespace sinkforge::server {
 
 // Sends the selected lines in the order in which they arrived. When it follows a job that became
-// final it goes on until no line came for a second, because the last lines travel apart from the
-// job's state.
+// final it goes on until no line came for a little (last_words_wait), because the last lines travel
+// apart from the job's state.
 class LogStream final : public PushStream<v1::ReadLogsResponse> {
  public:
   LogStream(const RpcContext* rpc, const v1::ReadLogsRequest& request);

@@ -40,12 +40,23 @@ class PushStream : public grpc::ServerWriteReactor<Response>,
     };
     const absl::Status listening = rpc_->hub->Listen(job_id_, listener_);
     if (!listening.ok()) return End(listening);
-    Poke();
+    // gRPC takes the stream over after the service has returned it; this keeps writes out of that
+    // window, and tells the client that it is heard.
+    this->StartSendInitialMetadata();
   }
 
+  void OnSendInitialMetadataDone(bool ok) override {
+    if (ok) return Poke();
+    End(absl::CancelledError("the client has gone"));
+  }
   void OnWriteDone(bool ok) override {
-    if (!ok) return After(State::kWriting, Next::kEnd, absl::CancelledError("the client has gone"));
-    After(State::kWriting, next_after_write_, absl::OkStatus());
+    {
+      base::MutexLock lock(&mutex_);
+      is_written_ = true;
+      is_write_ok_ = ok;
+      if (is_starting_) return;
+    }
+    EndWrite();
   }
   void OnCancel() override { End(absl::CancelledError("the client has gone")); }
   void OnDone() override {
@@ -74,8 +85,16 @@ class PushStream : public grpc::ServerWriteReactor<Response>,
     {
       base::MutexLock lock(&mutex_);
       state_ = State::kWriting;
+      is_starting_ = true;
+      is_written_ = false;
     }
     this->StartWrite(&response_);
+    {
+      base::MutexLock lock(&mutex_);
+      is_starting_ = false;
+      if (!is_written_) return;
+    }
+    EndWrite();
   }
   // There is nothing to send.
   void Settle(Next next, const absl::Status& status = absl::OkStatus()) {
@@ -97,6 +116,18 @@ class PushStream : public grpc::ServerWriteReactor<Response>,
       if (state_ != State::kIdle) return;
     }
     Advance();
+  }
+
+  // A write has ended when gRPC says so and the call that started it has returned: what comes next
+  // may run on another thread and uses the same members.
+  void EndWrite() {
+    bool ok = false;
+    {
+      base::MutexLock lock(&mutex_);
+      ok = is_write_ok_;
+    }
+    if (ok) return After(State::kWriting, next_after_write_, absl::OkStatus());
+    After(State::kWriting, Next::kEnd, absl::CancelledError("the client has gone"));
   }
 
   // Asks for the end; it comes when neither a look nor a write is under way.
@@ -176,6 +207,9 @@ class PushStream : public grpc::ServerWriteReactor<Response>,
   Next next_after_write_ = Next::kChange;  // the same
   base::Mutex mutex_;
   State state_ GUARDED_BY(mutex_) = State::kIdle;
+  bool is_starting_ GUARDED_BY(mutex_) = false;  // StartWrite has not returned
+  bool is_written_ GUARDED_BY(mutex_) = false;   // gRPC is done with the write
+  bool is_write_ok_ GUARDED_BY(mutex_) = false;
   bool is_poked_ GUARDED_BY(mutex_) = false;
   std::chrono::nanoseconds looked_ GUARDED_BY(mutex_){0};  // when Prepare last began
   std::optional<absl::Status> end_ GUARDED_BY(mutex_);

@@ -12,9 +12,6 @@ constexpr int64_t kStepBytesMax = 1 << 20;
 constexpr int kStepsMax = 1000;
 constexpr int kEventsMax = 500;
 
-// How long the last step records may lag behind the final state.
-constexpr std::chrono::seconds kLastStepsWait{1};
-
 }  // namespace
 
 WatchStream::WatchStream(const RpcContext* rpc, const v1::WatchJobRequest& request)
@@ -101,7 +98,7 @@ void WatchStream::Decide(v1::WatchJobResponse response, bool has_more) {
     const auto now = rpc()->clock->Read().monotonic;
     if (final_since_.count() == 0) final_since_ = now;
     const bool has_all = !wants_steps_ || step_ >= job_.progress().step();
-    next = has_all || now - final_since_ > kLastStepsWait ? Next::kEnd : Next::kSoon;
+    next = has_all || now - final_since_ > rpc()->last_words_wait ? Next::kEnd : Next::kSoon;
   }
   if (!has_news) return Settle(next);
   sent_job_ = std::move(serialized);

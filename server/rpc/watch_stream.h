@@ -12,8 +12,8 @@ namespace sinkforge::server {
 
 // Sends the job when it differs from what was sent last, with the step records and events that came
 // since. Where an attempt went back to a checkpoint, the steps after it are sent again as the new
-// attempt makes them. After a final state it waits up to a second for the job's last step records,
-// which travel apart from its state.
+// attempt makes them. After a final state it waits a little (last_words_wait) for the job's last
+// step records, which travel apart from its state.
 class WatchStream final : public PushStream<v1::WatchJobResponse> {
  public:
   WatchStream(const RpcContext* rpc, const v1::WatchJobRequest& request);

@@ -57,23 +57,13 @@ class SynchronizeStream final
   }
 
   void OnWriteDone(bool ok) override {
-    bool has_next = false;
     {
       base::MutexLock lock(&mutex_);
-      is_writing_ = false;
+      is_written_ = true;
       if (!ok && !end_.has_value()) end_ = absl::CancelledError("the worker has gone");
-      if (!end_.has_value() && next_.has_value()) {
-        has_next = true;
-        is_writing_ = true;
-        writing_ = *std::move(next_);
-        next_.reset();
-      }
+      if (is_starting_write_) return;
     }
-    if (has_next) {
-      StartWrite(&writing_);
-    } else {
-      FinishIfDue();
-    }
+    EndWrite();
   }
 
   void OnCancel() override { Close(absl::CancelledError("the worker has gone")); }
@@ -90,14 +80,39 @@ class SynchronizeStream final
     {
       base::MutexLock lock(&mutex_);
       if (end_.has_value()) return;
-      if (is_writing_) {
-        next_ = std::move(state);
-        return;
-      }
+      next_ = std::move(state);
+    }
+    WriteNext();
+  }
+
+  void WriteNext() {
+    {
+      base::MutexLock lock(&mutex_);
+      if (is_writing_ || end_.has_value() || !next_.has_value()) return;
       is_writing_ = true;
-      writing_ = std::move(state);
+      is_starting_write_ = true;
+      is_written_ = false;
+      writing_ = *std::move(next_);
+      next_.reset();
     }
     StartWrite(&writing_);
+    {
+      base::MutexLock lock(&mutex_);
+      is_starting_write_ = false;
+      if (!is_written_) return;
+    }
+    EndWrite();
+  }
+
+  // A write has ended when gRPC says so and the call that started it has returned: the next one may
+  // run on another thread and uses the same members.
+  void EndWrite() {
+    {
+      base::MutexLock lock(&mutex_);
+      is_writing_ = false;
+    }
+    WriteNext();
+    FinishIfDue();
   }
 
   // Asks for the end.
@@ -152,6 +167,8 @@ class SynchronizeStream final
   base::Mutex mutex_;
   v1::DesiredState writing_;  // the write under way owns it
   bool is_writing_ GUARDED_BY(mutex_) = false;
+  bool is_starting_write_ GUARDED_BY(mutex_) = false;  // StartWrite has not returned
+  bool is_written_ GUARDED_BY(mutex_) = false;         // gRPC is done with the write
   bool is_starting_read_ GUARDED_BY(mutex_) = false;
   bool is_finished_ GUARDED_BY(mutex_) = false;
   std::optional<v1::DesiredState> next_ GUARDED_BY(mutex_);

@@ -1,0 +1,364 @@
+// The engine: group commit, failing stores, reads, worker links; with a real thread and stores in
+// memory. Conditions are awaited, never times.
+#include "server/engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <future>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/metrics.h"
+#include "tests/unit/server/memory_stores.h"
+#include "tests/unit/server/records.h"
+
+namespace sinkforge::server {
+namespace {
+
+class NullHistogram final : public base::Histogram {
+ public:
+  void Observe(double) override {}
+};
+
+// What one worker was sent, in order.
+class SentStates {
+ public:
+  SentStates() : link_(std::make_shared<WorkerLink>()) {
+    link_->send = [this](v1::DesiredState state) {
+      base::MutexLock lock(&mutex_);
+      states_.push_back(std::move(state));
+      changed_.NotifyAll();
+    };
+    link_->close = [this](const absl::Status& status) {
+      base::MutexLock lock(&mutex_);
+      closed_ = status;
+      changed_.NotifyAll();
+    };
+  }
+  const std::shared_ptr<WorkerLink>& link() const { return link_; }
+  v1::DesiredState Await(size_t index) {
+    base::MutexLock lock(&mutex_);
+    while (states_.size() <= index) changed_.Wait(&lock);
+    return states_[index];
+  }
+  absl::Status AwaitClose() {
+    base::MutexLock lock(&mutex_);
+    while (closed_.ok()) changed_.Wait(&lock);
+    return closed_;
+  }
+  size_t count() {
+    base::MutexLock lock(&mutex_);
+    return states_.size();
+  }
+
+ private:
+  const std::shared_ptr<WorkerLink> link_;
+  base::Mutex mutex_;
+  base::CondVar changed_;
+  std::vector<v1::DesiredState> states_;
+  absl::Status closed_;
+};
+
+v1::WorkerSnapshot MakeSnapshot(const std::string& worker, const std::string& incarnation,
+                                int64_t sequence) {
+  v1::WorkerSnapshot snapshot;
+  snapshot.set_worker(worker);
+  snapshot.set_incarnation(incarnation);
+  snapshot.set_report_sequence(sequence);
+  snapshot.set_address("127.0.0.1:1");
+  v1::Slot* slot = snapshot.add_slots();
+  slot->set_device(v1::DEVICE_CPU);
+  return snapshot;
+}
+
+class EngineTest : public ::testing::Test {
+ protected:
+  void Start(EngineOptions options = Quick()) {
+    EngineMetrics metrics;
+    metrics.store_write = &histogram_;
+    metrics.scheduling = &histogram_;
+    engine_ = std::make_unique<Engine>(options, &store_, &clock_, metrics,
+                                       [](const Coordinator&, const Effects&) {});
+    ASSERT_TRUE(engine_->Start().ok());
+  }
+  static EngineOptions Quick() {
+    EngineOptions options;
+    options.retry_after = std::chrono::nanoseconds(0);
+    return options;
+  }
+
+  // A submission under way.
+  struct Call {
+    std::promise<absl::Status> promise;
+    std::future<absl::Status> future = promise.get_future();
+    v1::Job job;
+  };
+  std::shared_ptr<Call> Submit(const std::string& request_id) {
+    auto call = std::make_shared<Call>();
+    v1::SubmitJobRequest request = MakeSubmission(request_id);
+    request.mutable_spec()->mutable_resources()->set_ranks(1);
+    request.mutable_spec()->mutable_resources()->set_device(v1::DEVICE_CPU);
+    engine_->Mutate(
+        [call, request](Coordinator& coordinator, const base::Now& now, Effects* effects) {
+          auto job = coordinator.Submit(request, 1000, now, effects);
+          if (job.ok()) call->job = *job;
+          return job.status();
+        },
+        [call](const absl::Status& status) { call->promise.set_value(status); }, 100);
+    return call;
+  }
+  absl::Status SubmitAndWait(const std::string& request_id) {
+    return Submit(request_id)->future.get();
+  }
+  absl::Status Report(const SentStates& sent, const v1::WorkerSnapshot& snapshot) {
+    std::promise<absl::Status> promise;
+    engine_->Synchronize(sent.link(), snapshot,
+                         [&](const absl::Status& status) { promise.set_value(status); });
+    return promise.get_future().get();
+  }
+  int64_t JobCount() {
+    int64_t count = 0;
+    const absl::Status read =
+        engine_->ReadAndWait([&](const Coordinator& coordinator, const auto&) {
+          for (const int64_t of_state : coordinator.CountByState()) count += of_state;
+        });
+    EXPECT_TRUE(read.ok()) << read;
+    return count;
+  }
+
+  base::RealClock clock_;
+  MemoryJobStore store_;
+  NullHistogram histogram_;
+  std::unique_ptr<Engine> engine_;
+};
+
+TEST_F(EngineTest, AnswersWhenTheChangeIsStored) {
+  Start();
+  const auto call = Submit("r1");
+  ASSERT_TRUE(call->future.get().ok());
+  EXPECT_EQ(call->job.job_id(), "tiny-1");
+  ASSERT_EQ(store_.Load()->jobs.size(), 1u);
+  EXPECT_EQ(store_.ListEvents("tiny-1", 0, 10)->size(), 1u);
+}
+
+TEST_F(EngineTest, WritesWhatWaitsInOneGo) {
+  Start();
+  store_.Hold();
+  const auto first = Submit("r0");
+  store_.AwaitHeldWrite();
+  std::vector<std::shared_ptr<Call>> calls;
+  for (int i = 1; i <= 50; ++i) calls.push_back(Submit(absl::StrCat("r", i)));
+  const int before = store_.writes();
+  store_.Release();
+  ASSERT_TRUE(first->future.get().ok());
+  for (const auto& call : calls) ASSERT_TRUE(call->future.get().ok());
+  EXPECT_EQ(store_.writes() - before, 2);  // the held one, and one for all that waited
+  EXPECT_EQ(JobCount(), 51);
+}
+
+TEST_F(EngineTest, KeepsNothingOfAGroupThatCannotBeWritten) {
+  Start();
+  ASSERT_TRUE(SubmitAndWait("r0").ok());
+  store_.Hold();
+  const auto first = Submit("r1");
+  store_.AwaitHeldWrite();
+  const auto second = Submit("r2");
+  const auto third = Submit("r3");
+  store_.FailWrites(2, absl::ResourceExhaustedError("the disk is full"));
+  store_.Release();
+  for (const auto& call : {first, second, third}) {
+    const absl::Status status = call->future.get();
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+    EXPECT_NE(status.message().find("the disk is full"), absl::string_view::npos);
+    EXPECT_NE(status.message().find("nothing was kept"), absl::string_view::npos);
+  }
+  EXPECT_EQ(JobCount(), 1);
+  // The same request_id succeeds once the store takes writes, and takes the next number.
+  const auto again = Submit("r2");
+  ASSERT_TRUE(again->future.get().ok());
+  EXPECT_EQ(again->job.job_id(), "tiny-2");
+  EXPECT_EQ(store_.Load()->next_job_number, 3);
+}
+
+TEST_F(EngineTest, RefusesForAWhileAfterAFailure) {
+  EngineOptions options;
+  options.retry_after = std::chrono::hours(1);
+  Start(options);
+  store_.FailWrites(1, absl::UnavailableError("I/O error"));
+  EXPECT_EQ(SubmitAndWait("r1").code(), absl::StatusCode::kUnavailable);
+  const int writes = store_.writes();
+  EXPECT_EQ(SubmitAndWait("r1").code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(store_.writes(), writes);
+  EXPECT_EQ(JobCount(), 0);  // reads go on
+}
+
+TEST_F(EngineTest, ComesBackWhenTheStoreCanBeReadAgain) {
+  Start();
+  ASSERT_TRUE(SubmitAndWait("r0").ok());
+  store_.FailLoads(1);
+  store_.FailWrites(1, absl::UnavailableError("I/O error"));
+  EXPECT_EQ(SubmitAndWait("r1").code(), absl::StatusCode::kUnavailable);
+  absl::Status status = absl::UnavailableError("");
+  while (absl::IsUnavailable(status)) status = SubmitAndWait("r1");
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_EQ(JobCount(), 2);
+}
+
+TEST_F(EngineTest, RefusesToStartWithoutItsStore) {
+  store_.FailLoads(1);
+  EngineMetrics metrics;
+  metrics.store_write = &histogram_;
+  metrics.scheduling = &histogram_;
+  Engine engine(EngineOptions(), &store_, &clock_, metrics,
+                [](const Coordinator&, const Effects&) {});
+  EXPECT_EQ(engine.Start().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(EngineTest, RefusesWhatItsQueueCannotHold) {
+  EngineOptions options = Quick();
+  options.queue.items_max = 2;
+  Start(options);
+  store_.Hold();
+  const auto first = Submit("r1");
+  store_.AwaitHeldWrite();
+  const auto second = Submit("r2");
+  const auto third = Submit("r3");
+  const auto fourth = Submit("r4");
+  EXPECT_EQ(fourth->future.get().code(), absl::StatusCode::kResourceExhausted);
+  store_.Release();
+  for (const auto& call : {first, second, third}) EXPECT_TRUE(call->future.get().ok());
+  EXPECT_EQ(JobCount(), 3);
+}
+
+TEST_F(EngineTest, LimitsReadsApartFromMutations) {
+  EngineOptions options = Quick();
+  options.reads_waiting_max = 1;
+  Start(options);
+  store_.Hold();
+  const auto first = Submit("r1");
+  store_.AwaitHeldWrite();
+  std::promise<void> seen;
+  engine_->Read([&](const Coordinator&, const base::Now&) { seen.set_value(); },
+                [](const absl::Status& status) { ADD_FAILURE() << status; });
+  std::promise<absl::Status> refused;
+  engine_->Read([](const Coordinator&, const base::Now&) { ADD_FAILURE(); },
+                [&](const absl::Status& status) { refused.set_value(status); });
+  EXPECT_EQ(refused.get_future().get().code(), absl::StatusCode::kResourceExhausted);
+  const auto second = Submit("r2");
+  store_.Release();
+  seen.get_future().wait();
+  EXPECT_TRUE(second->future.get().ok());
+  EXPECT_EQ(JobCount(), 2);  // the finished read made room
+}
+
+TEST_F(EngineTest, AnswersEverythingWhenItStops) {
+  Start();
+  store_.Hold();
+  const auto first = Submit("r1");
+  store_.AwaitHeldWrite();
+  const auto second = Submit("r2");
+  auto stopping = std::async(std::launch::async, [&] { engine_->Stop(); });
+  store_.Release();
+  EXPECT_TRUE(first->future.get().ok());
+  EXPECT_TRUE(second->future.get().ok());
+  stopping.get();
+  EXPECT_EQ(store_.Load()->jobs.size(), 2u);
+  EXPECT_EQ(SubmitAndWait("r3").code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(EngineTest, SendsWorkersWhatChangedOnceItIsStored) {
+  Start();
+  SentStates sent;
+  ASSERT_TRUE(Report(sent, MakeSnapshot("w1", "i1", 1)).ok());
+  EXPECT_TRUE(sent.Await(0).ranks().empty());
+  store_.Hold();
+  const auto call = Submit("r1");
+  store_.AwaitHeldWrite();
+  EXPECT_EQ(sent.count(), 1u);  // nothing leaves before it is stored
+  store_.Release();
+  ASSERT_TRUE(call->future.get().ok());
+  const v1::DesiredState state = sent.Await(1);
+  ASSERT_EQ(state.ranks_size(), 1);
+  EXPECT_EQ(state.ranks(0).job_id(), "tiny-1");
+  EXPECT_GT(state.desired_revision(), sent.Await(0).desired_revision());
+}
+
+TEST_F(EngineTest, NeverTellsAWorkerToStopWhenItsStoreFails) {
+  Start();
+  SentStates sent;
+  ASSERT_TRUE(Report(sent, MakeSnapshot("w1", "i1", 1)).ok());
+  ASSERT_TRUE(SubmitAndWait("r1").ok());
+  const v1::DesiredState running = sent.Await(1);
+  ASSERT_EQ(running.ranks_size(), 1);
+  store_.FailWrites(1, absl::UnavailableError("I/O error"));
+  EXPECT_FALSE(SubmitAndWait("r2").ok());
+  // The new Coordinator has not heard from the worker. It says nothing until it has, and then
+  // wants the same rank.
+  v1::WorkerSnapshot snapshot = MakeSnapshot("w1", "i1", 2);
+  snapshot.set_applied_desired_revision(running.desired_revision());
+  v1::RankStatus* rank = snapshot.add_ranks();
+  rank->set_job_id("tiny-1");
+  rank->set_attempt(1);
+  rank->set_phase(v1::RANK_PHASE_TRAINING);
+  rank->set_step(1);
+  const size_t before = sent.count();
+  ASSERT_TRUE(Report(sent, snapshot).ok());
+  for (size_t i = 2; i < before; ++i) EXPECT_EQ(sent.Await(i).ranks_size(), 1);
+  SentStates reconnected;
+  snapshot.set_report_sequence(3);
+  ASSERT_TRUE(Report(reconnected, snapshot).ok());
+  const v1::DesiredState state = reconnected.Await(0);
+  ASSERT_EQ(state.ranks_size(), 1);
+  EXPECT_EQ(state.ranks(0).attempt(), 1);
+  EXPECT_GE(state.desired_revision(), running.desired_revision());
+}
+
+TEST_F(EngineTest, ClosesTheOlderLinkOfAWorker) {
+  Start();
+  SentStates first;
+  SentStates second;
+  ASSERT_TRUE(Report(first, MakeSnapshot("w1", "i1", 1)).ok());
+  ASSERT_TRUE(Report(second, MakeSnapshot("w1", "i1", 2)).ok());
+  EXPECT_EQ(first.AwaitClose().code(), absl::StatusCode::kAborted);
+  // The end of the older one does not disconnect the worker: its next job starts.
+  engine_->Disconnect(first.link());
+  ASSERT_TRUE(SubmitAndWait("r1").ok());
+  EXPECT_EQ(second.Await(1).ranks_size(), 1);
+}
+
+TEST_F(EngineTest, PlacesNothingOnADisconnectedWorker) {
+  Start();
+  SentStates sent;
+  ASSERT_TRUE(Report(sent, MakeSnapshot("w1", "i1", 1)).ok());
+  engine_->Disconnect(sent.link());
+  const auto call = Submit("r1");
+  ASSERT_TRUE(call->future.get().ok());
+  EXPECT_EQ(call->job.state(), v1::JOB_STATE_QUEUED);
+  SentStates again;
+  ASSERT_TRUE(Report(again, MakeSnapshot("w1", "i1", 2)).ok());
+  EXPECT_EQ(again.Await(0).ranks_size(), 1);
+}
+
+TEST_F(EngineTest, RefusesASecondIncarnationOfALiveWorker) {
+  Start();
+  SentStates first;
+  SentStates second;
+  ASSERT_TRUE(Report(first, MakeSnapshot("w1", "i1", 1)).ok());
+  EXPECT_EQ(Report(second, MakeSnapshot("w1", "i2", 1)).code(), absl::StatusCode::kAlreadyExists);
+}
+
+TEST_F(EngineTest, ClosesAllLinksAndLaterOnes) {
+  Start();
+  SentStates first;
+  ASSERT_TRUE(Report(first, MakeSnapshot("w1", "i1", 1)).ok());
+  engine_->CloseLinks(absl::UnavailableError("shutting down"));
+  EXPECT_EQ(first.AwaitClose().code(), absl::StatusCode::kUnavailable);
+  SentStates second;
+  EXPECT_EQ(Report(second, MakeSnapshot("w2", "i1", 1)).code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(second.AwaitClose().code(), absl::StatusCode::kUnavailable);
+}
+
+}  // namespace
+}  // namespace sinkforge::server
