@@ -1,6 +1,7 @@
 // Servers, channels and the status mapping; see rpc.h.
 #include "base/rpc.h"
 
+#include <arpa/inet.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 
@@ -21,12 +22,18 @@ bool ReadPayload(const absl::Status& status, const char* url, Message* message) 
   return payload.has_value() && message->ParseFromString(std::string(*payload));
 }
 
+// A name other than "localhost" is not: it may resolve to anything.
 bool IsLoopback(const std::string& address) {
   if (address.rfind("unix:", 0) == 0) return true;
-  for (const char* prefix : {"127.", "localhost:", "[::1]:"}) {
-    if (address.rfind(prefix, 0) == 0) return true;
+  std::string host = address.substr(0, address.rfind(':'));
+  if (host == "localhost") return true;
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
+    host = host.substr(1, host.size() - 2);
   }
-  return false;
+  in_addr four{};
+  if (inet_pton(AF_INET, host.c_str(), &four) == 1) return ntohl(four.s_addr) >> 24 == 127;
+  in6_addr six{};
+  return inet_pton(AF_INET6, host.c_str(), &six) == 1 && IN6_IS_ADDR_LOOPBACK(&six);
 }
 
 }  // namespace
