@@ -1,6 +1,6 @@
 // sinkforge checkpoints export: a checkpoint as a safetensors file, read from the workers that hold
 // its parts; every chunk's checksum is verified.
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include <map>
 #include <memory>
@@ -125,11 +125,24 @@ safetensors::Metadata MetadataOf(const v1::Job& job, const v1::Checkpoint& check
   return metadata;
 }
 
-absl::StatusOr<int> Export(Session& session, const ExportOptions& options) {
-  if (!options.force && access(options.file.c_str(), F_OK) == 0) {
+// The export replaces the file by a rename, which would turn a device or a link into a plain file.
+absl::Status CheckTarget(const ExportOptions& options) {
+  struct stat info {};
+  if (lstat(options.file.c_str(), &info) != 0) return absl::OkStatus();
+  if (!S_ISREG(info.st_mode)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(options.file, ": is there and is no regular file; give another name"));
+  }
+  if (!options.force) {
     return absl::AlreadyExistsError(
         absl::StrCat(options.file, ": exists already; --force replaces it"));
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int> Export(Session& session, const ExportOptions& options) {
+  const absl::Status target = CheckTarget(options);
+  if (!target.ok()) return target;
   const auto job = session.coordinator().GetJob(options.job_id);
   if (!job.ok()) return job.status();
   const auto checkpoint = ChooseCheckpoint(*job, options.step);

@@ -152,7 +152,9 @@ void WorkerLink::OnStep(const StepReport& report) {
   const int64_t every = std::max<int64_t>(1, steps / 100);
   if (report.step == 1 || report.step == steps || report.step % every == 0 ||
       report.validation_loss) {
-    std::fprintf(stderr, "%s\n", ProgressLine(report, steps).c_str());
+    // Not on stderr, whose last lines the worker takes for the reason of a crash.
+    std::fprintf(stdout, "%s\n", ProgressLine(report, steps).c_str());
+    std::fflush(stdout);
   }
 }
 

@@ -305,6 +305,11 @@ TEST_F(ExportTest, ReplacesAFileOnlyWhereAsked) {
   const std::string file = folder_.Write("model.safetensors", "precious");
   EXPECT_THAT(Run({"checkpoints", "export", "d4-1", file}).err, HasSubstr("--force"));
   EXPECT_EQ(Run({"checkpoints", "export", "d4-1", file, "--force"}).code, kExitOk);
+  // A rename would make a plain file of a link or a device.
+  const std::string link = folder_.path() + "/link";
+  ASSERT_EQ(symlink(file.c_str(), link.c_str()), 0);
+  EXPECT_THAT(Run({"checkpoints", "export", "d4-1", link, "--force"}).err,
+              HasSubstr("no regular file"));
   EXPECT_THAT(ReadTensor(file, "a"), ElementsAre(1, 2, 3));
 }
 
