@@ -24,7 +24,7 @@ build_packages=(
   libgrpc++-dev protobuf-compiler-grpc protobuf-compiler libprotobuf-dev grpc-proto libabsl-dev
   librocksdb-dev prometheus-cpp-dev libgtest-dev libgmock-dev
   libgloo-dev libdnnl-dev ocl-icd-opencl-dev  # Debian's dnnl asks CMake for an OpenCL loader.
-  nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libspdlog-dev libxxhash-dev libssl-dev
+  nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libxxhash-dev libssl-dev
 )
 
 # clang-format checks the format; Prometheus and Python are the real clients of the end-to-end
