@@ -61,6 +61,9 @@ void Commit(Call* call, JobRecord* record, int64_t step) {
   record->pending.erase(record->pending.begin(), record->pending.upper_bound(step));
   // Durable progress: whatever failed before is forgiven.
   if (step > step_before) job.clear_retries();
+  if (CatchUpProgress(job, job.mutable_progress())) {
+    *job.mutable_progress()->mutable_update_time() = base::ToProto(call->now().wall);
+  }
   IndexCheckpoint(&call->state(), *record, *checkpoint);
   const std::vector<std::string> holders = HoldersOf(*checkpoint);
   call->AddEvent(record, {v1::EVENT_KIND_CHECKPOINT_COMMITTED, v1::REASON_UNSPECIFIED,
@@ -182,6 +185,16 @@ void LoseRestore(Call* call, JobRecord* record, const std::string& message) {
   const v1::Checkpoint* restore = RestoreOf(record->job);
   if (restore == nullptr) return;
   NoteLost(call, record, FindCheckpoint(record, restore->attempt(), restore->step()), message);
+}
+
+bool CatchUpProgress(const v1::Job& job, v1::JobProgress* progress) {
+  const v1::Checkpoint* newest = NewestCheckpoint(job);
+  if (newest == nullptr || progress->step() >= newest->step()) return false;
+  progress->set_step(newest->step());
+  progress->set_loss(newest->loss());
+  progress->set_imbalance(newest->imbalance());
+  if (progress->steps_total() == 0) progress->set_steps_total(job.spec().train().steps());
+  return true;
 }
 
 void MarkDeleting(Call* call, JobRecord* record, v1::Checkpoint* checkpoint) {

@@ -15,6 +15,11 @@ void TakeParts(Call* call, WorkerRecord* worker, const v1::WorkerSnapshot& snaps
 // The checkpoint that the attempt under way restores from cannot be read: the one before counts.
 void LoseRestore(Call* call, JobRecord* record, const std::string& message);
 
+// A job is never behind its newest checkpoint: where `progress` is, its step, loss and imbalance
+// become those of the checkpoint, and the result is true. What was measured otherwise (validation)
+// stays as it was reported.
+bool CatchUpProgress(const v1::Job& job, v1::JobProgress* progress);
+
 // Its holders drop it; the record goes when all of them have.
 void MarkDeleting(Call* call, JobRecord* record, v1::Checkpoint* checkpoint);
 

@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "server/state/checkpoints.h"
 
 namespace sinkforge::server {
 namespace {
@@ -45,6 +46,8 @@ void NoteProgress(Call* call, JobRecord* record, const v1::RankStatus& status) {
   v1::JobProgress* progress = record->job.mutable_progress();
   v1::JobProgress next = status.progress();
   if (next.steps_total() == 0) next.set_steps_total(progress->steps_total());
+  // A report may be older than the checkpoint that is there by now.
+  CatchUpProgress(record->job, &next);
   if (progress->has_update_time()) *next.mutable_update_time() = progress->update_time();
   if (next.SerializeAsString() == progress->SerializeAsString()) return;
   *next.mutable_update_time() = base::ToProto(call->now().wall);

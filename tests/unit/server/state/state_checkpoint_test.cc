@@ -246,6 +246,60 @@ TEST(CoordinatorCheckpointTest, UsersDeleteCheckpointsThatAreNotNeeded) {
   EXPECT_EQ(worker.snapshot.checkpoint_parts_size(), 0);
 }
 
+TEST(CoordinatorCheckpointTest, ProgressIsNeverBehindTheNewestCheckpoint) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  const std::string id = bed.Submit();
+  worker.Obey();
+  worker.Train(id, 50);
+  worker.Rank(id).mutable_progress()->set_validation_step(40);
+  worker.Rank(id).mutable_progress()->set_validation_bits_per_byte(2.5);
+  worker.Sync();
+  // The trainer does the rest while nobody listens, and its worker is started anew.
+  worker.Checkpoint(id, 100);
+  worker.snapshot.mutable_checkpoint_parts(0)->set_loss(0.75);
+  worker.snapshot.mutable_checkpoint_parts(0)->set_imbalance(0.125);
+  bed.Restart();
+  worker.RestartDaemon("w1/2");
+  ASSERT_TRUE(worker.Report().ok());
+  bed.Tick();
+  worker.Sync();
+  ASSERT_TRUE(worker.Holds(id, 2));
+  // The new attempt restores the last step and has none to report.
+  worker.Rank(id).set_step(100);
+  worker.Rank(id).set_restored_step(100);
+  worker.End(id, v1::RANK_OUTCOME_COMPLETED);
+  worker.Sync();
+  ASSERT_EQ(bed.StateOf(id), v1::JOB_STATE_SUCCEEDED);
+  bed.Restart();
+  const v1::JobProgress& progress = bed.Job(id).progress();
+  EXPECT_EQ(progress.step(), 100);
+  EXPECT_EQ(progress.steps_total(), 100);
+  EXPECT_EQ(progress.loss(), 0.75);
+  EXPECT_EQ(progress.imbalance(), 0.125);
+  EXPECT_EQ(progress.validation_step(), 40);
+  EXPECT_EQ(progress.validation_bits_per_byte(), 2.5);
+}
+
+TEST(CoordinatorCheckpointTest, AnOldReportDoesNotTakeProgressBackBehindACheckpoint) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  const std::string id = bed.Submit();
+  worker.Obey();
+  worker.Checkpoint(id, 20);
+  worker.snapshot.mutable_checkpoint_parts(0)->set_loss(0.5);
+  worker.Train(id, 15);
+  worker.Sync();
+  EXPECT_EQ(bed.Job(id).progress().step(), 20);
+  EXPECT_EQ(bed.Job(id).progress().loss(), 0.5);
+  worker.Train(id, 21);
+  worker.Sync();
+  EXPECT_EQ(bed.Job(id).progress().step(), 21);
+  EXPECT_EQ(bed.Job(id).progress().loss(), 10.0 / 22);
+}
+
 TEST(CoordinatorCheckpointTest, PartsOfUnknownJobsAreDropped) {
   TestBed bed;
   HandWorker worker(&bed, "w1", 1);
