@@ -163,13 +163,13 @@ void CheckHeadBalance(const v1::JobSpec& spec, Checker* check) {
   const v1::HeadBalanceSpec& balance = spec.head_balance();
   const bool known = check->Choice("head_balance.loss", balance.loss());
   check->Real("head_balance.coefficient", balance.coefficient(), {0, 1e6});
-  const int32_t heads = spec.model().heads();
+  const int64_t heads = spec.model().heads();
   const bool shared_held =
       check->Require(balance.shared_heads() >= 0 &&
                          (balance.shared_heads() == 0 || balance.shared_heads() <= heads - 2),
                      "head_balance.shared_heads",
                      absl::StrCat("is ", balance.shared_heads(), "; with ", heads,
-                                  " heads it must be from 0 to ", std::max(0, heads - 2)));
+                                  " heads it must be from 0 to ", std::max<int64_t>(0, heads - 2)));
   if (!known || balance.loss() == v1::BALANCE_LOSS_NONE) return;
   check->Require(heads >= 2, "head_balance.loss",
                  "needs at least 2 heads in a layer; give more model.heads, or loss: none");
