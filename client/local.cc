@@ -2,10 +2,14 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <memory>
+#include <optional>
 #include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/files.h"
 #include "client/commands.h"
 #include "client/exit_code.h"
@@ -20,7 +24,7 @@ namespace {
 struct UpOptions {
   std::string state_folder;
   std::vector<std::string> data_roots;
-  int64_t slots = 0;
+  std::optional<int64_t> slots;
   double timeout_seconds = 30;
 };
 
@@ -30,7 +34,11 @@ struct DownOptions {
 };
 
 std::string Absolute(const Session& session, const std::string& path) {
-  return path.front() == '/' ? path : absl::StrCat(session.environment().working_folder, "/", path);
+  const std::filesystem::path whole =
+      session.environment().working_folder / std::filesystem::path(path);
+  std::string text = whole.lexically_normal().string();
+  if (text.size() > 1 && text.back() == '/') text.pop_back();
+  return text;
 }
 
 std::string StateFolder(const Session& session, const std::string& flag) {
@@ -64,8 +72,8 @@ absl::Status CheckDataRoots(const std::vector<std::string>& roots) {
   for (const std::string& root : roots) {
     struct stat info;
     if (stat(root.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) continue;
-    return absl::NotFoundError(
-        absl::StrCat("data root ", root, ": no such folder; make it, or choose another"));
+    return absl::NotFoundError(absl::StrCat(
+        "data root ", root, ": no such folder; make it, or name others with --data-root"));
   }
   return absl::OkStatus();
 }
@@ -80,44 +88,124 @@ void SayWhereItIs(const Session& session, const std::string& folder,
                            "`; stop it with `sinkforge local down --state-dir ", folder, "`"));
 }
 
+// The folder for data of this instance: always a data root.
+std::string DataFolder(const Session& session, const std::string& state_folder) {
+  return Absolute(session, state_folder + "/data");
+}
+
+std::vector<std::string> DataRoots(const Session& session, const std::string& state_folder,
+                                   const std::vector<std::string>& flags) {
+  std::vector<std::string> roots;
+  for (const std::string& flag : flags) roots.push_back(Absolute(session, flag));
+  roots.push_back(DataFolder(session, state_folder));
+  std::vector<std::string> unique;  // in the order given
+  for (std::string& root : roots) {
+    const bool is_new = std::find(unique.begin(), unique.end(), root) == unique.end();
+    if (is_new) unique.push_back(std::move(root));
+  }
+  return unique;
+}
+
+// What was asked for, else what the last `up` had, else the defaults.
+absl::StatusOr<LocalSettings> ChooseSettings(const Session& session, const UpOptions& up,
+                                             const std::string& state_folder) {
+  const auto last = ReadLocalSettings(state_folder);
+  if (!last.ok() && !absl::IsNotFound(last.status())) return last.status();
+  LocalSettings settings;
+  if (last.ok()) settings = *last;
+  if (up.slots.has_value()) settings.slots = *up.slots;
+  if (settings.slots == 0) settings.slots = DefaultSlots();
+  if (!up.data_roots.empty()) {
+    settings.data_roots = DataRoots(session, state_folder, up.data_roots);
+  } else if (settings.data_roots.empty()) {
+    settings.data_roots = DataRoots(session, state_folder, {"."});
+  } else {
+    session.Say(
+        absl::StrCat("data roots of the last `up`: ", absl::StrJoin(settings.data_roots, ", ")));
+  }
+  return settings;
+}
+
+// FAILED_PRECONDITION: the worker that runs has other settings than those asked for.
+absl::Status CheckSame(const Session& session, const UpOptions& up, const std::string& state_folder,
+                       const LocalSettings& running) {
+  std::vector<std::string> differences;
+  if (up.slots.has_value() && *up.slots != running.slots) {
+    differences.push_back(absl::StrCat("--slots ", running.slots, ", not ", *up.slots));
+  }
+  if (!up.data_roots.empty()) {
+    std::vector<std::string> wanted = DataRoots(session, state_folder, up.data_roots);
+    std::vector<std::string> given = running.data_roots;
+    std::sort(wanted.begin(), wanted.end());
+    std::sort(given.begin(), given.end());
+    if (wanted != given) {
+      differences.push_back(absl::StrCat("data roots ", absl::StrJoin(given, ", "), ", not ",
+                                         absl::StrJoin(wanted, ", ")));
+    }
+  }
+  if (differences.empty()) return absl::OkStatus();
+  const bool is_default = state_folder == session.default_state_folder();
+  return absl::FailedPreconditionError(
+      absl::StrCat("already up with ", absl::StrJoin(differences, " and with "),
+                   "; run `sinkforge local down", is_default ? "" : " --state-dir ",
+                   is_default ? "" : state_folder, "` first, then this again"));
+}
+
+// FAILED_PRECONDITION as above, else OK; says what is about to be started.
+absl::Status CheckExisting(const Session& session, const UpOptions& up,
+                           const std::string& state_folder, const LocalInstance& existing) {
+  const bool worker = IsRunning(existing.worker.process);
+  if (worker) {
+    absl::Status status = CheckSame(session, up, state_folder, existing.settings);
+    if (!status.ok()) return status;
+  }
+  if (StateOf(existing) == LocalState::kPartly) {
+    session.Say(absl::StrCat("the ", worker ? "coordinator" : "worker",
+                             " is not running; it is started again, and the ",
+                             worker ? "worker" : "coordinator", " goes on"));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<int> Up(Session& session, const UpOptions& up) {
-  if (up.slots < 0 || up.slots > 1024) return UsageError("--slots must be between 1 and 1024");
+  if (up.slots.has_value() && (*up.slots < 1 || *up.slots > 1024)) {
+    return UsageError("--slots must be between 1 and 1024");
+  }
   StopSignal stop(StopSignal::Source::kSignals);
   LocalOptions options;
   options.state_folder = StateFolder(session, up.state_folder);
   options.program_folder = session.environment().program_folder;
   options.working_folder = session.environment().working_folder;
-  options.slots = up.slots > 0 ? up.slots : DefaultSlots();
   options.start_timeout = std::chrono::duration_cast<std::chrono::nanoseconds>(
       std::chrono::duration<double>(up.timeout_seconds));
-  const std::string data_folder = options.state_folder + "/data";
-  absl::Status status = base::MakeFolder(data_folder);
-  if (!status.ok()) return status;
-  for (const std::string& root : up.data_roots)
-    options.data_roots.push_back(Absolute(session, root));
-  if (options.data_roots.empty()) options.data_roots = {options.working_folder, data_folder};
-  status = CheckDataRoots(options.data_roots);
+  absl::Status status = base::MakeFolder(DataFolder(session, options.state_folder));
   if (!status.ok()) return status;
   const auto lock = LocalLock::Take(options.state_folder);
   if (!lock.ok()) return lock.status();
-  const auto say = [&session](const std::string& message) { session.Say(message); };
-  const auto existing = ReadLocalInstance(options.state_folder);
-  if (!existing.ok() && !absl::IsNotFound(existing.status())) return existing.status();
-  if (existing.ok()) {
-    if (StateOf(*existing) == LocalState::kUp) {
-      session.Say("already up; nothing was changed");
-      PrintInstance(session, *existing);
-      return kExitOk;
-    }
-    if (StateOf(*existing) == LocalState::kPartly) {
-      session.Say("one of the two daemons is not running; both are started anew");
-    }
-    // Also what a daemon that crashed may have left behind.
-    status = EndLocal(options.state_folder, *existing, std::chrono::seconds(30), say);
+  auto existing = ReadLocalInstance(options.state_folder);
+  if (absl::IsNotFound(existing.status())) existing = LocalInstance();
+  if (!existing.ok()) return existing.status();
+  status = CheckExisting(session, up, options.state_folder, *existing);
+  if (!status.ok()) return status;
+  if (StateOf(*existing) == LocalState::kUp) {
+    session.Say("already up; nothing was changed");
+    PrintInstance(session, *existing);
+    return kExitOk;
+  }
+  if (IsRunning(existing->worker.process)) {
+    options.settings = existing->settings;
+  } else {
+    auto settings = ChooseSettings(session, up, options.state_folder);
+    if (!settings.ok()) return settings.status();
+    options.settings = *std::move(settings);
+    status = CheckDataRoots(options.settings.data_roots);
     if (!status.ok()) return status;
   }
-  const auto instance = StartLocal(options, &stop, say);
+  const auto instance = StartLocal(
+      options, *existing, &stop, [&session](const std::string& message) { session.Say(message); });
   if (!instance.ok()) return instance.status();
+  status = WriteLocalSettings(options.state_folder, instance->settings);
+  if (!status.ok()) return status;
   PrintInstance(session, *instance);
   SayWhereItIs(session, options.state_folder, *instance);
   return kExitOk;
@@ -167,15 +255,19 @@ Command UpNode() {
   auto options = std::make_shared<UpOptions>();
   Command command;
   command.name = "up";
-  command.summary = "Start a coordinator and a worker in the background";
+  command.summary =
+      "Start a coordinator and a worker in the background, or what of them is missing";
   command.examples =
       "  sinkforge local up\n"
       "  sinkforge local up --slots 2 --data-root ~/texts\n"
       "Ports: 7070 (coordinator), 9470 and 9471 (/metrics), or free ones where these are taken.";
   command.options = {
-      {"--slots", "N", "Trainers at a time (default: half the processors)", &options->slots},
+      {"--slots", "N",
+       "Trainers at a time (default: as at the last `up`, at first half the processors)",
+       &options->slots},
       {"--data-root", "DIR",
-       "Where jobs may read data; repeatable (default: this folder and the state's data folder)",
+       "Where jobs may read data, beside the state's data folder; repeatable (default: as at the "
+       "last `up`, at first this folder)",
        &options->data_roots},
       StateFolderOption(&options->state_folder),
       {"--timeout", "SECONDS", "How long to wait until both are ready (default: 30)",

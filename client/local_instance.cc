@@ -1,4 +1,4 @@
-// Reading and writing local.json.
+// Reading and writing local.json and local-settings.json.
 #include "client/local_instance.h"
 
 #include <nlohmann/json.hpp>
@@ -35,14 +35,26 @@ LocalDaemon DaemonFromJson(const ordered_json& json) {
   return daemon;
 }
 
-}  // namespace
-
-std::string LocalInstanceFile(const std::string& state_folder) {
-  return absl::StrCat(state_folder, "/local.json");
+void AddSettings(const LocalSettings& settings, ordered_json* json) {
+  (*json)["slots"] = settings.slots;
+  (*json)["data_roots"] = settings.data_roots;
 }
 
-absl::StatusOr<LocalInstance> ReadLocalInstance(const std::string& state_folder) {
-  const std::string path = LocalInstanceFile(state_folder);
+LocalSettings SettingsFromJson(const ordered_json& json) {
+  LocalSettings settings;
+  settings.slots = json.value("slots", int64_t{0});
+  settings.data_roots = json.value("data_roots", std::vector<std::string>());
+  return settings;
+}
+
+std::string SettingsFile(const std::string& state_folder) {
+  return absl::StrCat(state_folder, "/local-settings.json");
+}
+
+// `read` makes the result of the parsed file; `next_step` is what to do where it is damaged.
+template <typename Result>
+absl::StatusOr<Result> ReadJson(const std::string& path, const char* next_step,
+                                Result (*read)(const ordered_json&)) {
   const auto text = base::ReadFile(path, kFileBytesMax);
   if (!text.ok()) return text.status();
   try {
@@ -51,15 +63,41 @@ absl::StatusOr<LocalInstance> ReadLocalInstance(const std::string& state_folder)
       return absl::FailedPreconditionError(
           absl::StrCat(path, ": a newer version of this program wrote it; use that one"));
     }
-    LocalInstance instance;
-    instance.coordinator = DaemonFromJson(json.at("coordinator"));
-    instance.worker = DaemonFromJson(json.at("worker"));
-    instance.worker_name = json.value("worker_name", "");
-    return instance;
+    return read(json);
   } catch (const nlohmann::json::exception& error) {
-    return absl::DataLossError(
-        absl::StrCat(path, ": ", error.what(), "; stop the daemons by hand, then remove the file"));
+    return absl::DataLossError(absl::StrCat(path, ": ", error.what(), "; ", next_step));
   }
+}
+
+LocalInstance InstanceFromJson(const ordered_json& json) {
+  LocalInstance instance;
+  instance.coordinator = DaemonFromJson(json.at("coordinator"));
+  instance.worker = DaemonFromJson(json.at("worker"));
+  instance.worker_name = json.value("worker_name", "");
+  instance.settings = SettingsFromJson(json);
+  return instance;
+}
+
+}  // namespace
+
+std::string LocalInstanceFile(const std::string& state_folder) {
+  return absl::StrCat(state_folder, "/local.json");
+}
+
+absl::StatusOr<LocalInstance> ReadLocalInstance(const std::string& state_folder) {
+  return ReadJson(LocalInstanceFile(state_folder), "stop the daemons by hand, then remove the file",
+                  InstanceFromJson);
+}
+
+absl::StatusOr<LocalSettings> ReadLocalSettings(const std::string& state_folder) {
+  return ReadJson(SettingsFile(state_folder), "remove the file", SettingsFromJson);
+}
+
+absl::Status WriteLocalSettings(const std::string& state_folder, const LocalSettings& settings) {
+  ordered_json json;
+  json["schema_version"] = kLocalInstanceSchema;
+  AddSettings(settings, &json);
+  return base::WriteFileDurably(SettingsFile(state_folder), json.dump(2) + "\n");
 }
 
 absl::Status WriteLocalInstance(const std::string& state_folder, const LocalInstance& instance) {
@@ -72,6 +110,7 @@ std::string LocalInstanceJson(const LocalInstance& instance) {
   json["coordinator"] = ToJson(instance.coordinator);
   json["worker"] = ToJson(instance.worker);
   json["worker_name"] = instance.worker_name;
+  AddSettings(instance.settings, &json);
   return json.dump(2) + "\n";
 }
 

@@ -1,7 +1,10 @@
-// LocalInstance: what `local up` started on this machine, as local.json in its state folder says.
+// LocalInstance: what `local up` started on this machine, as local.json in its state folder says;
+// LocalSettings: what it was asked for, which the next `up` goes by.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -16,10 +19,16 @@ struct LocalDaemon {
   std::string log_file;
 };
 
+struct LocalSettings {
+  int64_t slots = 0;
+  std::vector<std::string> data_roots;  // absolute
+};
+
 struct LocalInstance {
   LocalDaemon coordinator;
   LocalDaemon worker;
   std::string worker_name;
+  LocalSettings settings;  // the worker's
 };
 
 inline constexpr int kLocalInstanceSchema = 1;
@@ -29,7 +38,11 @@ std::string LocalInstanceFile(const std::string& state_folder);
 // newer version of this program wrote it.
 absl::StatusOr<LocalInstance> ReadLocalInstance(const std::string& state_folder);
 absl::Status WriteLocalInstance(const std::string& state_folder, const LocalInstance& instance);
-// The file's content, which `local status -o json` prints as well.
+// Those of the last `up` that succeeded, in a file of their own that outlives `down`. Errors as
+// above; NOT_FOUND: there was none.
+absl::StatusOr<LocalSettings> ReadLocalSettings(const std::string& state_folder);
+absl::Status WriteLocalSettings(const std::string& state_folder, const LocalSettings& settings);
+// The content of local.json, which `local status -o json` prints as well.
 std::string LocalInstanceJson(const LocalInstance& instance);
 
 }  // namespace sinkforge::client

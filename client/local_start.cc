@@ -11,6 +11,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/files.h"
 #include "client/coordinator.h"
@@ -25,6 +26,8 @@ using Say = std::function<void(const std::string&)>;
 constexpr char kWorkerName[] = "local";
 constexpr std::chrono::milliseconds kPollInterval(20);  // small beside a daemon's start, 100 ms
 constexpr std::chrono::seconds kHealthTimeout(2);
+constexpr std::chrono::seconds kPortTimeout(1);
+constexpr std::chrono::seconds kClearAwayGrace(30);
 constexpr int kTailLines = 20;
 constexpr int64_t kPortFileBytesMax = 4096;
 // The ports that dashboards and other machines' configurations expect.
@@ -33,6 +36,19 @@ constexpr int kCoordinatorMetricsPort = 9470;
 constexpr int kWorkerMetricsPort = 9471;
 
 std::string Loopback(int port) { return absl::StrCat("127.0.0.1:", port); }
+
+// 0 where there is none.
+int PortOf(const std::string& address) {
+  int port = 0;
+  const size_t colon = address.rfind(':');
+  if (colon == std::string::npos || !absl::SimpleAtoi(address.substr(colon + 1), &port)) return 0;
+  return port;
+}
+
+// Not where the program that started it was killed before it knew the address.
+bool Serves(const LocalDaemon& daemon) {
+  return IsRunning(daemon.process) && !daemon.address.empty();
+}
 
 // The usual port, or 0 (the daemon picks a free one).
 int ChoosePort(int usual, const std::string& what, const Say& say) {
@@ -64,25 +80,77 @@ absl::StatusOr<Endpoints> ReadPortFile(const std::string& path) {
 
 class Starter {
  public:
-  Starter(const LocalOptions& options, StopSignal* stop, const Say& say)
+  Starter(const LocalOptions& options, const LocalInstance& existing, StopSignal* stop,
+          const Say& say)
       : options_(options),
         stop_(stop),
         say_(say),
-        end_(steady_clock::now() + options.start_timeout) {}
+        end_(steady_clock::now() + options.start_timeout),
+        keeps_coordinator_(Serves(existing.coordinator)),
+        keeps_worker_(Serves(existing.worker)),
+        instance_(existing) {}
 
   absl::StatusOr<LocalInstance> Run() {
-    absl::Status status = StartCoordinator();
-    if (status.ok()) status = StartWorker();
+    absl::Status status = ClearAway();
+    if (status.ok() && !keeps_coordinator_) status = StartCoordinator();
+    if (status.ok()) status = keeps_worker_ ? AwaitKeptWorker() : StartWorker();
     if (status.ok()) return instance_;
-    EndLocal(options_.state_folder, instance_, std::chrono::seconds(5), [](const std::string&) {
-    }).IgnoreError();  // The first error is the one that matters.
+    EndStarted();
     return status;
   }
 
  private:
+  // Ends what a daemon that crashed left behind, and a worker whose coordinator cannot come back.
+  absl::Status ClearAway() {
+    const bool is_alone = keeps_worker_ && !keeps_coordinator_;
+    const bool is_free = is_alone && IsAddressFree();
+    if (stop_->stopped()) return absl::CancelledError("interrupted");
+    if (is_alone && !is_free) {
+      say_(absl::StrCat("the coordinator's address ", instance_.coordinator.address,
+                        " is taken by another program; the worker is started anew as well"));
+      keeps_worker_ = false;
+    }
+    for (const auto& [keeps, daemon] : {std::pair(keeps_worker_, &instance_.worker),
+                                        std::pair(keeps_coordinator_, &instance_.coordinator)}) {
+      if (keeps) continue;
+      const auto result = EndProcess(daemon->process, kClearAwayGrace);
+      if (!result.ok()) return result.status();
+      daemon->process = {};
+    }
+    return absl::OkStatus();
+  }
+
+  // A process that was killed a moment ago may still hold its port.
+  bool IsAddressFree() {
+    const int port = PortOf(instance_.coordinator.address);
+    if (port == 0) return false;
+    const auto end = steady_clock::now() + kPortTimeout;
+    while (IsPortTaken(port)) {
+      if (steady_clock::now() > end || stop_->WaitFor(kPollInterval)) return false;
+    }
+    return true;
+  }
+
+  // Not what ran before. The first error is the one that matters.
+  void EndStarted() {
+    LocalInstance started = instance_;
+    if (keeps_coordinator_) started.coordinator.process = {};
+    if (keeps_worker_) started.worker.process = {};
+    const auto ended = EndLocal(options_.state_folder, started, std::chrono::seconds(5),
+                                [](const std::string&) {});
+    if (!ended.ok() || !(keeps_coordinator_ || keeps_worker_)) return;
+    if (!keeps_coordinator_) instance_.coordinator.process = {};
+    if (!keeps_worker_) instance_.worker.process = {};
+    WriteLocalInstance(options_.state_folder, instance_).IgnoreError();
+  }
+
   absl::Status StartCoordinator() {
-    const int port = ChoosePort(kCoordinatorPort, "the coordinator", say_);
-    const int metrics = ChoosePort(kCoordinatorMetricsPort, "the coordinator's /metrics", say_);
+    // The worker, if it goes on, knows the address.
+    const int port = keeps_worker_ ? PortOf(instance_.coordinator.address)
+                                   : ChoosePort(kCoordinatorPort, "the coordinator", say_);
+    const int metrics = ChoosePort(
+        keeps_worker_ ? PortOf(instance_.coordinator.metrics_address) : kCoordinatorMetricsPort,
+        "the coordinator's /metrics", say_);
     absl::Status status = StartDaemon(
         "coordinator", {"--listen", Loopback(port), "--metrics-listen", Loopback(metrics)},
         &instance_.coordinator);
@@ -104,15 +172,16 @@ class Starter {
         "--coordinator",
         instance_.coordinator.address,
         "--slots",
-        absl::StrCat(options_.slots),
+        absl::StrCat(options_.settings.slots),
         "--listen",
         Loopback(0),
         "--metrics-listen",
         Loopback(ChoosePort(kWorkerMetricsPort, "the worker's /metrics", say_))};
-    for (const std::string& root : options_.data_roots) {
+    for (const std::string& root : options_.settings.data_roots) {
       arguments.insert(arguments.end(), {"--data-root", root});
     }
     instance_.worker_name = kWorkerName;
+    instance_.settings = options_.settings;
     const absl::Status status = StartDaemon("worker", std::move(arguments), &instance_.worker);
     if (!status.ok()) return status;
     return Await("worker", instance_.worker, [&]() -> absl::Status {
@@ -125,6 +194,23 @@ class Starter {
         }
       }
       return absl::UnavailableError("the coordinator does not know it yet");
+    });
+  }
+
+  absl::Status AwaitKeptWorker() {
+    Coordinator coordinator({.address = instance_.coordinator.address,
+                             .address_source = "the local instance",
+                             .retry_for = std::nullopt});
+    return Await("worker", instance_.worker, [&]() -> absl::Status {
+      const auto workers = coordinator.ListWorkers();
+      if (!workers.ok()) return workers.status();
+      for (const v1::Worker& worker : workers->workers()) {
+        if (worker.worker() == instance_.worker_name && worker.state() == v1::WORKER_STATE_LIVE &&
+            worker.address() == instance_.worker.address) {
+          return absl::OkStatus();
+        }
+      }
+      return absl::UnavailableError("it has not come back to the coordinator yet");
     });
   }
 
@@ -191,6 +277,8 @@ class Starter {
   StopSignal* stop_;
   const Say& say_;
   steady_clock::time_point end_;
+  bool keeps_coordinator_;
+  bool keeps_worker_;
   LocalInstance instance_;
 };
 
@@ -219,9 +307,9 @@ LocalLock::~LocalLock() {
   if (fd_ >= 0) close(fd_);
 }
 
-absl::StatusOr<LocalInstance> StartLocal(const LocalOptions& options, StopSignal* stop,
-                                         const Say& say) {
-  return Starter(options, stop, say).Run();
+absl::StatusOr<LocalInstance> StartLocal(const LocalOptions& options, const LocalInstance& existing,
+                                         StopSignal* stop, const Say& say) {
+  return Starter(options, existing, stop, say).Run();
 }
 
 absl::Status EndLocal(const std::string& state_folder, const LocalInstance& instance,

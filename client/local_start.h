@@ -4,7 +4,6 @@
 #include <chrono>
 #include <functional>
 #include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "client/local_instance.h"
@@ -16,8 +15,7 @@ struct LocalOptions {
   std::string state_folder;
   std::string program_folder;
   std::string working_folder;
-  int64_t slots = 1;
-  std::vector<std::string> data_roots;  // absolute
+  LocalSettings settings;
   std::chrono::nanoseconds start_timeout{0};
 };
 
@@ -38,10 +36,13 @@ class LocalLock {
   int fd_;
 };
 
-// Starts both, and returns when the coordinator is healthy and the worker is registered. After an
-// error (which ends with the failed daemon's last log lines) nothing is left running. `say` gets
-// messages for people.
-absl::StatusOr<LocalInstance> StartLocal(const LocalOptions& options, StopSignal* stop,
+// Starts what of `existing` does not run, and returns when the coordinator is healthy and the
+// worker is registered. A worker that runs goes on undisturbed: its coordinator comes back at the
+// address that it knows; only where another program took that port is the worker started anew as
+// well. After an error (which ends with the failed daemon's last log lines) nothing that was
+// started is left running. `say` gets messages for people.
+absl::StatusOr<LocalInstance> StartLocal(const LocalOptions& options, const LocalInstance& existing,
+                                         StopSignal* stop,
                                          const std::function<void(const std::string&)>& say);
 
 // The worker first, so that its trainers can checkpoint and the coordinator hears of it.

@@ -140,6 +140,7 @@ TEST(LocalInstanceTest, IsReadBackAsItWasWritten) {
   instance.coordinator.process = {12, 345, "boot"};
   instance.coordinator.address = "127.0.0.1:7070";
   instance.worker_name = "local";
+  instance.settings = {3, {"/a", "/b c"}};
   ASSERT_TRUE(WriteLocalInstance(folder.path(), instance).ok());
   const auto read = ReadLocalInstance(folder.path());
   ASSERT_TRUE(read.ok()) << read.status();
@@ -157,6 +158,22 @@ TEST(LocalInstanceTest, RefusesANewerOrDamagedFile) {
   }
 }
 
+TEST(LocalSettingsTest, AreReadBackAndRefusedWhereTheFileIsNewerOrDamaged) {
+  TempFolder folder;
+  EXPECT_TRUE(absl::IsNotFound(ReadLocalSettings(folder.path()).status()));
+  ASSERT_TRUE(WriteLocalSettings(folder.path(), {2, {"/a", "/b c"}}).ok());
+  const auto read = ReadLocalSettings(folder.path());
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->slots, 2);
+  EXPECT_THAT(read->data_roots, testing::ElementsAre("/a", "/b c"));
+  folder.Write("local-settings.json", "{\"schema_version\": 2}");
+  EXPECT_TRUE(absl::IsFailedPrecondition(ReadLocalSettings(folder.path()).status()));
+  for (const char* text : {"", "[]", "{\"slots\": \"two\"}", "{\"data_roots\": [3]}"}) {
+    folder.Write("local-settings.json", text);
+    EXPECT_TRUE(absl::IsDataLoss(ReadLocalSettings(folder.path()).status())) << text;
+  }
+}
+
 TEST(LocalLockTest, OnlyOneHoldsIt) {
   TempFolder folder;
   auto first = LocalLock::Take(folder.path());
@@ -171,6 +188,7 @@ TEST(LocalCommandTest, WithoutAnInstanceSaysSo) {
   EXPECT_EQ(status.code, 3);
   EXPECT_THAT(status.err, HasSubstr("sinkforge local up"));
   EXPECT_EQ(RunClient({"local", "down"}, world).code, 0);
+  EXPECT_EQ(RunClient({"local", "up", "--slots", "0"}, world).code, 2);
   // The daemons are looked for beside the program; a test's is nowhere.
   const ClientRun up = RunClient({"local", "up"}, world);
   EXPECT_EQ(up.code, 3);
