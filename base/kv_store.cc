@@ -2,17 +2,23 @@
 #include "base/kv_store.h"
 
 #include <rocksdb/db.h>
+#include <rocksdb/env.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/options.h>
 #include <rocksdb/slice.h>
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
 
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
 #include <filesystem>
 #include <utility>
 
 #include "base/check.h"
 #include "base/files.h"
+#include "base/log.h"
+#include "base/mutex.h"
 
 namespace sinkforge::base {
 namespace {
@@ -34,6 +40,20 @@ absl::Status FromRocks(const rocksdb::Status& status, const std::string& path) {
   return absl::UnavailableError(message);
 }
 
+// RocksDB's errors go to this program's log. Its own logger keeps a file beside the data, and a
+// RocksDB built with assertions aborts at the second line that this file has no room for.
+class ErrorLogger final : public rocksdb::Logger {
+ public:
+  ErrorLogger() : rocksdb::Logger(rocksdb::InfoLogLevel::ERROR_LEVEL) {}
+  using rocksdb::Logger::Logv;
+  void LogHeader(const char*, va_list) override {}
+  void Logv(const char* format, va_list arguments) override {
+    char line[1024];
+    std::vsnprintf(line, sizeof(line), format, arguments);
+    LogError("RocksDB", {{"error", std::string(line)}});
+  }
+};
+
 rocksdb::Options RocksOptions(const KvOptions& options) {
   rocksdb::Options rocks;
   rocks.create_if_missing = true;
@@ -44,7 +64,9 @@ rocksdb::Options RocksOptions(const KvOptions& options) {
   rocks.keep_log_file_num = 2;
   rocks.max_log_file_size = 1 << 20;
   rocks.max_total_wal_size = 64 << 20;
-  // A full disk is not final: retry until there is room.
+  rocks.info_log = std::make_shared<ErrorLogger>();
+  // A flush or a compaction that found the disk full is tried again until there is room. For the
+  // write-ahead log, which RocksDB cannot resume, RocksStore reopens the database.
   rocks.max_bgerror_resume_count = 2'000'000'000;
   rocks.bgerror_resume_retry_interval = 1'000'000;
   rocksdb::BlockBasedTableOptions table;
@@ -56,12 +78,24 @@ rocksdb::Options RocksOptions(const KvOptions& options) {
 
 class RocksStore final : public KvStore {
  public:
-  RocksStore(std::unique_ptr<rocksdb::DB> db, std::string path)
-      : db_(std::move(db)), path_(std::move(path)) {}
+  RocksStore(std::unique_ptr<rocksdb::DB> db, KvOptions options)
+      : options_(std::move(options)), path_(options_.path), db_(std::move(db)) {
+    if (!options_.disk_free_bytes) {
+      options_.disk_free_bytes = [path = path_] { return DiskFreeBytes(path); };
+    }
+    std::error_code error;
+    const std::filesystem::space_info space = std::filesystem::space(path_, error);
+    if (!error) {
+      options_.reserve_bytes =
+          std::min(options_.reserve_bytes, static_cast<int64_t>(space.capacity / 20));
+    }
+  }
 
   absl::StatusOr<std::string> Get(std::string_view key) const override {
+    const auto db = Database();
+    if (!db.ok()) return db.status();
     std::string value;
-    const rocksdb::Status status = db_->Get({}, ToSlice(key), &value);
+    const rocksdb::Status status = (*db)->Get({}, ToSlice(key), &value);
     if (!status.ok()) return FromRocks(status, path_);
     return value;
   }
@@ -69,10 +103,12 @@ class RocksStore final : public KvStore {
   absl::Status Scan(
       std::string_view begin, std::string_view end,
       const std::function<bool(std::string_view, std::string_view)>& visit) const override {
+    const auto db = Database();
+    if (!db.ok()) return db.status();
     const rocksdb::Slice upper = ToSlice(end);
     rocksdb::ReadOptions read;
     read.iterate_upper_bound = &upper;
-    const std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(read));
+    const std::unique_ptr<rocksdb::Iterator> it((*db)->NewIterator(read));
     for (it->Seek(ToSlice(begin)); it->Valid(); it->Next()) {
       if (!visit(FromSlice(it->key()), FromSlice(it->value()))) break;
     }
@@ -82,12 +118,14 @@ class RocksStore final : public KvStore {
   absl::Status ScanBackwards(
       std::string_view begin, std::string_view end,
       const std::function<bool(std::string_view, std::string_view)>& visit) const override {
+    const auto db = Database();
+    if (!db.ok()) return db.status();
     const rocksdb::Slice lower = ToSlice(begin);
     const rocksdb::Slice upper = ToSlice(end);
     rocksdb::ReadOptions read;
     read.iterate_lower_bound = &lower;
     read.iterate_upper_bound = &upper;
-    const std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(read));
+    const std::unique_ptr<rocksdb::Iterator> it((*db)->NewIterator(read));
     for (it->SeekToLast(); it->Valid(); it->Prev()) {
       if (!visit(FromSlice(it->key()), FromSlice(it->value()))) break;
     }
@@ -95,31 +133,45 @@ class RocksStore final : public KvStore {
   }
 
   absl::Status Flush() override {
+    const auto db = Database();
+    if (!db.ok()) return db.status();
     rocksdb::FlushOptions flush;
     flush.wait = true;
-    return FromRocks(db_->Flush(flush), path_);
+    return FromRocks((*db)->Flush(flush), path_);
   }
 
   absl::Status Reclaim(std::string_view begin, std::string_view end) override {
+    const auto db = Database();
+    if (!db.ok()) return db.status();
     const rocksdb::Slice first = ToSlice(begin);
     const rocksdb::Slice last = ToSlice(end);
     rocksdb::CompactRangeOptions options;
     options.exclusive_manual_compaction = false;
-    return FromRocks(db_->CompactRange(options, &first, &last), path_);
+    return FromRocks((*db)->CompactRange(options, &first, &last), path_);
   }
 
   int64_t ApproximateBytes(std::string_view begin, std::string_view end) const override {
+    const auto db = Database();
+    if (!db.ok()) return 0;
     rocksdb::SizeApproximationOptions options;
     options.include_memtables = true;
     const rocksdb::Range range(ToSlice(begin), ToSlice(end));
     uint64_t bytes = 0;
     const rocksdb::Status status =
-        db_->GetApproximateSizes(options, db_->DefaultColumnFamily(), &range, 1, &bytes);
+        (*db)->GetApproximateSizes(options, (*db)->DefaultColumnFamily(), &range, 1, &bytes);
     return status.ok() ? static_cast<int64_t>(bytes) : 0;
+  }
+
+  int64_t openings() const override {
+    MutexLock lock(&mutex_);
+    return openings_;
   }
 
  protected:
   absl::Status DoWrite(const KvBatch& batch, Durability durability) override {
+    if (absl::Status space = CheckReserve(batch); !space.ok()) return space;
+    auto db = Database();
+    if (!db.ok()) return db.status();
     rocksdb::WriteBatch write;
     rocksdb::Status status;
     const auto note = [&status](const rocksdb::Status& s) {
@@ -136,14 +188,59 @@ class RocksStore final : public KvStore {
       rocksdb::WriteOptions options;
       options.sync = durability == Durability::kSynced;
       options.disableWAL = durability == Durability::kUnlogged;
-      status = db_->Write(options, &write);
+      status = (*db)->Write(options, &write);
     }
+    if (status.IsIOError()) Abandon(*std::move(db), status);
     return FromRocks(status, path_);
   }
 
  private:
-  const std::unique_ptr<rocksdb::DB> db_;
+  using SharedDb = std::shared_ptr<rocksdb::DB>;
+
+  // Asked at every write: a statvfs costs about a microsecond, and a cached answer would let a fast
+  // writer beside us use up the reserve unseen.
+  absl::Status CheckReserve(const KvBatch& batch) const {
+    if (options_.reserve_bytes <= 0 || batch.only_deletes()) return absl::OkStatus();
+    const auto free = options_.disk_free_bytes();
+    if (!free.ok()) return free.status();
+    if (*free - batch.bytes() >= options_.reserve_bytes) return absl::OkStatus();
+    return absl::ResourceExhaustedError(
+        "database " + path_ + ": disk full: " + std::to_string(*free) + " bytes free, of which " +
+        std::to_string(options_.reserve_bytes) +
+        " stay in reserve; free some space on that disk, and writes go on by themselves");
+  }
+
+  // The open database; opens it anew where a failed write has closed it. UNAVAILABLE while a reader
+  // still uses the closed one.
+  absl::StatusOr<SharedDb> Database() const {
+    MutexLock lock(&mutex_);
+    if (db_ != nullptr) return db_;
+    rocksdb::DB* raw = nullptr;
+    const rocksdb::Status status = rocksdb::DB::Open(RocksOptions(options_), path_, &raw);
+    if (!status.ok()) return FromRocks(status, path_);
+    db_.reset(raw);
+    LogInfo("the database is open again", {{"database", path_}});
+    return db_;
+  }
+
+  // A log whose append failed never takes another one, and DB::Resume does not change that; where
+  // RocksDB is built with assertions its own attempt to resume aborts the program. What was
+  // acknowledged is on disk, so the database is closed as soon as its last reader is done.
+  void Abandon(SharedDb failed, const rocksdb::Status& error) {
+    MutexLock lock(&mutex_);
+    if (db_ != failed) return;
+    LogWarning("a write failed; the database is opened again",
+               {{"database", path_}, {"error", error.ToString()}});
+    db_.reset();
+    ++openings_;
+  }
+
+  KvOptions options_;
   const std::string path_;
+  mutable Mutex mutex_;
+  // Null from a failed write until it is open again.
+  mutable SharedDb db_ GUARDED_BY(mutex_);
+  int64_t openings_ GUARDED_BY(mutex_) = 1;
 };
 
 // Writes the schema version of a new database, migrates an older one, refuses a newer one.
@@ -179,14 +276,18 @@ absl::Status CheckSchema(KvStore& store, const KvOptions& options) {
 
 }  // namespace
 
+void KvBatch::Add(Kind kind, std::string key, std::string value) {
+  bytes_ += static_cast<int64_t>(key.size() + value.size());
+  only_deletes_ = only_deletes_ && kind != Kind::kPut;
+  operations_.push_back({kind, std::move(key), std::move(value)});
+}
+
 void KvBatch::Put(std::string key, std::string value) {
-  operations_.push_back({Kind::kPut, std::move(key), std::move(value)});
+  Add(Kind::kPut, std::move(key), std::move(value));
 }
-void KvBatch::Delete(std::string key) {
-  operations_.push_back({Kind::kDelete, std::move(key), {}});
-}
+void KvBatch::Delete(std::string key) { Add(Kind::kDelete, std::move(key), {}); }
 void KvBatch::DeleteRange(std::string begin, std::string end) {
-  operations_.push_back({Kind::kDeleteRange, std::move(begin), std::move(end)});
+  Add(Kind::kDeleteRange, std::move(begin), std::move(end));
 }
 
 absl::Status KvStore::Write(const KvBatch& batch, Durability durability) {
@@ -207,7 +308,7 @@ absl::StatusOr<std::unique_ptr<KvStore>> KvStore::Open(const KvOptions& options)
     }
     return FromRocks(status, options.path);
   }
-  auto store = std::make_unique<RocksStore>(std::unique_ptr<rocksdb::DB>(raw), options.path);
+  auto store = std::make_unique<RocksStore>(std::unique_ptr<rocksdb::DB>(raw), options);
   const absl::Status schema = CheckSchema(*store, options);
   if (!schema.ok()) return schema;
   return std::unique_ptr<KvStore>(std::move(store));

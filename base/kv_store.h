@@ -23,6 +23,9 @@ class KvBatch {
   // Every key in [begin, end).
   void DeleteRange(std::string begin, std::string end);
   bool empty() const { return operations_.empty(); }
+  // Of keys and values.
+  int64_t bytes() const { return bytes_; }
+  bool only_deletes() const { return only_deletes_; }
 
  private:
   friend class KvStore;
@@ -32,13 +35,17 @@ class KvBatch {
     std::string key;
     std::string value;
   };
+  void Add(Kind kind, std::string key, std::string value);
+
   std::vector<Operation> operations_;
+  int64_t bytes_ = 0;
+  bool only_deletes_ = true;
 };
 
 enum class Durability {
   kSynced,    // write-ahead log, synced: survives power loss when Write returns
   kLogged,    // write-ahead log: survives kill -9 of the process
-  kUnlogged,  // nothing until Flush() returns
+  kUnlogged,  // nothing until Flush() returns, with openings() the same as before the write
 };
 
 // Moves a database of `from` to from + 1.
@@ -50,6 +57,11 @@ struct KvOptions {
   int schema_version = 1;
   KvMigration migrate;  // needed from schema_version 2 on
   int64_t write_buffer_bytes = 16 << 20;
+  // A batch that puts anything is refused where it would leave less of the disk free than this, or
+  // than a twentieth of the file system where that is less. 0: no reserve.
+  int64_t reserve_bytes = 16 << 20;
+  // Free bytes of the disk; the file system of `path` where unset.
+  std::function<absl::StatusOr<int64_t>()> disk_free_bytes = nullptr;
 };
 
 class KvStore {
@@ -59,10 +71,11 @@ class KvStore {
   static absl::StatusOr<std::unique_ptr<KvStore>> Open(const KvOptions& options);
   virtual ~KvStore() = default;
 
-  // RESOURCE_EXHAUSTED where the disk is full, else UNAVAILABLE; nothing of the batch is kept then.
-  // A store whose disk was full takes writes again once there is room.
+  // RESOURCE_EXHAUSTED where the disk is full or its reserve is reached, else UNAVAILABLE; nothing
+  // of the batch can be read then. A batch that only deletes may use the reserve, so that a full
+  // disk can be emptied. A store whose disk was full takes writes again once there is room.
   absl::Status Write(const KvBatch& batch, Durability durability);
-  // NOT_FOUND, DATA_LOSS.
+  // NOT_FOUND, DATA_LOSS. UNAVAILABLE, here and below: reopened after a failed write; ask again.
   virtual absl::StatusOr<std::string> Get(std::string_view key) const = 0;
   // Every key in [begin, end) in order, until `visit` returns false. DATA_LOSS names the database.
   virtual absl::Status Scan(
@@ -73,6 +86,9 @@ class KvStore {
       std::string_view begin, std::string_view end,
       const std::function<bool(std::string_view key, std::string_view value)>& visit) const = 0;
   virtual absl::Status Flush() = 0;
+  // How often the database was opened: more after a failed write, which closes it. What was written
+  // unlogged and not yet flushed is lost then.
+  virtual int64_t openings() const { return 1; }
   // Gives back the disk space of what was deleted in [begin, end) now, rather than some time later:
   // reads what is there and writes what is left. A store without files has nothing to do.
   virtual absl::Status Reclaim(std::string_view, std::string_view) { return absl::OkStatus(); }

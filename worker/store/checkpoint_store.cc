@@ -328,7 +328,7 @@ int64_t CheckpointStore::bytes() const {
 }
 
 PartWriter::PartWriter(CheckpointStore* store, const v1::CheckpointPart& part)
-    : store_(store), part_(part) {}
+    : store_(store), part_(part), openings_(store->store_->openings()) {}
 
 PartWriter::~PartWriter() {
   if (!committed_) store_->RemoveRows(KeyOf(part_));
@@ -370,6 +370,10 @@ absl::StatusOr<v1::CheckpointPart> PartWriter::Commit() {
   }
   if (absl::Status status = WritePending(); !status.ok()) return status;
   if (absl::Status status = store_->store_->Flush(); !status.ok()) return status;
+  if (store_->store_->openings() != openings_) {
+    return OfPart(KeyOf(part_), absl::UnavailableError("the database was closed by a failed write "
+                                                       "meanwhile; write the checkpoint again"));
+  }
   part_.set_bytes(verifier_.bytes());
   part_.set_worker(store_->options_.worker);
   if (absl::Status status = store_->Commit(part_); !status.ok()) return status;

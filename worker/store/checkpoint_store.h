@@ -101,7 +101,7 @@ class PartWriter {
   // error: destroy it.
   absl::Status Add(const v1::CheckpointData& data);
   // Durable when it returns OK. DATA_LOSS: the stream had no trailer. ABORTED: the checkpoint was
-  // dropped meanwhile. RESOURCE_EXHAUSTED.
+  // dropped meanwhile. UNAVAILABLE: the database lost rows of it. RESOURCE_EXHAUSTED.
   absl::StatusOr<v1::CheckpointPart> Commit();
 
  private:
@@ -111,6 +111,7 @@ class PartWriter {
 
   CheckpointStore* const store_;
   v1::CheckpointPart part_;
+  const int64_t openings_;  // of the database when the first row was written
   checkpoint::PartVerifier verifier_;
   base::KvBatch pending_;
   int64_t pending_bytes_ = 0;

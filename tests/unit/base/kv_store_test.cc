@@ -2,6 +2,7 @@
 #include "base/kv_store.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -111,6 +112,110 @@ TEST_F(KvStoreTest, MigratesAnOlderSchemaStepByStepAndOnce) {
   EXPECT_EQ(*OpenOrDie()->Get("name"), "version 3");
   EXPECT_EQ(*OpenOrDie()->Get("name"), "version 3");
   EXPECT_EQ(steps, (std::vector<int>{1, 2}));
+}
+
+// A store whose disk is said to have `free_` bytes free.
+class KvReserveTest : public KvStoreTest {
+ protected:
+  void SetUp() override {
+    KvStoreTest::SetUp();
+    options_.reserve_bytes = 1000;
+    options_.disk_free_bytes = [this] { return free_; };
+  }
+  absl::Status TryPut(KvStore& store, const std::string& key, const std::string& value) {
+    KvBatch batch;
+    batch.Put(key, value);
+    return store.Write(batch, Durability::kSynced);
+  }
+
+  absl::StatusOr<int64_t> free_ = int64_t{1} << 30;
+};
+
+TEST_F(KvReserveTest, RefusesToPutBelowTheReserveAndGoesOnWithRoom) {
+  auto store = OpenOrDie();
+  ASSERT_TRUE(TryPut(*store, "old", "1").ok());
+  free_ = 1009;
+  ASSERT_TRUE(TryPut(*store, "a", "12345678").ok());  // leaves exactly the reserve
+  const absl::Status refused = TryPut(*store, "b", "123456789");
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  const std::string message(refused.message());
+  EXPECT_NE(message.find(options_.path), std::string::npos) << message;
+  EXPECT_NE(message.find("1009 bytes free"), std::string::npos) << message;
+  EXPECT_TRUE(absl::IsNotFound(store->Get("b").status()));
+  EXPECT_EQ(*store->Get("old"), "1");
+  free_ = 1 << 20;
+  EXPECT_TRUE(TryPut(*store, "b", "123456789").ok());
+  EXPECT_EQ(*store->Get("b"), "123456789");
+}
+
+TEST_F(KvReserveTest, DeletesBelowTheReserve) {
+  auto store = OpenOrDie();
+  for (const char* key : {"a", "b", "c"}) ASSERT_TRUE(TryPut(*store, key, "1").ok());
+  free_ = 10;
+  KvBatch deletes;
+  deletes.Delete("a");
+  deletes.DeleteRange("b", "c");
+  EXPECT_TRUE(store->Write(deletes, Durability::kSynced).ok());
+  EXPECT_EQ(Keys(*store, "a", "z"), std::vector<std::string>{"c"});
+  deletes.Put("d", "1");
+  EXPECT_EQ(store->Write(deletes, Durability::kSynced).code(),
+            absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(KvReserveTest, WithoutAReserveAsksNobody) {
+  options_.reserve_bytes = 0;
+  free_ = absl::InternalError("asked");
+  EXPECT_TRUE(TryPut(*OpenOrDie(), "a", "1").ok());
+}
+
+TEST_F(KvReserveTest, TellsWhyFreeSpaceIsUnknown) {
+  auto store = OpenOrDie();
+  free_ = absl::UnavailableError("the disk is away");
+  EXPECT_EQ(TryPut(*store, "a", "1"), free_.status());
+}
+
+// No file of this process grows beyond `bytes` while this lives.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    EXPECT_EQ(getrlimit(RLIMIT_FSIZE, &before_), 0);
+    rlimit limit = before_;
+    limit.rlim_cur = bytes;
+    EXPECT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  }
+  ~FileSizeLimit() {
+    EXPECT_EQ(setrlimit(RLIMIT_FSIZE, &before_), 0);
+    std::signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  void (*const handler_)(int);
+  rlimit before_ = {};
+};
+
+// The write-ahead log itself fails, as it does when the reserve was used up in between.
+TEST_F(KvStoreTest, TakesWritesAgainAfterTheLogFailed) {
+  auto store = OpenOrDie();
+  const auto put = [&store](int number) {
+    KvBatch batch;
+    batch.Put(KeyBuilder("n").Number(number).key(), std::string(1000, 'x'));
+    return store->Write(batch, Durability::kSynced);
+  };
+  int kept = 0;
+  {
+    const FileSizeLimit limit(100'000);
+    while (kept < 1000 && put(kept).ok()) ++kept;
+    ASSERT_GT(kept, 0);
+    ASSERT_LT(kept, 1000);
+  }
+  EXPECT_TRUE(put(2000).ok());
+  EXPECT_GT(store->openings(), 1);
+  for (int i = 0; i < kept; ++i) {
+    ASSERT_TRUE(store->Get(KeyBuilder("n").Number(i).key()).ok()) << i;
+  }
+  EXPECT_TRUE(absl::IsNotFound(store->Get(KeyBuilder("n").Number(kept).key()).status()));
+  store.reset();
+  EXPECT_TRUE(OpenOrDie()->Get(KeyBuilder("n").Number(2000).key()).ok());
 }
 
 // The child tells over a pipe what was acknowledged, and is killed in the middle.

@@ -283,6 +283,24 @@ TEST_F(CheckpointStoreTest, KeepsNothingWhenWritesFailAndGoesOnWhenThereIsRoom) 
   }
 }
 
+// Rows that were not flushed are gone with the database that took them.
+TEST_F(CheckpointStoreTest, CommitsNothingWhoseRowsTheDatabaseLost) {
+  FaultyKv faulty(kv_.get());
+  Open(&faulty);
+  auto writer = store_->Begin(MakePart("d4-1", 1, 100, 0));
+  ASSERT_TRUE(writer.ok());
+  for (const v1::CheckpointData& data : MakeStream(kElements, 1)) {
+    ASSERT_TRUE((*writer)->Add(data).ok());
+  }
+  faulty.Reopen();
+  EXPECT_TRUE(absl::IsUnavailable((*writer)->Commit().status()));
+  writer->reset();
+  EXPECT_TRUE(store_->Parts().empty());
+  EXPECT_EQ(Rows(), 0);
+  EXPECT_TRUE(Write(MakePart("d4-1", 1, 100, 0), MakeStream(kElements, 1)).ok());
+  store_.reset();
+}
+
 // A child writes parts without end and says which are durable; it is killed at random moments.
 TEST_F(CheckpointStoreTest, EveryPartReportedDurableSurvivesKill) {
   store_.reset();

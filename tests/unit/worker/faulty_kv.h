@@ -15,6 +15,8 @@ class FaultyKv final : public base::KvStore {
   void SetDisk(Disk disk) { disk_ = disk; }
   // So many more writes succeed, then the disk is full.
   void FillAfter(int writes) { writes_left_ = writes; }
+  // As after a failed write, which loses what was not flushed.
+  void Reopen() { ++openings_; }
 
   absl::StatusOr<std::string> Get(std::string_view key) const override { return inner_->Get(key); }
   absl::Status Scan(
@@ -28,6 +30,7 @@ class FaultyKv final : public base::KvStore {
     return inner_->ScanBackwards(begin, end, visit);
   }
   absl::Status Flush() override { return disk_ == Disk::kFull ? Full() : inner_->Flush(); }
+  int64_t openings() const override { return openings_; }
   int64_t ApproximateBytes(std::string_view begin, std::string_view end) const override {
     return inner_->ApproximateBytes(begin, end);
   }
@@ -44,6 +47,7 @@ class FaultyKv final : public base::KvStore {
   base::KvStore* const inner_;
   Disk disk_ = Disk::kGood;
   int writes_left_ = -1;
+  int64_t openings_ = 1;
 };
 
 }  // namespace sinkforge::worker
