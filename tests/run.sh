@@ -54,6 +54,11 @@ count() {
 total="$(count tests)"
 failed="$(count failures)"
 skipped="$(($(count skipped) + $(count disabled)))"
+# Named once more, with what they printed: in a long log the failures are far above.
+if [[ "$failed" != 0 ]]; then
+  echo "== failed tests (all of the output: build/release/Testing/Temporary/LastTest.log)"
+  python3 tests/failures.py "$report"
+fi
 line="$((total - failed - skipped)) passed, $failed failed"
 [[ "$skipped" == 0 ]] || line+=", $skipped skipped"
 echo "== all: $SECONDS s"
