@@ -157,6 +157,12 @@ class TreeTest(unittest.TestCase):
                 (root / path).write_text("// Nothing.\n")
             self.assertEqual([file.path for file in tree.read_tree(root)], ["base/a.cc"])
 
+    def test_leaves_out_the_git_file_of_a_linked_work_tree(self):
+        with tempfile.TemporaryDirectory() as folder:
+            root = pathlib.Path(folder)
+            (root / ".git").write_text("gitdir: elsewhere\n")
+            self.assertEqual(list(tree.read_tree(root)), [])
+
 
 class FormatTest(unittest.TestCase):
 

@@ -5,7 +5,7 @@ import os
 import pathlib
 import re
 
-# Build outputs, and what version control keeps for itself.
+# Build outputs, and what version control keeps for itself (in a linked work tree .git is a file).
 LEFT_OUT = {".git", "build", "out", "__pycache__"}
 BINARY = {".safetensors", ".png", ".bin"}
 
@@ -65,7 +65,7 @@ def read_tree(root):
     files = []
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(set(folders) - LEFT_OUT)
-        for name in sorted(names):
+        for name in sorted(set(names) - LEFT_OUT):
             path = pathlib.Path(folder) / name
             if path.suffix in BINARY or path.is_symlink():
                 continue
