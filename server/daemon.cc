@@ -120,7 +120,7 @@ class Daemon::Impl {
   const Stores stores_;
   std::unique_ptr<base::Metrics> metrics_ = base::Metrics::Create();
   const RpcTimes times_;
-  AttemptCounter attempts_;
+  AttemptMetrics attempts_;
   ChangeHub hub_{kFollowersMax};
   Rendezvous rendezvous_{RendezvousLimits()};
   TimerThread timers_;
@@ -148,10 +148,10 @@ class Daemon::Impl {
 EngineMetrics Daemon::Impl::MakeEngineMetrics() {
   EngineMetrics result;
   result.store_write = metrics_->AddHistogram(
-      "sinkforge_store_write_seconds", "Duration of synced writes of job state", {}, kStoreBounds);
+      "sinkforge_store_write_seconds", "Duration of synced writes of job state.", {}, kStoreBounds);
   result.scheduling = metrics_->AddHistogram(
       "sinkforge_scheduling_seconds",
-      "Time in the state machine and scheduler for one group of calls", {}, kSchedulingBounds);
+      "Time in the state machine and scheduler for one group of calls.", {}, kSchedulingBounds);
   return result;
 }
 
@@ -171,7 +171,7 @@ RpcContext Daemon::Impl::MakeContext() {
   context.times = &times_;
   context.last_words_wait = options_.last_words_wait;
   context.step_records = metrics_->AddCounter("sinkforge_step_records_total",
-                                              "Step records that workers have delivered", {});
+                                              "Step records that workers have delivered.", {});
   return context;
 }
 
@@ -180,9 +180,18 @@ absl::Status Daemon::Impl::Start() {
   const absl::Status loaded = engine_.Start();
   if (!loaded.ok()) return loaded;
   metrics_->AddCollector([this] { return CollectFleet(&engine_); });
+  metrics_->AddCollector([this] {
+    const auto free = base::DiskFreeBytes(options_.data_dir);
+    base::GaugeFamily family{"sinkforge_coordinator_disk_free_bytes",
+                             "Free bytes of the disk that holds the data folder.",
+                             base::GaugeFamily::Type::kGauge,
+                             {}};
+    if (free.ok()) family.samples.push_back({{}, static_cast<double>(*free)});
+    return std::vector<base::GaugeFamily>{family};
+  });
   metrics_->AddCollector([version = options_.version] {
     return std::vector<base::GaugeFamily>{{"sinkforge_build_info",
-                                           "Always 1; the label says what is running",
+                                           "Always 1; the label says what is running.",
                                            base::GaugeFamily::Type::kGauge,
                                            {{{{"version", version}}, 1}}}};
   });
@@ -204,7 +213,7 @@ absl::Status Daemon::Impl::Start() {
 }
 
 void Daemon::Impl::OnCommit(const Coordinator& coordinator, const Effects& effects) {
-  attempts_.Count(effects.events);
+  attempts_.Observe(coordinator, effects.events);
   for (const std::string& job_id : effects.changed_jobs) {
     const v1::Job* job = coordinator.Find(job_id);
     const int64_t attempt = job == nullptr ? 0 : job->attempt();

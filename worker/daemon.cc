@@ -2,6 +2,7 @@
 #include "worker/daemon.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "base/files.h"
@@ -293,10 +294,25 @@ WorkerReadings Daemon::Read() const {
   return readings;
 }
 
+std::vector<RankView> Daemon::RanksWithCheckpoints() const {
+  std::map<std::string, int64_t> newest;
+  for (const v1::CheckpointPart& part : checkpoints_->Parts()) {
+    int64_t& step = newest[part.job_id()];
+    if (part.rank() == 0) step = std::max(step, part.step());
+  }
+  std::vector<RankView> ranks = agent_->Ranks();
+  for (RankView& rank : ranks) {
+    const auto found = newest.find(rank.key.job_id);
+    const int64_t written = found == newest.end() ? 0 : found->second;
+    rank.checkpoint_step = std::max(rank.desired.restore().step(), written);
+  }
+  return ranks;
+}
+
 void Daemon::AddMetrics() {
   metrics_->AddCollector([this] {
     std::vector<base::GaugeFamily> families = WorkerFamilies(Read());
-    for (base::GaugeFamily& family : JobFamilies(agent_->Ranks(), options_.importance)) {
+    for (base::GaugeFamily& family : JobFamilies(RanksWithCheckpoints(), options_.importance)) {
       families.push_back(std::move(family));
     }
     return families;

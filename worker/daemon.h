@@ -92,6 +92,7 @@ class Daemon {
   Agent::Parts MakeAgentParts();
   void AddMetrics();
   WorkerReadings Read() const;
+  std::vector<RankView> RanksWithCheckpoints() const;
   int64_t DiskFree() const;
   bool HandedOver() const;
 

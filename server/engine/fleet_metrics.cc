@@ -2,6 +2,7 @@
 #include "server/engine/fleet_metrics.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <set>
 #include <string>
@@ -18,8 +19,18 @@ std::string Label(const std::string& name, const std::string& prefix) {
   return absl::AsciiStrToLower(absl::StripPrefix(name, prefix));
 }
 
+// Why a job can be in the queue; the only values of the label.
+constexpr std::array<v1::Reason, 5> kQueueReasons = {
+    v1::REASON_WAITING_FOR_SLOTS, v1::REASON_BEHIND_OTHER_JOB, v1::REASON_NOT_ENOUGH_SLOTS_EXIST,
+    v1::REASON_WAITING_FOR_CHECKPOINT_HOLDER, v1::REASON_BACKING_OFF};
+
+// From a free slot's tenth of a second to a queue of days.
+const std::vector<double> kWaitBounds = {0.1, 0.5, 1,    5,     15,    60,
+                                         300, 900, 3600, 14400, 86400, 604800};
+
 struct FleetView {
   std::array<int64_t, v1::JobState_ARRAYSIZE> jobs{};
+  std::map<v1::Reason, int64_t> queued;
   std::vector<v1::Worker> workers;
   double queue_oldest_seconds = 0;
 };
@@ -30,6 +41,7 @@ FleetView Look(const Coordinator& coordinator, const base::Now& now) {
   view.workers = coordinator.Workers();
   coordinator.VisitJobs(std::numeric_limits<int64_t>::max(), [&](const v1::Job& job) {
     if (job.state() != v1::JOB_STATE_QUEUED) return true;
+    ++view.queued[coordinator.Explain(job.job_id(), now).reason];
     const auto age = now.wall - base::FromProto(job.create_time());
     view.queue_oldest_seconds =
         std::max(view.queue_oldest_seconds, std::chrono::duration<double>(age).count());
@@ -39,7 +51,7 @@ FleetView Look(const Coordinator& coordinator, const base::Now& now) {
 }
 
 base::GaugeFamily JobFamily(const FleetView& view) {
-  base::GaugeFamily family{"sinkforge_jobs", "Jobs by state", base::GaugeFamily::Type::kGauge, {}};
+  base::GaugeFamily family{"sinkforge_jobs", "Jobs by state.", base::GaugeFamily::Type::kGauge, {}};
   for (int state = v1::JOB_STATE_QUEUED; state < v1::JobState_ARRAYSIZE; ++state) {
     const std::string name = v1::JobState_Name(static_cast<v1::JobState>(state));
     family.samples.push_back({{{"state", Label(name, "JOB_STATE_")}},
@@ -48,9 +60,22 @@ base::GaugeFamily JobFamily(const FleetView& view) {
   return family;
 }
 
+base::GaugeFamily QueueFamily(const FleetView& view) {
+  base::GaugeFamily family{"sinkforge_queued_jobs",
+                           "Queued jobs by what they wait for.",
+                           base::GaugeFamily::Type::kGauge,
+                           {}};
+  for (const v1::Reason reason : kQueueReasons) {
+    const auto found = view.queued.find(reason);
+    const double count = found == view.queued.end() ? 0 : static_cast<double>(found->second);
+    family.samples.push_back({{{"reason", Label(v1::Reason_Name(reason), "REASON_")}}, count});
+  }
+  return family;
+}
+
 base::GaugeFamily WorkerFamily(const FleetView& view) {
   base::GaugeFamily family{
-      "sinkforge_workers", "Worker daemons by state", base::GaugeFamily::Type::kGauge, {}};
+      "sinkforge_workers", "Worker daemons by state.", base::GaugeFamily::Type::kGauge, {}};
   for (int state = v1::WORKER_STATE_LIVE; state < v1::WorkerState_ARRAYSIZE; ++state) {
     const std::string name = v1::WorkerState_Name(static_cast<v1::WorkerState>(state));
     const auto count =
@@ -79,7 +104,7 @@ base::GaugeFamily SlotFamily(const FleetView& view) {
     }
   }
   base::GaugeFamily family{
-      "sinkforge_slots", "Device slots of connected workers", base::GaugeFamily::Type::kGauge, {}};
+      "sinkforge_slots", "Device slots of connected workers.", base::GaugeFamily::Type::kGauge, {}};
   for (const auto& [key, count] : counts) {
     const std::string name = v1::Device_Name(static_cast<v1::Device>(key.first));
     family.samples.push_back({{{"device", Label(name, "DEVICE_")}, {"state", key.second}}, count});
@@ -95,29 +120,39 @@ std::vector<base::GaugeFamily> CollectFleet(Engine* engine) {
       [&](const Coordinator& coordinator, const base::Now& now) { view = Look(coordinator, now); });
   if (!read.ok()) return {};
   return {JobFamily(view),
+          QueueFamily(view),
           WorkerFamily(view),
           SlotFamily(view),
           {"sinkforge_queue_oldest_seconds",
-           "How long the job that waits longest has existed; 0 without a waiting job",
+           "How long the job that waits longest has existed; 0 without a waiting job.",
            base::GaugeFamily::Type::kGauge,
            {{{}, view.queue_oldest_seconds}}}};
 }
 
-AttemptCounter::AttemptCounter(base::Metrics* metrics) {
+AttemptMetrics::AttemptMetrics(base::Metrics* metrics)
+    : wait_seconds_(metrics->AddHistogram(
+          "sinkforge_job_wait_seconds",
+          "Time from the submission of a job to the start of its first attempt.", {},
+          kWaitBounds)) {
   for (int i = 0; i < v1::Reason_ARRAYSIZE; ++i) {
     if (!v1::Reason_IsValid(i)) continue;
     const auto reason = static_cast<v1::Reason>(i);
     by_reason_[reason] =
-        metrics->AddCounter("sinkforge_job_attempts_total", "Attempts that ended, by reason",
+        metrics->AddCounter("sinkforge_job_attempts_total", "Attempts that ended, by reason.",
                             {{"reason", Label(v1::Reason_Name(reason), "REASON_")}});
   }
 }
 
-void AttemptCounter::Count(const std::vector<v1::Event>& events) {
+void AttemptMetrics::Observe(const Coordinator& coordinator, const std::vector<v1::Event>& events) {
   for (const v1::Event& event : events) {
     const auto counter = by_reason_.find(event.reason());
     if (event.kind() == v1::EVENT_KIND_ATTEMPT_ENDED && counter != by_reason_.end()) {
       counter->second->Increment();
+    }
+    const v1::Job* job = coordinator.Find(event.job_id());
+    if (event.kind() == v1::EVENT_KIND_ATTEMPT_STARTED && event.attempt() == 1 && job != nullptr) {
+      const auto wait = base::FromProto(event.time()) - base::FromProto(job->create_time());
+      wait_seconds_->Observe(std::chrono::duration<double>(wait).count());
     }
   }
 }

@@ -22,8 +22,8 @@ constexpr const char* kMethods[] = {
 RpcTimes::RpcTimes(base::Metrics* metrics) {
   for (const char* method : kMethods) {
     by_method_[method] = metrics->AddHistogram(
-        "sinkforge_rpc_seconds", "Duration of unary calls to the coordinator", {{"method", method}},
-        {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5});
+        "sinkforge_rpc_seconds", "Duration of unary calls to the coordinator.",
+        {{"method", method}}, {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5});
   }
 }
 

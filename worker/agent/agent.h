@@ -40,7 +40,8 @@ struct RankView {
   RankKey key;
   v1::RankStatus status;
   v1::DesiredRank desired;
-  v1::StepRecord last_step;  // step 0: none yet
+  v1::StepRecord last_step;     // step 0: none yet
+  int64_t checkpoint_step = 0;  // of the newest durable checkpoint; 0: none. Filled by the daemon.
 };
 
 // Thread-safe.

@@ -12,6 +12,15 @@ namespace {
 using base::GaugeFamily;
 using Type = base::GaugeFamily::Type;
 
+// "BALANCE_LOSS_CV" without "BALANCE_LOSS_", in lower case; "unknown" without the prefix.
+std::string Lower(const std::string& name, const std::string& prefix) {
+  if (name.compare(0, prefix.size(), prefix) != 0) return "unknown";
+  std::string lower = name.substr(prefix.size());
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return lower;
+}
+
 // A family with one value for each job.
 struct JobSeries {
   const char* name;
@@ -19,6 +28,17 @@ struct JobSeries {
   Type type;
   std::function<double(const RankView&)> value;
 };
+
+// The convention of PaLM's appendix B: attention counts as if it saw the whole row.
+double ModelFlopsPerSecond(const RankView& rank) {
+  const v1::JobSpec& spec = rank.desired.spec();
+  const v1::ModelSpec& model = spec.model();
+  const double width = model.width();
+  const double table = model.vocab_size() * width;
+  const double dense = 6 * (static_cast<double>(rank.desired.parameters()) - table);
+  const double attention = 12.0 * model.layers() * width * spec.data().sequence_length();
+  return (dense + attention) * rank.last_step.tokens_per_second();
+}
 
 const std::vector<JobSeries>& AllJobSeries() {
   static const std::vector<JobSeries> series = {
@@ -35,10 +55,21 @@ const std::vector<JobSeries>& AllJobSeries() {
        [](const RankView& rank) {
          return static_cast<double>(rank.desired.spec().train().steps());
        }},
-      {"sinkforge_job_tokens_total", "Tokens trained so far.", Type::kCounter,
+      // Not a counter: a restore takes it back, which a rate would take for a restart from 0.
+      {"sinkforge_job_trained_tokens",
+       "Tokens behind the present parameters; a restore takes it back.", Type::kGauge,
        [](const RankView& rank) { return static_cast<double>(rank.last_step.tokens_total()); }},
       {"sinkforge_job_tokens_per_second", "Tokens trained per second, of the last step.",
        Type::kGauge, [](const RankView& rank) { return rank.last_step.tokens_per_second(); }},
+      {"sinkforge_job_model_flops_per_second",
+       "Floating-point operations per second of the last step that the model needs, recomputation "
+       "not counted: 6 for each token and parameter (the embedding table aside), 12 for each "
+       "token, layer, channel and position of the row.",
+       Type::kGauge, ModelFlopsPerSecond},
+      {"sinkforge_job_checkpoint_step",
+       "Step of the newest durable checkpoint of rank 0, or that the attempt was restored from.",
+       Type::kGauge,
+       [](const RankView& rank) { return static_cast<double>(rank.checkpoint_step); }},
       {"sinkforge_job_gradient_norm", "Norm of the gradient before clipping.", Type::kGauge,
        [](const RankView& rank) { return rank.last_step.gradient_norm(); }},
       {"sinkforge_job_learning_rate_scale", "Factor of the learning rates by the schedule.",
@@ -76,13 +107,28 @@ struct DetailFamilies {
       Family("sinkforge_job_importance_min_ratio", "Smallest importance of any head of the model.");
   GaugeFamily importance_max =
       Family("sinkforge_job_importance_max_ratio", "Largest importance of any head of the model.");
-  GaugeFamily validation =
-      Family("sinkforge_job_validation_bpb",
-             "Bits per byte (bpb) of the last evaluation on the validation text.");
+  GaugeFamily validation = Family("sinkforge_job_validation_bits_per_byte",
+                                  "Bits per byte of the last evaluation on the validation text.");
+  GaugeFamily checkpoint_interval = Family("sinkforge_job_checkpoint_interval_steps",
+                                           "Steps from one checkpoint to the next, as asked for.");
+  GaugeFamily info = Family("sinkforge_job_info",
+                            "Always 1; the labels say which attention and head-balance loss.");
 
   void Add(const RankView& rank, ImportanceSeries mode) {
     const base::Labels labels = LabelsOf(rank);
     const v1::StepRecord& step = rank.last_step;
+    const v1::JobSpec& spec = rank.desired.spec();
+    info.samples.push_back(
+        {With(
+             With(labels, "attention",
+                  Lower(v1::AttentionVariant_Name(spec.model().attention()), "ATTENTION_VARIANT_")),
+             "head_balance",
+             Lower(v1::BalanceLoss_Name(spec.head_balance().loss()), "BALANCE_LOSS_")),
+         1});
+    if (spec.checkpoint().every_steps() > 0) {
+      checkpoint_interval.samples.push_back(
+          {labels, static_cast<double>(spec.checkpoint().every_steps())});
+    }
     for (int layer = 0; layer < step.layer_cv_size(); ++layer) {
       layer_cv.samples.push_back(
           {With(labels, "layer", std::to_string(layer)), step.layer_cv(layer)});
@@ -146,8 +192,9 @@ std::vector<GaugeFamily> JobFamilies(const std::vector<RankView>& ranks,
   }
   DetailFamilies details;
   for (const RankView* rank : shown) details.Add(*rank, importance);
-  for (GaugeFamily* family : {&details.layer_cv, &details.importance, &details.importance_min,
-                              &details.importance_max, &details.validation}) {
+  for (GaugeFamily* family :
+       {&details.layer_cv, &details.importance, &details.importance_min, &details.importance_max,
+        &details.validation, &details.checkpoint_interval, &details.info}) {
     families.push_back(std::move(*family));
   }
   return families;
@@ -190,16 +237,10 @@ std::vector<GaugeFamily> WorkerFamilies(const WorkerReadings& readings) {
 }
 
 std::string ExitReason(const v1::RankStatus& status) {
-  // REASON_TRAINER_CRASHED -> trainer_crashed
-  const bool failed = status.outcome() == v1::RANK_OUTCOME_FAILED;
-  const std::string name =
-      failed ? v1::Reason_Name(status.reason()) : v1::RankOutcome_Name(status.outcome());
-  const std::string prefix = failed ? "REASON_" : "RANK_OUTCOME_";
-  std::string reason = name.compare(0, prefix.size(), prefix) == 0 ? name.substr(prefix.size())
-                                                                   : std::string("UNKNOWN");
-  std::transform(reason.begin(), reason.end(), reason.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return reason;
+  if (status.outcome() == v1::RANK_OUTCOME_FAILED) {
+    return Lower(v1::Reason_Name(status.reason()), "REASON_");
+  }
+  return Lower(v1::RankOutcome_Name(status.outcome()), "RANK_OUTCOME_");
 }
 
 }  // namespace sinkforge::worker

@@ -1,5 +1,6 @@
 // What /metrics of a worker shows: pure functions from what is known to metric families. Jobs are
-// shown by the worker of their rank 0 only, while it runs there.
+// shown by the worker of their rank 0 only, while it runs there: kSeriesOfAJobMax series for each,
+// one more a layer, and one more a head where the importance of every head is asked for.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,8 @@ namespace sinkforge::worker {
 // Whether the importance of every head is a series (layers x heads of them for each job), or only
 // its smallest and largest value.
 enum class ImportanceSeries { kExtremes, kEveryHead };
+
+inline constexpr int kSeriesOfAJobMax = 17;
 
 std::vector<base::GaugeFamily> JobFamilies(const std::vector<RankView>& ranks,
                                            ImportanceSeries importance);
