@@ -1,91 +1,11 @@
-"""Other programs as clients: Prometheus, promtool, and a gRPC client in Python by reflection."""
+"""A gRPC client in Python that knows of the daemons only what their reflection says."""
 
-import json
-import socket
-import subprocess
 import unittest
-import urllib.error
-import urllib.parse
-import urllib.request
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 import harness
-
-LONG = {"train__steps": 100_000, "evaluation__every_steps": 0, "checkpoint__every_steps": 0}
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def fetch(url):
-    """The body, or None while nobody answers."""
-    try:
-        with urllib.request.urlopen(url, timeout=10) as response:
-            return response.read().decode()
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
-        return None
-
-
-class PrometheusTest(harness.ClusterTest):
-
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.job_id = cls.cluster.submit(name="observed", **LONG)
-        cls.cluster.await_step(cls.job_id, 5)
-        cls.targets = {"coordinator": cls.cluster.metrics_address,
-                       "worker": cls.cluster.worker_ports["w"]["metrics_address"]}
-
-    def start_prometheus(self):
-        configuration = {"global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
-                         "scrape_configs": [{"job_name": name,
-                                             "static_configs": [{"targets": [target]}]}
-                                            for name, target in self.targets.items()]}
-        path = self.cluster.path("prometheus.yml")
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(configuration, file)
-        port = free_port()
-        daemon = harness.Daemon(
-            ["prometheus", f"--config.file={path}", f"--web.listen-address=127.0.0.1:{port}",
-             f"--storage.tsdb.path={self.cluster.path('prometheus')}"],
-            self.cluster.path("prometheus.log"))
-        self.addCleanup(daemon.kill)
-        harness.wait_until(lambda: fetch(f"http://127.0.0.1:{port}/-/ready"),
-                           "Prometheus is ready")
-        return f"http://127.0.0.1:{port}"
-
-    def query(self, server, expression):
-        answer = fetch(f"{server}/api/v1/query?query={urllib.parse.quote(expression)}")
-        return json.loads(answer)["data"]["result"] if answer else []
-
-    def test_prometheus_scrapes_both_and_knows_the_imbalance(self):
-        server = self.start_prometheus()
-        harness.wait_until(lambda: len(self.query(server, "up == 1")) == 2, "both targets are up")
-        (series,) = harness.wait_until(
-            lambda: self.query(server, "sinkforge_job_imbalance_ratio"), "the imbalance is there")
-        self.assertEqual(series["metric"]["sinkforge_job"], self.job_id)
-        self.assertEqual(series["metric"]["sinkforge_namespace"], "default")
-        self.assertGreaterEqual(float(series["value"][1]), 0)
-        layers = harness.wait_until(lambda: self.query(server, "sinkforge_job_layer_cv_ratio"),
-                                    "the layers are there")
-        self.assertEqual(sorted(s["metric"]["layer"] for s in layers), ["0", "1"])
-        self.assertEqual(self.query(server, "sinkforge_job_importance_ratio"), [],
-                         "one series a head only where it is asked for")
-        (jobs,) = self.query(server, 'sinkforge_jobs{state="running"}')
-        self.assertEqual(jobs["value"][1], "1")
-
-    def test_promtool_finds_nothing_to_complain_about(self):
-        for name, target in self.targets.items():
-            page = fetch(f"http://{target}/metrics")
-            self.assertTrue(page, name)
-            check = subprocess.run(["promtool", "check", "metrics"], input=page, text=True,
-                                   capture_output=True, check=False)
-            self.assertEqual((check.returncode, check.stdout + check.stderr), (0, ""), name)
 
 
 # The part of grpc.reflection.v1alpha that is needed to ask for a service's files.
