@@ -1,5 +1,7 @@
 // Gloo reports errors by exceptions; none leaves this file. After an error the context is destroyed
 // at once: only then do all other ranks notice, and not just this one's neighbours in the ring.
+// What is begun runs on a thread of its own, one after the other; between Wait and the next Begin
+// that thread does nothing, and the context is the caller's.
 #include "worker/trainer/gloo_collective.h"
 
 #include <gloo/allreduce.h>
@@ -11,9 +13,14 @@
 #include <gloo/transport/tcp/device.h>
 
 #include <algorithm>
+#include <deque>
 #include <exception>
 #include <string>
+#include <thread>
 #include <utility>
+
+#include "base/mutex.h"
+#include "worker/trainer/gloo_transfer.h"
 
 namespace sinkforge::trainer {
 
@@ -55,14 +62,25 @@ class StoreAdapter final : public gloo::rendezvous::Store {
 class GlooCollective final : public Collective {
  public:
   GlooCollective(std::shared_ptr<gloo::Context> context, const CollectiveOptions& options)
-      : context_(std::move(context)), rank_(options.rank), world_size_(options.world_size) {}
+      : context_(std::move(context)),
+        rank_(options.rank),
+        world_size_(options.world_size),
+        thread_([this] { Run(); }) {}
+
+  ~GlooCollective() override {
+    {
+      const base::MutexLock lock(&mutex_);
+      ending_ = true;
+      // An operation under way would wait for ranks that may never answer.
+      if (!begun_.empty() && context_ != nullptr) context_->closeConnections();
+      changed_.NotifyAll();
+    }
+    thread_.join();
+  }
 
   int rank() const override { return rank_; }
   int world_size() const override { return world_size_; }
 
-  Status AllReduceSum(std::span<float> values) override {
-    return AllReduce(values, &gloo::sum<float>);
-  }
   Status AllReduceSum(std::span<double> values) override {
     return AllReduce(values, &gloo::sum<double>);
   }
@@ -71,15 +89,73 @@ class GlooCollective final : public Collective {
   }
 
   Status Barrier() override {
+    CheckNothingBegun();
     return Guard([&] {
       gloo::BarrierOptions options(context_);
       gloo::barrier(options);
     });
   }
 
+  void BeginReduceScatterSum(const kernels::Tensor& tensor,
+                             std::span<const Segment> segments) override {
+    Begin({Operation::kReduceScatterSum, tensor, segments});
+  }
+  void BeginAllGather(const kernels::Tensor& tensor, std::span<const Segment> segments) override {
+    Begin({Operation::kAllGather, tensor, segments});
+  }
+
+  Status Wait() override {
+    base::MutexLock lock(&mutex_);
+    while (!begun_.empty()) changed_.Wait(&lock);
+    return status_;
+  }
+
  private:
+  enum class Operation { kReduceScatterSum, kAllGather };
+  struct Begun {
+    Operation operation = Operation::kAllGather;
+    kernels::Tensor tensor;
+    std::span<const Segment> segments;
+  };
+
+  void Begin(const Begun& begun) {
+    const base::MutexLock lock(&mutex_);
+    begun_.push_back(begun);
+    changed_.NotifyAll();
+  }
+
+  // The thread's body.
+  void Run() {
+    while (true) {
+      Begun begun;
+      {
+        base::MutexLock lock(&mutex_);
+        while (begun_.empty() && !ending_) changed_.Wait(&lock);
+        if (ending_) return;
+        begun = begun_.front();
+      }
+      Status status = Guard([&] {
+        if (begun.operation == Operation::kAllGather) {
+          transfer_.AllGather(context_, begun.tensor, begun.segments);
+        } else {
+          transfer_.ReduceScatterSum(context_, begun.tensor, begun.segments);
+        }
+      });
+      const base::MutexLock lock(&mutex_);
+      if (status_.ok()) status_ = std::move(status);
+      begun_.pop_front();
+      changed_.NotifyAll();
+    }
+  }
+
+  void CheckNothingBegun() {
+    const base::MutexLock lock(&mutex_);
+    SINKFORGE_CHECK(begun_.empty());
+  }
+
   template <typename T>
   Status AllReduce(std::span<T> values, void (*reduce)(void*, const void*, const void*, size_t)) {
+    CheckNothingBegun();
     if (values.empty()) return Status();
     return Guard([&] {
       gloo::AllreduceOptions options(context_);
@@ -98,7 +174,11 @@ class GlooCollective final : public Collective {
       operation();
       return Status();
     } catch (const std::exception& error) {
-      context_.reset();
+      std::shared_ptr<gloo::Context> failed;
+      {
+        const base::MutexLock lock(&mutex_);
+        failed = std::move(context_);
+      }
       return Lost(error.what());
     }
   }
@@ -109,9 +189,18 @@ class GlooCollective final : public Collective {
                       "); the job goes on from its last checkpoint with a new attempt");
   }
 
-  std::shared_ptr<gloo::Context> context_;  // shared because Gloo's operations take it so
+  // Shared because Gloo's operations take it so. Used by whoever may run an operation; it is let go
+  // under the mutex because the destructor looks at it from outside.
+  std::shared_ptr<gloo::Context> context_;
   const int rank_;
   const int world_size_;
+  GlooTransfer transfer_;  // the thread's
+  base::Mutex mutex_;
+  base::CondVar changed_;
+  std::deque<Begun> begun_ GUARDED_BY(mutex_);  // the first one is under way
+  Status status_ GUARDED_BY(mutex_);
+  bool ending_ GUARDED_BY(mutex_) = false;
+  std::thread thread_;
 };
 
 }  // namespace

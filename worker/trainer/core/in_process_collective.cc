@@ -1,20 +1,26 @@
 // InProcessCollective: every rank shows its buffer, all meet, each rank reduces its own part of the
-// positions over all buffers in rank order and writes the result into all of them, all meet again.
-// So the result is the same bits on every rank.
+// positions over all buffers in rank order and writes the result where it belongs, all meet again.
+// What is begun is done in Wait and no earlier, so that a caller who takes a result too soon does
+// not find it.
 #include "worker/trainer/core/in_process_collective.h"
 
 #include <algorithm>
 #include <condition_variable>
+#include <cstring>
 #include <mutex>
+#include <utility>
+
+#include "worker/trainer/core/rank_order_sum.h"
 
 namespace sinkforge::trainer {
 
+using kernels::DType;
 using kernels::Status;
 using kernels::StatusCode;
 
 namespace {
 
-enum class Operation { kNone, kSumF32, kSumF64, kMaxI64, kBarrier };
+enum class Operation { kNone, kSumF64, kMaxI64, kBarrier, kReduceScatter, kAllGather };
 
 // What a rank wants, so that ranks that disagree are found.
 struct Contribution {
@@ -88,9 +94,6 @@ class InProcessCollective final : public Collective {
   int rank() const override { return rank_; }
   int world_size() const override { return static_cast<int>(meeting_->contributions.size()); }
 
-  Status AllReduceSum(std::span<float> values) override {
-    return Reduce(values, Operation::kSumF32, Sum());
-  }
   Status AllReduceSum(std::span<double> values) override {
     return Reduce(values, Operation::kSumF64, Sum());
   }
@@ -99,7 +102,79 @@ class InProcessCollective final : public Collective {
   }
   Status Barrier() override { return Reduce(std::span<int64_t>(), Operation::kBarrier, Max()); }
 
+  void BeginReduceScatterSum(const kernels::Tensor& tensor,
+                             std::span<const Segment> segments) override {
+    SINKFORGE_CHECK(tensor.dtype == DType::kF32 || tensor.dtype == DType::kF64);
+    begun_.push_back({Operation::kReduceScatter, tensor, segments});
+  }
+  void BeginAllGather(const kernels::Tensor& tensor, std::span<const Segment> segments) override {
+    begun_.push_back({Operation::kAllGather, tensor, segments});
+  }
+
+  Status Wait() override {
+    const std::vector<Begun> begun = std::exchange(begun_, {});
+    for (const Begun& one : begun) {
+      if (!Do(one)) return Lost();
+    }
+    return Status();
+  }
+
  private:
+  struct Begun {
+    Operation operation = Operation::kNone;
+    kernels::Tensor tensor;
+    std::span<const Segment> segments;
+  };
+
+  // False: a rank was lost.
+  bool Do(const Begun& begun) {
+    if (!ShowAndMeet(
+            {begun.operation, begun.tensor.data, static_cast<size_t>(begun.tensor.bytes())})) {
+      return false;
+    }
+    for (const Segment& segment : begun.segments) {
+      const bool mine = segment.owner == rank_;
+      if (begun.operation == Operation::kAllGather) {
+        if (!mine) Fetch(begun.tensor, segment);
+      } else if (mine) {
+        begun.tensor.dtype == DType::kF64 ? SumSegment<double>(segment)
+                                          : SumSegment<float>(segment);
+      }
+    }
+    return meeting_->Meet();
+  }
+
+  // Only this rank touches its own segment of any buffer.
+  template <typename T>
+  void SumSegment(const Segment& segment) {
+    std::vector<const T*> sources;
+    for (const Contribution& one : meeting_->contributions) {
+      sources.push_back(static_cast<const T*>(one.data) + segment.first);
+    }
+    T* own = static_cast<T*>(meeting_->contributions[static_cast<size_t>(rank_)].data);
+    SumInRankOrder<T>(sources, static_cast<size_t>(segment.size), own + segment.first);
+  }
+
+  void Fetch(const kernels::Tensor& tensor, const Segment& segment) {
+    const int64_t element = kernels::SizeOf(tensor.dtype);
+    const auto* from = static_cast<const std::byte*>(
+        meeting_->contributions[static_cast<size_t>(segment.owner)].data);
+    std::memcpy(tensor.as<std::byte>() + segment.first * element, from + segment.first * element,
+                static_cast<size_t>(segment.size * element));
+  }
+
+  // Shows the other ranks what this one wants. False: a rank was lost.
+  bool ShowAndMeet(const Contribution& mine) {
+    if (meeting_->lost()) return false;
+    std::vector<Contribution>& all = meeting_->contributions;
+    all[static_cast<size_t>(rank_)] = mine;
+    if (!meeting_->Meet()) return false;
+    for (const Contribution& one : all) {
+      SINKFORGE_CHECK(one.operation == mine.operation && one.size == mine.size);
+    }
+    return true;
+  }
+
   Status Lost() const {
     return Status(StatusCode::kUnavailable, "rank " + std::to_string(rank_) +
                                                 ": another rank was lost; start the ranks anew");
@@ -107,13 +182,9 @@ class InProcessCollective final : public Collective {
 
   template <typename T, typename Op>
   Status Reduce(std::span<T> values, Operation operation, Op op) {
-    std::vector<Contribution>& all = meeting_->contributions;
-    if (meeting_->lost()) return Lost();
-    all[static_cast<size_t>(rank_)] = {operation, values.data(), values.size()};
-    if (!meeting_->Meet()) return Lost();
-    for (const Contribution& one : all) {
-      SINKFORGE_CHECK(one.operation == operation && one.size == values.size());
-    }
+    SINKFORGE_CHECK(begun_.empty());
+    if (!ShowAndMeet({operation, values.data(), values.size()})) return Lost();
+    const std::vector<Contribution>& all = meeting_->contributions;
     const size_t world = all.size();
     const auto rank = static_cast<size_t>(rank_);
     const size_t end = values.size() * (rank + 1) / world;
@@ -127,6 +198,7 @@ class InProcessCollective final : public Collective {
 
   std::shared_ptr<Meeting> meeting_;
   int rank_;
+  std::vector<Begun> begun_;
 };
 
 }  // namespace

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -27,6 +28,10 @@ namespace sinkforge::trainer {
 // What is counted of the gates: the sums of Eq. 5, and for the Switch-style loss the argmax too.
 enum class GateStatistics { kSums, kSumsAndArgmax };
 enum class LossMode { kValue, kValueAndGradient };
+
+// Called while a backward runs: the gradients of all parameters from `first_parameter`
+// (ParameterSet::all) on are complete.
+using OnGradientsComplete = std::function<void(size_t first_parameter)>;
 
 struct ModelPlan {
   int64_t rows_max = 0;  // of one batch on this rank
@@ -53,8 +58,9 @@ class Model {
   // The sum of the targets' losses in nats. Gradients are those of loss_scale times that sum.
   double Loss(LossMode mode, double loss_scale);
   // `importance_gradient` [layers, heads]: g_h of method.md section 3. After
-  // Loss(kValueAndGradient).
-  void Backward(std::span<const double> importance_gradient);
+  // Loss(kValueAndGradient). `on_complete` may be null.
+  void Backward(std::span<const double> importance_gradient,
+                const OnGradientsComplete& on_complete);
   void ZeroGradients();
 
   ParameterSet& parameters() { return *parameters_; }

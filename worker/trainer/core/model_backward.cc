@@ -9,18 +9,25 @@ namespace sinkforge::trainer {
 using kernels::Tensor;
 using kernels::WriteMode;
 
-void Model::Backward(std::span<const double> importance_gradient) {
+void Model::Backward(std::span<const double> importance_gradient,
+                     const OnGradientsComplete& on_complete) {
   SINKFORGE_CHECK(static_cast<int64_t>(importance_gradient.size()) ==
                   config_.layers * config_.heads);
   backend_->CopyFromHost(scratch_.importance_gradient, importance_gradient.data());
   backend_->RmsNormBackward(Positions(scratch_.d_norm), Positions(scratch_.x),
                             Positions(scratch_.x_rstd), Positions(scratch_.dx), WriteMode::kAssign);
+  const auto tell = [&](size_t first_parameter) {
+    if (on_complete) on_complete(first_parameter);
+  };
+  tell(parameters_->all().size() - 1);  // lm_head's came with the loss
   for (size_t layer = layers_.size(); layer-- > 0;) {
     BackwardMlp(layer);
     BackwardAttention(layer);
     BackwardProjections(layer);
+    tell(parameters_->layers()[layer].first_parameter);
   }
   BackwardEmbedding();
+  tell(0);
 }
 
 void Model::BackwardMlp(size_t layer) {

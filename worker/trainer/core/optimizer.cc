@@ -21,10 +21,11 @@ constexpr double kMomentumSteps = 300;
 // As PyTorch's clip_grad_norm_, so that runs can be compared with it.
 constexpr double kClipEpsilon = 1e-6;
 
-size_t AddLike(Arena* arena, const std::string& name, const Tensor& like) {
-  if (like.rank == 1) return arena->Add(name, like.dtype, {like.dim(0)});
-  SINKFORGE_CHECK(like.rank == 2);
-  return arena->Add(name, like.dtype, {like.dim(0), like.dim(1)});
+// The elements `share` of a tensor: the tensor itself where they are all of it, else a vector.
+Tensor PartOf(const Tensor& whole, const Share& share) {
+  if (share.size == whole.elements()) return whole;
+  if (share.size == 0) return Tensor();
+  return FlatSlice(whole, share);
 }
 
 }  // namespace
@@ -53,11 +54,12 @@ double ClipScale(double gradient_norm, double clip) {
 Optimizer::Optimizer(const OptimizerConfig& config, kernels::Backend* backend)
     : config_(config), backend_(backend), arena_("optimizer state", backend) {}
 
-Optimizer::Entry Optimizer::Describe(const Parameter& parameter, int64_t width) const {
+Optimizer::Entry Optimizer::Describe(const Parameter& parameter, int64_t width,
+                                     const Share& share) const {
   const double scale =
       config_.scale_by_width ? std::pow(static_cast<double>(width) / kReferenceWidth, -0.5) : 1.0;
   Entry entry;
-  entry.weight = parameter.weight;
+  entry.weight = {PartOf(parameter.weight.value, share), PartOf(parameter.weight.gradient, share)};
   switch (parameter.spec.role) {
     case ParameterRole::kEmbedding:
       entry.learning_rate = config_.embedding_lr * scale;
@@ -80,38 +82,55 @@ Optimizer::Entry Optimizer::Describe(const Parameter& parameter, int64_t width) 
   return entry;
 }
 
+void Optimizer::AddState(const std::string& kind, const Parameter& parameter, const Share& share) {
+  const Tensor& whole = parameter.weight.value;
+  OptimizerState state;
+  state.name = "optimizer/" + kind + "/" + parameter.spec.name;
+  state.shape = {whole.shape.begin(), whole.shape.begin() + whole.rank};
+  state.share = share;
+  if (share.size > 0) arena_.Add(state.name, whole.dtype, {share.size});
+  state_.push_back(std::move(state));
+}
+
 Result<std::unique_ptr<Optimizer>> Optimizer::Create(const OptimizerConfig& config, int64_t width,
                                                      const ParameterSet& parameters,
+                                                     const ShardPlan& plan,
                                                      kernels::Backend* backend) {
   std::unique_ptr<Optimizer> optimizer(new Optimizer(config, backend));
-  Arena& arena = optimizer->arena_;
-  const auto plan = [&](const char* kind, const Parameter& parameter) {
-    AddLike(&arena, std::string("optimizer/") + kind + "/" + parameter.spec.name,
-            parameter.weight.value);
-  };
-  for (const Parameter& parameter : parameters.all()) {
-    optimizer->entries_.push_back(optimizer->Describe(parameter, width));
+  for (size_t i = 0; i < parameters.all().size(); ++i) {
+    const Parameter& parameter = parameters.all()[i];
+    const Share share = plan.owned(i);
+    optimizer->entries_.push_back(optimizer->Describe(parameter, width, share));
     if (optimizer->entries_.back().rule == Rule::kMuon) {
-      plan("momentum", parameter);
+      optimizer->AddState("momentum", parameter, share);
     } else {
-      plan("adam_m", parameter);
-      plan("adam_v", parameter);
+      optimizer->AddState("adam_m", parameter, share);
+      optimizer->AddState("adam_v", parameter, share);
     }
   }
-  if (Status status = arena.Allocate(); !status.ok()) return status;
+  if (Status status = optimizer->arena_.Allocate(); !status.ok()) return status;
   size_t next = 0;
-  for (Entry& entry : optimizer->entries_) {
-    entry.first = arena.at(next++);
-    if (entry.rule == Rule::kAdamW) entry.second = arena.at(next++);
+  for (OptimizerState& state : optimizer->state_) {
+    if (state.share.size > 0) state.tensor = optimizer->arena_.at(next++);
   }
-  for (const Arena::Allocation& allocation : arena.table()) {
-    optimizer->state_.push_back({allocation.name, allocation.tensor});
+  // An entry's tensors have its weight's shape: Muon's a matrix, a part of a tensor a vector.
+  next = 0;
+  const auto shaped = [&](const Entry& entry) {
+    Tensor tensor = entry.weight.value;
+    tensor.data = optimizer->state_[next++].tensor.data;
+    return tensor;
+  };
+  for (Entry& entry : optimizer->entries_) {
+    entry.first = shaped(entry);
+    if (entry.rule == Rule::kAdamW) entry.second = shaped(entry);
   }
   return optimizer;
 }
 
-void Optimizer::Apply(const OptimizerStep& step) {
-  for (const Entry& entry : entries_) {
+void Optimizer::Apply(const OptimizerStep& step, size_t first, size_t end) {
+  for (size_t i = first; i < end; ++i) {
+    const Entry& entry = entries_[i];
+    if (entry.weight.value.empty()) continue;
     if (entry.rule == Rule::kMuon) {
       kernels::MuonArgs args;
       args.parameter = entry.weight.value;

@@ -21,6 +21,8 @@
 #include "worker/trainer/core/arena.h"
 #include "worker/trainer/core/config.h"
 #include "worker/trainer/core/parameters.h"
+#include "worker/trainer/core/shard_plan.h"
+#include "worker/trainer/core/share.h"
 
 namespace sinkforge::trainer {
 
@@ -40,21 +42,26 @@ struct OptimizerStep {
   double gradient_scale = 1;  // ClipScale
 };
 
+// The part of one named tensor of the optimizer that this rank holds.
 struct OptimizerState {
-  std::string name;  // "optimizer/adam_m/<parameter>", "adam_v", "momentum"
-  kernels::Tensor tensor;
+  std::string name;            // "optimizer/adam_m/<parameter>", "adam_v", "momentum"
+  std::vector<int64_t> shape;  // of the whole tensor: the parameter's
+  Share share;                 // elements of the flattened whole; may be none
+  kernels::Tensor tensor;      // these; no data where there are none
 };
 
-// Owned by the trainer; the parameters and the backend must outlive it. Used by one thread.
+// Keeps and updates what its rank owns by the plan (ZeRO-1). Owned by the trainer; the parameters
+// and the backend must outlive it. Used by one thread.
 class Optimizer {
  public:
   // kResourceExhausted.
   static kernels::Result<std::unique_ptr<Optimizer>> Create(const OptimizerConfig& config,
                                                             int64_t width,
                                                             const ParameterSet& parameters,
+                                                            const ShardPlan& plan,
                                                             kernels::Backend* backend);
-  // Updates every parameter from its gradient.
-  void Apply(const OptimizerStep& step);
+  // Updates what is owned of the parameters [first, end) from its gradient.
+  void Apply(const OptimizerStep& step, size_t first, size_t end);
   const std::vector<OptimizerState>& state() const { return state_; }
   const Arena& arena() const { return arena_; }
 
@@ -64,18 +71,19 @@ class Optimizer {
     Rule rule = Rule::kAdamW;
     double learning_rate = 0;
     double weight_decay = 0;
-    Weight weight;
+    Weight weight;           // what is owned of it; no data where nothing is
     kernels::Tensor first;   // m, or Muon's momentum buffer
     kernels::Tensor second;  // v; AdamW only
   };
 
   Optimizer(const OptimizerConfig& config, kernels::Backend* backend);
-  Entry Describe(const Parameter& parameter, int64_t width) const;
+  Entry Describe(const Parameter& parameter, int64_t width, const Share& share) const;
+  void AddState(const std::string& kind, const Parameter& parameter, const Share& share);
 
   OptimizerConfig config_;
   kernels::Backend* backend_;
   Arena arena_;
-  std::vector<Entry> entries_;
+  std::vector<Entry> entries_;  // of each parameter
   std::vector<OptimizerState> state_;
 };
 

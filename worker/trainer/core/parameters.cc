@@ -126,6 +126,7 @@ Result<std::unique_ptr<ParameterSet>> ParameterSet::Create(const ModelConfig& co
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     const std::string prefix = LayerPrefix(layer);
     LayerWeights weights;
+    weights.first_parameter = set->IndexOf(prefix + "attn.c_q.weight");
     weights.c_q = set->Find(prefix + "attn.c_q.weight");
     weights.c_k = set->Find(prefix + "attn.c_k.weight");
     weights.c_v = set->Find(prefix + "attn.c_v.weight");
@@ -154,12 +155,12 @@ void ParameterSet::Initialize(uint64_t seed) {
   }
 }
 
-Weight ParameterSet::Find(const std::string& name) const {
+size_t ParameterSet::IndexOf(const std::string& name) const {
   const auto found = std::find_if(all_.begin(), all_.end(), [&](const Parameter& parameter) {
     return parameter.spec.name == name;
   });
   SINKFORGE_CHECK(found != all_.end());
-  return found->weight;
+  return static_cast<size_t>(found - all_.begin());
 }
 
 }  // namespace sinkforge::trainer

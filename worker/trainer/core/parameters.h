@@ -54,6 +54,7 @@ struct LayerWeights {
   Weight sinks;                  // kSink
   Weight c_gate;                 // kGated
   Weight mlp_fc, mlp_proj;
+  size_t first_parameter = 0;  // of the layer, in ParameterSet::all
 };
 
 // Owned by the model. The tensors stay where they are for the set's life.
@@ -75,7 +76,8 @@ class ParameterSet {
 
  private:
   ParameterSet(const ModelConfig& config, kernels::Backend* backend);
-  Weight Find(const std::string& name) const;
+  size_t IndexOf(const std::string& name) const;
+  Weight Find(const std::string& name) const { return all_[IndexOf(name)].weight; }
 
   kernels::Backend* backend_;
   Arena values_;

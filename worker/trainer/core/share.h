@@ -1,10 +1,11 @@
-// Share: how a range is divided among ranks.
+// Share: how a range is divided among ranks, and such a part of a tensor.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 
 #include "kernels/status.h"
+#include "kernels/tensor.h"
 
 namespace sinkforge::trainer {
 
@@ -20,6 +21,14 @@ inline Share ShareOf(int64_t total, int64_t index, int64_t count) {
   const int64_t size = total / count;
   const int64_t larger = total % count;
   return {index * size + std::min(index, larger), size + (index < larger ? 1 : 0)};
+}
+
+// The elements `share` of the flattened tensor, as a vector.
+inline kernels::Tensor FlatSlice(const kernels::Tensor& tensor, const Share& share) {
+  SINKFORGE_CHECK(share.first >= 0 && share.size >= 0 &&
+                  share.first + share.size <= tensor.elements());
+  char* data = static_cast<char*>(tensor.data) + share.first * kernels::SizeOf(tensor.dtype);
+  return kernels::Tensor(data, tensor.dtype, {share.size});
 }
 
 }  // namespace sinkforge::trainer

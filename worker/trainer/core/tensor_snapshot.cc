@@ -32,8 +32,10 @@ std::string SafetensorsName(DType dtype) {
   return "";
 }
 
-std::vector<int64_t> ShapeOf(const Tensor& tensor) {
-  return {tensor.shape.begin(), tensor.shape.begin() + tensor.rank};
+int64_t ElementsOf(const std::vector<int64_t>& shape) {
+  int64_t count = 1;
+  for (const int64_t dim : shape) count *= dim;
+  return count;
 }
 
 std::string ToText(const std::vector<int64_t>& shape) {
@@ -44,10 +46,9 @@ std::string ToText(const std::vector<int64_t>& shape) {
   return text + "]";
 }
 
-// The slice as a vector of its own.
-Tensor Slice(const Tensor& tensor, const Share& share) {
-  char* data = static_cast<char*>(tensor.data) + share.first * kernels::SizeOf(tensor.dtype);
-  return Tensor(data, tensor.dtype, {share.size});
+// The elements `share` of the whole, all of which are held.
+Tensor Slice(const TensorPart& held, const Share& share) {
+  return FlatSlice(held.part, {share.first - held.share.first, share.size});
 }
 
 Status Invalid(const std::string& name, const std::string& what) {
@@ -56,19 +57,19 @@ Status Invalid(const std::string& name, const std::string& what) {
                     "; use a checkpoint of a job with the same model and optimizer");
 }
 
-Status CheckSlice(const NamedTensor& wanted, const SnapshotTensor& slice) {
-  const std::string dtype = SafetensorsName(wanted.tensor.dtype);
-  if (slice.shape != ShapeOf(wanted.tensor)) {
-    return Invalid(wanted.name, "shape " + ToText(slice.shape) + " where the job has " +
-                                    ToText(ShapeOf(wanted.tensor)));
+Status CheckSlice(const TensorPart& wanted, const SnapshotTensor& slice) {
+  const std::string dtype = SafetensorsName(wanted.dtype);
+  if (slice.shape != wanted.shape) {
+    return Invalid(wanted.name,
+                   "shape " + ToText(slice.shape) + " where the job has " + ToText(wanted.shape));
   }
   if (slice.dtype != dtype) {
     return Invalid(wanted.name, "type " + slice.dtype + " where the job has " + dtype);
   }
-  const int64_t bytes = slice.length * kernels::SizeOf(wanted.tensor.dtype);
-  if (slice.offset < 0 || slice.length < 0 || slice.offset > wanted.tensor.elements() ||
-      slice.length > wanted.tensor.elements() - slice.offset ||
-      static_cast<int64_t>(slice.bytes.size()) != bytes) {
+  const int64_t elements = ElementsOf(wanted.shape);
+  if (slice.offset < 0 || slice.length < 0 || slice.offset > elements ||
+      slice.length > elements - slice.offset ||
+      static_cast<int64_t>(slice.bytes.size()) != slice.length * kernels::SizeOf(wanted.dtype)) {
     return Invalid(wanted.name, "slice of " + std::to_string(slice.length) + " elements at " +
                                     std::to_string(slice.offset) + " in " +
                                     std::to_string(slice.bytes.size()) +
@@ -78,7 +79,7 @@ Status CheckSlice(const NamedTensor& wanted, const SnapshotTensor& slice) {
 }
 
 // The slices, sorted by offset, must tile the tensor.
-Status CheckCover(const NamedTensor& wanted, std::vector<const SnapshotTensor*>* slices) {
+Status CheckCover(const TensorPart& wanted, std::vector<const SnapshotTensor*>* slices) {
   for (const SnapshotTensor* slice : *slices) {
     if (Status status = CheckSlice(wanted, *slice); !status.ok()) return status;
   }
@@ -93,7 +94,7 @@ Status CheckCover(const NamedTensor& wanted, std::vector<const SnapshotTensor*>*
     if (slice->offset > covered) break;
     covered += slice->length;
   }
-  if (covered < wanted.tensor.elements()) {
+  if (covered < ElementsOf(wanted.shape)) {
     return Invalid(wanted.name, "element " + std::to_string(covered) + " is missing");
   }
   return Status();
@@ -101,30 +102,39 @@ Status CheckCover(const NamedTensor& wanted, std::vector<const SnapshotTensor*>*
 
 }  // namespace
 
-SnapshotTensor CopySlice(kernels::Backend* backend, const NamedTensor& named, const Share& share) {
+TensorPart WholeOf(const NamedTensor& named) {
+  const Tensor& tensor = named.tensor;
+  return {named.name,
+          {tensor.shape.begin(), tensor.shape.begin() + tensor.rank},
+          tensor.dtype,
+          {0, tensor.elements()},
+          tensor};
+}
+
+SnapshotTensor CopyPart(kernels::Backend* backend, const TensorPart& held, const Share& share) {
   SnapshotTensor copy;
-  copy.name = named.name;
-  copy.dtype = SafetensorsName(named.tensor.dtype);
-  copy.shape = ShapeOf(named.tensor);
+  copy.name = held.name;
+  copy.dtype = SafetensorsName(held.dtype);
+  copy.shape = held.shape;
   copy.offset = share.first;
   copy.length = share.size;
-  const Tensor slice = Slice(named.tensor, share);
+  const Tensor slice = Slice(held, share);
   copy.bytes.resize(static_cast<size_t>(slice.bytes()));
   backend->CopyToHost(copy.bytes.data(), slice);
   return copy;
 }
 
 SnapshotTensor CopyWhole(kernels::Backend* backend, const NamedTensor& named) {
-  return CopySlice(backend, named, {0, named.tensor.elements()});
+  return CopyPart(backend, WholeOf(named), {0, named.tensor.elements()});
 }
 
-Status AssembleTensors(const std::vector<NamedTensor>& wanted,
+Status AssembleTensors(const std::vector<TensorPart>& wanted,
                        const std::vector<SnapshotTensor>& slices, ForeignTensors foreign,
                        kernels::Backend* backend) {
   SlicesByName by_name;
   for (const SnapshotTensor& slice : slices) by_name[slice.name].push_back(&slice);
   size_t known = 0;
-  for (const NamedTensor& named : wanted) {
+  for (const TensorPart& named : wanted) {
     const auto found = by_name.find(named.name);
     if (found == by_name.end()) return Invalid(named.name, "missing");
     if (Status status = CheckCover(named, &found->second); !status.ok()) return status;
@@ -132,18 +142,21 @@ Status AssembleTensors(const std::vector<NamedTensor>& wanted,
   }
   if (known != by_name.size()) {
     std::map<std::string_view, int> names;
-    for (const NamedTensor& named : wanted) names[named.name] = 1;
+    for (const TensorPart& named : wanted) names[named.name] = 1;
     for (const auto& [name, parts] : by_name) {
       const bool passed = foreign == ForeignTensors::kPassOptimizer &&
                           name.compare(0, kOptimizerPrefix.size(), kOptimizerPrefix) == 0;
       if (!passed && names.count(name) == 0) return Invalid(name, "unknown to the job");
     }
   }
-  for (const NamedTensor& named : wanted) {
+  for (const TensorPart& named : wanted) {
     for (const SnapshotTensor* slice : by_name.find(named.name)->second) {
-      if (slice->length == 0) continue;
-      backend->CopyFromHost(Slice(named.tensor, {slice->offset, slice->length}),
-                            slice->bytes.data());
+      const int64_t first = std::max(slice->offset, named.share.first);
+      const int64_t end =
+          std::min(slice->offset + slice->length, named.share.first + named.share.size);
+      if (first >= end) continue;
+      const int64_t skipped = (first - slice->offset) * kernels::SizeOf(named.dtype);
+      backend->CopyFromHost(Slice(named, {first, end - first}), slice->bytes.data() + skipped);
     }
   }
   return Status();

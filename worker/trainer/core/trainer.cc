@@ -1,6 +1,8 @@
 // Trainer: one rank's optimizer steps. A step reads, runs forward and backward of every micro-step,
-// sums the gradients over the ranks, and only then, when everything is finite, changes any state.
-// Every decision is taken on numbers that the collective made equal, so all ranks take the same.
+// sums each gradient on its owner while the last backward still runs, and only then, when
+// everything is finite, changes any state: each rank updates what it owns, and the parameters are
+// gathered. Every decision is taken on numbers that the collective made equal, so all ranks take
+// the same.
 #include "worker/trainer/core/trainer.h"
 
 #include <cmath>
@@ -29,10 +31,40 @@ GateStatistics StatisticsFor(BalanceLoss loss) {
   return loss == BalanceLoss::kSwitch ? GateStatistics::kSumsAndArgmax : GateStatistics::kSums;
 }
 
+ShardOptions ShardsOf(const TrainingConfig& config, const TrainerEnvironment& environment) {
+  ShardOptions options;
+  options.kind = config.optimizer.kind;
+  options.rank = environment.collective->rank();
+  options.world_size = environment.collective->world_size();
+  options.bucket_bytes_min = environment.bucket_bytes_min;
+  return options;
+}
+
+// Sends every bucket on its way as soon as the backward is done with it.
+class BucketSender {
+ public:
+  BucketSender(const ShardPlan& plan, Collective* collective)
+      : plan_(plan), collective_(collective) {}
+
+  void SendFrom(size_t first_parameter) {
+    for (; next_ < plan_.buckets().size(); ++next_) {
+      const ShardPlan::Bucket& bucket = plan_.buckets()[next_];
+      if (bucket.first_parameter < first_parameter) return;
+      collective_->BeginReduceScatterSum(bucket.gradients, bucket.segments);
+    }
+  }
+
+ private:
+  const ShardPlan& plan_;
+  Collective* collective_;
+  size_t next_ = 0;
+};
+
 class CoreTrainer final : public Trainer {
  public:
   CoreTrainer(const TrainingConfig& config, const TrainerEnvironment& environment,
-              std::unique_ptr<Model> model, std::unique_ptr<Optimizer> optimizer);
+              std::unique_ptr<Model> model, std::unique_ptr<ShardPlan> plan,
+              std::unique_ptr<Optimizer> optimizer);
 
   Status Step(StepReport* report, StepDump* dump) override;
   Result<Evaluation> Evaluate() override;
@@ -47,23 +79,27 @@ class CoreTrainer final : public Trainer {
 
  private:
   // Values that every micro-step sums over the ranks, in one message: [gate sums | argmax counts |
-  // loss].
+  // loss | how many ranks want a dump].
   struct Exchange {
     std::vector<double> values;
     size_t gates = 0;   // number of gate sums
     size_t counts = 0;  // number of argmax counts
     std::span<double> gate_sums() { return {values.data(), gates}; }
     std::span<double> argmax_counts() { return {values.data() + gates, counts}; }
-    double& loss_sum() { return values.back(); }
+    double& loss_sum() { return values[values.size() - 2]; }
+    double& dumps() { return values.back(); }
   };
 
-  Status MicroStep(int64_t micro_step, double* data_seconds);
-  Status SumGradients();
+  Status MicroStep(int64_t micro_step, bool dump, double* data_seconds);
+  // Waits for the gradients' sums and leaves the whole gradient's norm.
+  Status SumGradients(double* norm);
+  Status GatherGradients();
+  Status Update(const OptimizerStep& update);
   Status CheckFinite(double value, const char* what) const;
   void StartDump(StepDump* dump) const;
   void FinishDump(const StepReport& report, StepDump* dump) const;
   void FillReport(const OptimizerStep& update, double gradient_norm, StepReport* report) const;
-  std::vector<NamedTensor> StateTensors() const;
+  std::vector<TensorPart> StateParts() const;
   int64_t tokens_per_step() const {
     return config_.micro_steps * config_.micro_batch_rows * config_.sequence_length;
   }
@@ -71,6 +107,7 @@ class CoreTrainer final : public Trainer {
   TrainingConfig config_;
   TrainerEnvironment environment_;
   std::unique_ptr<Model> model_;
+  std::unique_ptr<ShardPlan> plan_;
   std::unique_ptr<Optimizer> optimizer_;
   BatchReader reader_;
   Exchange exchange_;
@@ -82,17 +119,19 @@ class CoreTrainer final : public Trainer {
 };
 
 CoreTrainer::CoreTrainer(const TrainingConfig& config, const TrainerEnvironment& environment,
-                         std::unique_ptr<Model> model, std::unique_ptr<Optimizer> optimizer)
+                         std::unique_ptr<Model> model, std::unique_ptr<ShardPlan> plan,
+                         std::unique_ptr<Optimizer> optimizer)
     : config_(config),
       environment_(environment),
       model_(std::move(model)),
+      plan_(std::move(plan)),
       optimizer_(std::move(optimizer)),
       reader_({config.sequence_length, config.micro_batch_rows, environment.collective->rank(),
                environment.collective->world_size()}),
       averages_(config.model.layers, config.model.heads) {
   exchange_.gates = static_cast<size_t>(config.model.layers * config.model.heads);
   exchange_.counts = config.head_balance.loss == BalanceLoss::kSwitch ? exchange_.gates : 0;
-  exchange_.values.resize(exchange_.gates + exchange_.counts + 1);
+  exchange_.values.resize(exchange_.gates + exchange_.counts + 2);
   state_.seed = config.seed;
 }
 
@@ -112,12 +151,11 @@ Status CoreTrainer::Step(StepReport* report, StepDump* dump) {
   model_->ZeroGradients();
   averages_.Reset();
   for (int64_t micro_step = 0; micro_step < config_.micro_steps; ++micro_step) {
-    if (Status status = MicroStep(micro_step, &report->data_seconds); !status.ok()) return status;
+    Status status = MicroStep(micro_step, dump != nullptr, &report->data_seconds);
+    if (!status.ok()) return status;
   }
-  if (Status status = SumGradients(); !status.ok()) return status;
-  const Tensor gradient =
-      model_->parameters().gradients().Flat(environment_.backend->compute_dtype());
-  const double gradient_norm = std::sqrt(environment_.backend->SumOfSquares(gradient));
+  double gradient_norm = 0;
+  if (Status status = SumGradients(&gradient_norm); !status.ok()) return status;
   if (Status status = CheckFinite(gradient_norm, "gradient's norm"); !status.ok()) return status;
 
   OptimizerStep update;
@@ -125,8 +163,11 @@ Status CoreTrainer::Step(StepReport* report, StepDump* dump) {
   update.rate_scale = LearningRateScale(config_.optimizer, update.step, config_.steps);
   update.gradient_scale = ClipScale(gradient_norm, config_.optimizer.gradient_clip);
   FillReport(update, gradient_norm, report);
+  if (exchange_.dumps() > 0) {
+    if (Status status = GatherGradients(); !status.ok()) return status;
+  }
   if (dump != nullptr) FinishDump(*report, dump);
-  optimizer_->Apply(update);
+  if (Status status = Update(update); !status.ok()) return status;
   state_.step = update.step;
   state_.rows_consumed += config_.micro_steps * config_.micro_batch_rows;
   state_.tokens_total += tokens_per_step();
@@ -137,7 +178,7 @@ Status CoreTrainer::Step(StepReport* report, StepDump* dump) {
   return Status();
 }
 
-Status CoreTrainer::MicroStep(int64_t micro_step, double* data_seconds) {
+Status CoreTrainer::MicroStep(int64_t micro_step, bool dump, double* data_seconds) {
   const Stopwatch stopwatch;
   const int64_t rows =
       reader_.ReadShuffled(*environment_.train, state_.seed,
@@ -147,6 +188,7 @@ Status CoreTrainer::MicroStep(int64_t micro_step, double* data_seconds) {
   model_->Forward();
   exchange_.loss_sum() =
       model_->Loss(LossMode::kValueAndGradient, 1.0 / static_cast<double>(tokens_per_step()));
+  exchange_.dumps() = dump ? 1 : 0;
   model_->ReadGateStatistics(exchange_.gate_sums(), exchange_.argmax_counts());
   if (Status status = environment_.collective->AllReduceSum(std::span<double>(exchange_.values));
       !status.ok()) {
@@ -168,18 +210,42 @@ Status CoreTrainer::MicroStep(int64_t micro_step, double* data_seconds) {
   averages_.Add(exchange_.loss_sum(), positions, balance_);
   // The auxiliary loss is the mean over the micro-steps.
   for (double& g : balance_.gradient) g /= static_cast<double>(config_.micro_steps);
-  model_->Backward(balance_.gradient);
+  BucketSender sender(*plan_, environment_.collective);
+  const bool last = micro_step + 1 == config_.micro_steps;
+  OnGradientsComplete send;
+  if (last) send = [&sender](size_t first_parameter) { sender.SendFrom(first_parameter); };
+  model_->Backward(balance_.gradient, send);
   return Status();
 }
 
-Status CoreTrainer::SumGradients() {
-  const DType dtype = environment_.backend->compute_dtype();
-  const Tensor flat = model_->parameters().gradients().Flat(dtype);
-  const auto size = static_cast<size_t>(flat.elements());
-  if (dtype == DType::kF64) {
-    return environment_.collective->AllReduceSum(std::span<double>(flat.as<double>(), size));
+Status CoreTrainer::SumGradients(double* norm) {
+  Collective& collective = *environment_.collective;
+  if (Status status = collective.Wait(); !status.ok()) return status;
+  double sum = 0;
+  for (const Tensor& owned : plan_->owned_gradients()) {
+    sum += environment_.backend->SumOfSquares(owned);
   }
-  return environment_.collective->AllReduceSum(std::span<float>(flat.as<float>(), size));
+  if (Status status = collective.AllReduceSum(std::span<double>(&sum, 1)); !status.ok()) {
+    return status;
+  }
+  *norm = std::sqrt(sum);
+  return Status();
+}
+
+Status CoreTrainer::GatherGradients() {
+  for (const ShardPlan::Bucket& bucket : plan_->buckets()) {
+    environment_.collective->BeginAllGather(bucket.gradients, bucket.segments);
+  }
+  return environment_.collective->Wait();
+}
+
+// A bucket's parameters are on their way while the next one's are computed.
+Status CoreTrainer::Update(const OptimizerStep& update) {
+  for (const ShardPlan::Bucket& bucket : plan_->buckets()) {
+    optimizer_->Apply(update, bucket.first_parameter, bucket.end_parameter);
+    environment_.collective->BeginAllGather(bucket.values, bucket.segments);
+  }
+  return environment_.collective->Wait();
 }
 
 void CoreTrainer::FillReport(const OptimizerStep& update, double gradient_norm,
@@ -281,12 +347,14 @@ std::vector<NamedTensor> CoreTrainer::gradients() const {
   return named;
 }
 
-std::vector<NamedTensor> CoreTrainer::StateTensors() const {
-  std::vector<NamedTensor> named = parameters();
+std::vector<TensorPart> CoreTrainer::StateParts() const {
+  std::vector<TensorPart> parts;
+  for (const NamedTensor& named : parameters()) parts.push_back(WholeOf(named));
+  const DType dtype = environment_.backend->compute_dtype();
   for (const OptimizerState& state : optimizer_->state()) {
-    named.push_back({state.name, state.tensor});
+    parts.push_back({state.name, state.shape, dtype, state.share, state.tensor});
   }
-  return named;
+  return parts;
 }
 
 Snapshot CoreTrainer::TakeSnapshot() const {
@@ -295,10 +363,15 @@ Snapshot CoreTrainer::TakeSnapshot() const {
   snapshot.loss = last_loss_;
   snapshot.imbalance = last_imbalance_;
   const Collective& ranks = *environment_.collective;
-  for (const NamedTensor& named : StateTensors()) {
-    const Share share = ShareOf(named.tensor.elements(), ranks.rank(), ranks.world_size());
+  const size_t parameter_count = model_->parameters().all().size();
+  const std::vector<TensorPart> parts = StateParts();
+  for (size_t i = 0; i < parts.size(); ++i) {
+    // Every rank has the parameters, so they are shared out; the optimizer's state is its owner's.
+    const Share share = i < parameter_count
+                            ? ShareOf(parts[i].share.size, ranks.rank(), ranks.world_size())
+                            : parts[i].share;
     if (share.size == 0) continue;
-    snapshot.tensors.push_back(CopySlice(environment_.backend, named, share));
+    snapshot.tensors.push_back(CopyPart(environment_.backend, parts[i], share));
   }
   return snapshot;
 }
@@ -309,7 +382,7 @@ Status CoreTrainer::Restore(const Snapshot& snapshot) {
     return Status(StatusCode::kInvalidArgument,
                   "the snapshot's position in the data is negative; use another checkpoint");
   }
-  if (Status status = AssembleTensors(StateTensors(), snapshot.tensors, ForeignTensors::kRefuse,
+  if (Status status = AssembleTensors(StateParts(), snapshot.tensors, ForeignTensors::kRefuse,
                                       environment_.backend);
       !status.ok()) {
     return status;
@@ -321,8 +394,9 @@ Status CoreTrainer::Restore(const Snapshot& snapshot) {
 }
 
 Status CoreTrainer::LoadParameters(const std::vector<SnapshotTensor>& tensors) {
-  return AssembleTensors(parameters(), tensors, ForeignTensors::kPassOptimizer,
-                         environment_.backend);
+  std::vector<TensorPart> wanted;
+  for (const NamedTensor& named : parameters()) wanted.push_back(WholeOf(named));
+  return AssembleTensors(wanted, tensors, ForeignTensors::kPassOptimizer, environment_.backend);
 }
 
 }  // namespace
@@ -346,11 +420,14 @@ Result<std::unique_ptr<Trainer>> Trainer::Create(const TrainingConfig& config,
   Result<std::unique_ptr<Model>> model = Model::Create(config.model, plan, environment.backend);
   if (!model.ok()) return model.status();
   model.value()->parameters().Initialize(config.seed);
+  const ParameterSet& parameters = model.value()->parameters();
+  auto shards = std::make_unique<ShardPlan>(parameters, ShardsOf(config, environment));
   Result<std::unique_ptr<Optimizer>> optimizer = Optimizer::Create(
-      config.optimizer, config.model.width, model.value()->parameters(), environment.backend);
+      config.optimizer, config.model.width, parameters, *shards, environment.backend);
   if (!optimizer.ok()) return optimizer.status();
-  return std::unique_ptr<Trainer>(std::make_unique<CoreTrainer>(
-      config, environment, std::move(model).value(), std::move(optimizer).value()));
+  return std::unique_ptr<Trainer>(
+      std::make_unique<CoreTrainer>(config, environment, std::move(model).value(),
+                                    std::move(shards), std::move(optimizer).value()));
 }
 
 }  // namespace sinkforge::trainer

@@ -11,6 +11,7 @@
 #include "worker/trainer/core/config.h"
 #include "worker/trainer/core/dataset.h"
 #include "worker/trainer/core/host.h"
+#include "worker/trainer/core/shard_plan.h"
 
 namespace sinkforge::trainer {
 
@@ -42,6 +43,8 @@ struct TrainerEnvironment {
   Collective* collective = nullptr;     // not owned
   const Dataset* train = nullptr;       // not owned
   const Dataset* validation = nullptr;  // not owned; may be null
+  // Gradients are exchanged in buckets of at least so many bytes (ShardOptions).
+  int64_t bucket_bytes_min = ShardOptions().bucket_bytes_min;
 };
 
 class Trainer {
@@ -52,7 +55,9 @@ class Trainer {
   virtual ~Trainer() = default;
 
   // One optimizer step. kNonFinite names the step and leaves parameters and optimizer state as they
-  // were before it.
+  // were before it. kUnavailable: a rank was lost, perhaps while the parameters were gathered; make
+  // a new trainer. Only the own part of gradients() is the sum over the ranks, unless any rank
+  // asked for a dump.
   virtual kernels::Status Step(StepReport* report, StepDump* dump) = 0;  // dump may be null
   // Over the first config.evaluation_tokens target tokens of the validation text (0: all of them),
   // each counted once. kFailedPrecondition: no validation text; kNonFinite: the loss is not finite.
@@ -63,8 +68,9 @@ class Trainer {
   virtual int64_t parameter_count() const = 0;
   virtual std::vector<NamedTensor> parameters() const = 0;
   virtual std::vector<NamedTensor> gradients() const = 0;
-  // Parameters by their names, optimizer state as "optimizer/<kind>/<name>". Each tensor is cut
-  // into world_size contiguous slices, of which this is the rank's; an empty slice is left out.
+  // Parameters by their names, optimizer state as "optimizer/<kind>/<name>". Each parameter is cut
+  // into world_size contiguous slices, of which this is the rank's; of the optimizer's state this
+  // is what the rank owns. An empty slice is left out.
   virtual Snapshot TakeSnapshot() const = 0;
   // `snapshot` holds the slices of all ranks that took part, in any order and of any world size.
   // kInvalidArgument names the tensor that is missing, unknown or of another shape; nothing is

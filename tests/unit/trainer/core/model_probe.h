@@ -55,7 +55,7 @@ class ModelProbe {
     loss_ = model_->Loss(LossMode::kValueAndGradient,
                          objective_.base_weight / static_cast<double>(positions()));
     Balance();
-    model_->Backward(balance_.gradient);
+    model_->Backward(balance_.gradient, nullptr);
   }
 
   // Moves the parameters by `step` along `direction` (an empty vector: not this tensor), asks for

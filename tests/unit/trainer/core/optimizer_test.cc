@@ -151,7 +151,8 @@ TEST_P(OptimizerOracleTest, TakesTheSameSteps) {
     auto set = ParameterSet::Create(model, backend.get());
     ASSERT_TRUE(set.ok());
     set.value()->Initialize(3);
-    auto optimizer = Optimizer::Create(config, model.width, *set.value(), backend.get());
+    const ShardPlan plan(*set.value(), {config.kind});
+    auto optimizer = Optimizer::Create(config, model.width, *set.value(), plan, backend.get());
     ASSERT_TRUE(optimizer.ok());
     std::vector<OracleParameter> oracle;
     for (const Parameter& p : set.value()->all()) {
@@ -174,7 +175,7 @@ TEST_P(OptimizerOracleTest, TakesTheSameSteps) {
         FromDoubles(backend.get(), gradient.values, p.weight.gradient);
         OracleStep(config, static_cast<double>(model.width), update, gradient, &oracle[i]);
       }
-      optimizer.value()->Apply(update);
+      optimizer.value()->Apply(update, 0, set.value()->all().size());
     }
     for (size_t i = 0; i < oracle.size(); ++i) {
       const Parameter& p = set.value()->all()[i];
@@ -195,7 +196,8 @@ TEST(OptimizerStateTest, IsNamedByKindAndParameter) {
   const auto backend = kernels::MakeRefBackend(DType::kF32);
   auto set = ParameterSet::Create(SmallJob().model, backend.get());
   ASSERT_TRUE(set.ok());
-  auto optimizer = Optimizer::Create(OptimizerConfig(), 16, *set.value(), backend.get());
+  const ShardPlan plan(*set.value(), {});
+  auto optimizer = Optimizer::Create(OptimizerConfig(), 16, *set.value(), plan, backend.get());
   ASSERT_TRUE(optimizer.ok());
   std::vector<std::string> names;
   for (const OptimizerState& state : optimizer.value()->state()) names.push_back(state.name);

@@ -101,6 +101,7 @@ struct RigOptions {
   std::unique_ptr<Collective> collective;     // null: solo
   const Dataset* train = nullptr;
   const Dataset* validation = nullptr;
+  int64_t bucket_bytes_min = 1;  // every parameter is a bucket of its own
 };
 
 inline Rig MakeRig(const TrainingConfig& config, RigOptions options) {
@@ -114,6 +115,7 @@ inline Rig MakeRig(const TrainingConfig& config, RigOptions options) {
   environment.collective = rig.collective.get();
   environment.train = options.train;
   environment.validation = options.validation;
+  environment.bucket_bytes_min = options.bucket_bytes_min;
   auto trainer = Trainer::Create(config, environment);
   SINKFORGE_CHECK(trainer.ok());
   rig.trainer = std::move(trainer).value();
