@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "client/checkpoint_holders.h"
 #include "client/format.h"
 
 namespace sinkforge::client {
@@ -20,8 +21,9 @@ Table CheckpointTable(const v1::Job& job) {
                {"HELD BY"}});
   for (const v1::Checkpoint& checkpoint : job.checkpoints()) {
     std::set<std::string> holders;
-    for (const v1::CheckpointPart& part : checkpoint.parts()) holders.insert(part.worker());
+    for (const v1::CheckpointPart& part : EveryCopy(checkpoint)) holders.insert(part.worker());
     std::string held = absl::StrJoin(holders, ", ");
+    if (checkpoint.copies_size() < checkpoint.parts_size()) absl::StrAppend(&held, " (one copy)");
     if (checkpoint.deleting()) absl::StrAppend(&held, " (being deleted)");
     table.AddRow({absl::StrCat(checkpoint.step()), absl::StrCat(checkpoint.attempt()),
                   FormatBytes(checkpoint.bytes()), FormatNumber(checkpoint.loss()),

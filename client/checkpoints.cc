@@ -1,4 +1,4 @@
-// sinkforge checkpoints list and delete; export is in checkpoints_export.cc.
+// sinkforge checkpoints list and delete; export and verify are in files of their own.
 #include <memory>
 
 #include "absl/strings/numbers.h"
@@ -78,8 +78,9 @@ Command DeleteNode() {
 Command CheckpointsCommand() {
   Command command;
   command.name = "checkpoints";
-  command.summary = "List, export or delete a job's checkpoints";
-  command.commands = {ListNode(), CheckpointsExportCommand(), DeleteNode()};
+  command.summary = "List, verify, export or delete a job's checkpoints";
+  command.commands = {ListNode(), CheckpointsVerifyCommand(), CheckpointsExportCommand(),
+                      DeleteNode()};
   return command;
 }
 

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "client/checkpoint_holders.h"
 #include "client/checkpoint_spool.h"
 #include "client/commands.h"
 #include "client/exit_code.h"
@@ -45,18 +46,6 @@ absl::StatusOr<v1::Checkpoint> ChooseCheckpoint(const v1::Job& job, std::optiona
                                           "; it has those of steps ", all));
 }
 
-absl::StatusOr<std::string> AddressOf(const v1::ListWorkersResponse& workers,
-                                      const std::string& name) {
-  for (const v1::Worker& worker : workers.workers()) {
-    if (worker.worker() != name) continue;
-    if (worker.state() == v1::WORKER_STATE_LOST) break;
-    return worker.address();
-  }
-  return absl::UnavailableError(absl::StrCat(
-      "worker ", name, ", which holds the checkpoint, is away; start it and try again (see ",
-      "`sinkforge workers`)"));
-}
-
 // Shows how far the export is: on a terminal only, at most once a megabyte.
 class ExportProgress {
  public:
@@ -78,6 +67,18 @@ class ExportProgress {
   int64_t shown_ = 0;
 };
 
+// The part from the first of its holders that is there.
+absl::StatusOr<std::string> ChooseHolder(const v1::ListWorkersResponse& workers,
+                                         const v1::Checkpoint& checkpoint, int32_t rank) {
+  absl::StatusOr<std::string> first;
+  for (const std::string& holder : HoldersOfRank(checkpoint, rank)) {
+    const auto address = AddressOf(workers, holder);
+    if (address.ok()) return holder;
+    if (first.status().code() != absl::StatusCode::kUnavailable) first = address.status();
+  }
+  return first;
+}
+
 absl::Status Fetch(Session& session, const v1::Job& job, const v1::Checkpoint& checkpoint,
                    CheckpointSpool* spool) {
   StopSignal stop(StopSignal::Source::kSignals);
@@ -85,8 +86,9 @@ absl::Status Fetch(Session& session, const v1::Job& job, const v1::Checkpoint& c
   if (!workers.ok()) return workers.status();
   ExportProgress progress(session.environment(), checkpoint.bytes());
   for (const v1::CheckpointPart& part : checkpoint.parts()) {
-    const auto address = AddressOf(*workers, part.worker());
-    if (!address.ok()) return address.status();
+    const auto holder = ChooseHolder(*workers, checkpoint, part.rank());
+    if (!holder.ok()) return holder.status();
+    const std::string address = *AddressOf(*workers, *holder);
     v1::ReadCheckpointRequest request;
     request.set_job_id(job.job_id());
     request.set_step(checkpoint.step());
@@ -94,7 +96,7 @@ absl::Status Fetch(Session& session, const v1::Job& job, const v1::Checkpoint& c
     request.set_rank(part.rank());
     spool->BeginPart();
     absl::Status status =
-        ReadCheckpointPart(*address, request, &stop, [&](const v1::CheckpointData& data) {
+        ReadCheckpointPart(address, request, &stop, [&](const v1::CheckpointData& data) {
           const absl::Status accepted = spool->Accept(data);
           progress.Show(spool->bytes());
           return accepted;
@@ -105,7 +107,7 @@ absl::Status Fetch(Session& session, const v1::Job& job, const v1::Checkpoint& c
     if (!status.ok()) {
       return absl::Status(status.code(),
                           absl::StrCat("checkpoint of step ", checkpoint.step(), ", rank ",
-                                       part.rank(), " at worker ", part.worker(), " (", *address,
+                                       part.rank(), " at worker ", *holder, " (", address,
                                        "): ", std::string(status.message())));
     }
   }

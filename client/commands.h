@@ -21,6 +21,7 @@ Command ResumeCommand();
 Command DeleteCommand();
 Command CheckpointsCommand();
 Command CheckpointsExportCommand();
+Command CheckpointsVerifyCommand();
 Command SweepCommand();
 Command WorkersCommand();
 Command LocalCommand();

@@ -9,11 +9,13 @@ cd "$root"
 
 usage() {
   cat <<'USAGE'
-Usage: tests/nightly.sh [asan] [tsan] [cost]
+Usage: tests/nightly.sh [asan] [tsan] [cost] [stress]
 
   asan  every test under AddressSanitizer and UndefinedBehaviorSanitizer
   tsan  every test under ThreadSanitizer
   cost  what the head-balance loss costs a step (tests/bench/loss_cost.sh)
+  stress  100 pauses of three ranks, and ten minutes of kills, stops, full disks and cut links
+          (tests/stress); as root, because of the last two
 
 Without arguments: all of them. tests/bench/effect.py, which trains for hours, is left out.
 USAGE
@@ -32,11 +34,17 @@ sanitized() {
   echo "== $preset: $((SECONDS - start)) s"
 }
 
+stress() {
+  cmake --preset release && cmake --build --preset release || return 1
+  tests/stress/pauses.py --pauses 100 || return 1
+  tests/stress/stress.py --seconds 600 --workers 4 --jobs 6 --namespaces --full-disks
+}
+
 parts=("$@")
-[[ ${#parts[@]} -gt 0 ]] || parts=(asan tsan cost)
+[[ ${#parts[@]} -gt 0 ]] || parts=(asan tsan cost stress)
 for part in "${parts[@]}"; do
   case "$part" in
-    asan | tsan | cost) ;;
+    asan | tsan | cost | stress) ;;
     -h | --help) usage; exit 0 ;;
     *) echo "nightly.sh: unknown part '$part'" >&2; usage >&2; exit 2 ;;
   esac
@@ -47,6 +55,7 @@ for part in "${parts[@]}"; do
   case "$part" in
     asan | tsan) sanitized "$part" ;;
     cost) tests/bench/loss_cost.sh || failures+=(cost) ;;
+    stress) stress || failures+=(stress) ;;
   esac
 done
 if [[ ${#failures[@]} -gt 0 ]]; then

@@ -150,7 +150,11 @@ absl::Status Daemon::StartTrainerServer() {
   TrainerProcessesOptions processes;
   processes.trainer = options_.trainer;
   processes.socket = socket_address_;
-  processes.extra_arguments = options_.trainer_arguments;
+  // Ranks on other machines reach this one where its checkpoints are read.
+  processes.extra_arguments = {"--collective-host", address_.substr(0, address_.rfind(':'))};
+  processes.extra_arguments.insert(processes.extra_arguments.end(),
+                                   options_.trainer_arguments.begin(),
+                                   options_.trainer_arguments.end());
   TrainerProcesses::Sinks sinks;
   sinks.on_lines = [this](const RankKey& key, const std::vector<v1::LogLine>& lines) {
     logs_->Append(key, lines);
@@ -187,6 +191,9 @@ Agent::Parts Daemon::MakeAgentParts() {
   parts.checkpoints = checkpoints_.get();
   parts.loop = &loop_wakeup_;
   parts.on_news = [this](Agent::Parts::Urgency urgency) { synchronizer_->Tell(urgency); };
+  parts.on_copies = [this](std::vector<v1::CopyPart> wanted) {
+    copier_->SetWanted(std::move(wanted));
+  };
   parts.on_end = [this](const v1::RankStatus& status) { counters_.AddExit(ExitReason(status)); };
   return parts;
 }
@@ -197,6 +204,8 @@ void Daemon::StartThreads(std::function<void(const absl::Status&)> on_fatal) {
       StepQueue(steps_.get(), base::MakeChannel(options_.coordinator), options_.name), clock_);
   log_forwarder_ = std::make_unique<Forwarder>(
       LogQueue(logs_.get(), base::MakeChannel(options_.coordinator), options_.name), clock_);
+  copier_ = std::make_unique<PartCopier>(
+      PartCopier::Parts{checkpoints_.get(), [this] { agent_->OnStoreChange(); }});
   SynchronizerOptions options;
   options.coordinator = options_.coordinator;
   Synchronizer::Callbacks callbacks;
@@ -236,6 +245,7 @@ Daemon::~Daemon() {
   if (public_server_.server) public_server_.server->Shutdown(now);
   metrics_.reset();
   synchronizer_.reset();
+  copier_.reset();
   step_forwarder_.reset();
   log_forwarder_.reset();
 }

@@ -24,6 +24,7 @@
 #include "worker/process/trainer_processes.h"
 #include "worker/rpc/checkpoint_service.h"
 #include "worker/rpc/forwarder.h"
+#include "worker/rpc/part_copier.h"
 #include "worker/rpc/synchronizer.h"
 #include "worker/rpc/trainer_service.h"
 #include "worker/store/checkpoint_store.h"
@@ -126,6 +127,7 @@ class Daemon {
   std::unique_ptr<Forwarder> step_forwarder_;
   std::unique_ptr<Forwarder> log_forwarder_;
   std::unique_ptr<Synchronizer> synchronizer_;
+  std::unique_ptr<PartCopier> copier_;
   std::thread loop_;
   std::thread housekeeping_;
 };

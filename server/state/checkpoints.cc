@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/check.h"
+#include "server/state/copies.h"
 #include "server/state/waiting.h"
 
 namespace sinkforge::server {
@@ -24,17 +25,6 @@ void Unindex(State* state, const CheckpointKey& key, const std::string& holder) 
   if (it == state->held.end()) return;
   it->second.erase(key);
   if (it->second.empty()) state->held.erase(it);
-}
-
-void Retain(Call* call, JobRecord* record) {
-  const int keep = std::max(1, record->job.spec().checkpoint().keep());
-  int kept = 0;
-  auto* checkpoints = record->job.mutable_checkpoints();
-  for (int i = checkpoints->size() - 1; i >= 0; --i) {
-    v1::Checkpoint* checkpoint = checkpoints->Mutable(i);
-    if (checkpoint->deleting()) continue;
-    if (++kept > keep) MarkDeleting(call, record, checkpoint);
-  }
 }
 
 // Every rank's part of (last attempt, step) is durable: from now on it is what the job goes on
@@ -71,13 +61,16 @@ void Commit(Call* call, JobRecord* record, int64_t step) {
                                        absl::StrJoin(holders, ", ")),
                           step});
   for (const std::string& holder : holders) call->Touch(holder);
-  Retain(call, record);
+  NoteThin(call, *record);
+  RetainCheckpoints(call, record);
   RefreshWaiting(call, record);
 }
 
 void PartAppeared(Call* call, const PartKey& key, const v1::CheckpointPart& part) {
   State& state = call->state();
-  if (FateOf(state, key) != PartFate::kPending) return;
+  const PartFate fate = FateOf(state, key);
+  if (fate == PartFate::kCommitted) TakeCopy(call, part.worker(), key, part);
+  if (fate != PartFate::kPending) return;
   JobRecord* record = state.Find(key.job_id);
   const int world_size = WorldSize(record->job);
   if (part.world_size() != world_size || key.rank < 0 || key.rank >= world_size) return;
@@ -113,31 +106,71 @@ void NoteLost(Call* call, JobRecord* record, v1::Checkpoint* checkpoint,
   RefreshWaiting(call, record);
 }
 
+using Parts = google::protobuf::RepeatedPtrField<v1::CheckpointPart>;
+
+// What a worker says it holds no more is taken out of a checkpoint's parts.
+struct GoneParts {
+  bool lost = false;        // a part that nobody else has
+  bool any = false;         // a part or a copy
+  bool holds_more = false;  // the worker still has another one
+  std::string repaired;     // for people: ranks whose copy counts now
+};
+
+GoneParts TakeOut(const WorkerRecord& worker, const CheckpointKey& key, const std::string& job_id,
+                  v1::Checkpoint* checkpoint) {
+  GoneParts gone;
+  Parts* parts = checkpoint->mutable_parts();
+  Parts* copies = checkpoint->mutable_copies();
+  const auto is_gone = [&](const v1::CheckpointPart& part) {
+    if (part.worker() != worker.name) return false;
+    if (!worker.parts.contains({job_id, key.attempt, key.step, part.rank()})) return true;
+    gone.holds_more = true;
+    return false;
+  };
+  for (int i = copies->size() - 1; i >= 0; --i) {
+    if (!is_gone(copies->Get(i))) continue;
+    gone.any = true;
+    copies->DeleteSubrange(i, 1);
+  }
+  for (int i = parts->size() - 1; i >= 0; --i) {
+    if (!is_gone(parts->Get(i))) continue;
+    gone.any = true;
+    const auto copy = std::find_if(copies->begin(), copies->end(), [&](const auto& other) {
+      return other.rank() == parts->Get(i).rank();
+    });
+    if (copy == copies->end()) {
+      gone.lost = true;
+      parts->DeleteSubrange(i, 1);
+      continue;
+    }
+    absl::StrAppend(&gone.repaired, gone.repaired.empty() ? "" : ", ", "rank ", copy->rank(),
+                    " on ", copy->worker());
+    parts->Mutable(i)->Swap(&*copy);
+    copies->erase(copy);
+  }
+  return gone;
+}
+
 // Compares one committed checkpoint with what its holder says it has.
 void CheckHeld(Call* call, const WorkerRecord& worker, const CheckpointKey& key) {
   JobRecord& record = call->state().jobs.at(key.number);
   v1::Checkpoint* checkpoint = FindCheckpoint(&record, key.attempt, key.step);
   SINKFORGE_REQUIRE(checkpoint != nullptr);
-  bool holds_any = false;
-  bool gone_any = false;
-  auto* parts = checkpoint->mutable_parts();
-  for (int i = parts->size() - 1; i >= 0; --i) {
-    const v1::CheckpointPart& part = parts->Get(i);
-    if (part.worker() != worker.name) continue;
-    if (worker.parts.contains({record.job.job_id(), key.attempt, key.step, part.rank()})) {
-      holds_any = true;
-    } else {
-      gone_any = true;
-      parts->DeleteSubrange(i, 1);
-    }
-  }
-  if (!gone_any) return;
+  const GoneParts gone = TakeOut(worker, key, record.job.job_id(), checkpoint);
+  if (!gone.any) return;
   call->Store(record);
-  if (!checkpoint->deleting()) {
+  NoteThin(call, record);
+  if (!checkpoint->deleting() && gone.lost) {
     NoteLost(call, &record, checkpoint, absl::StrCat("worker ", worker.name, " has it no more"));
+  } else if (!checkpoint->deleting() && !gone.repaired.empty()) {
+    call->AddEvent(&record, {v1::EVENT_KIND_WARNING, v1::REASON_CHECKPOINT_LOST,
+                             absl::StrCat("worker ", worker.name, " has the checkpoint of step ",
+                                          key.step, " no more; the copy counts: ", gone.repaired),
+                             key.step});
+    RefreshWaiting(call, &record);
   }
-  if (!holds_any) Unindex(&call->state(), key, worker.name);
-  if (!parts->empty()) return;
+  if (!gone.holds_more) Unindex(&call->state(), key, worker.name);
+  if (!checkpoint->parts().empty() || !checkpoint->copies().empty()) return;
   auto* checkpoints = record.job.mutable_checkpoints();
   for (int i = 0; i < checkpoints->size(); ++i) {
     if (&checkpoints->Get(i) != checkpoint) continue;
@@ -195,6 +228,25 @@ bool CatchUpProgress(const v1::Job& job, v1::JobProgress* progress) {
   progress->set_imbalance(newest->imbalance());
   if (progress->steps_total() == 0) progress->set_steps_total(job.spec().train().steps());
   return true;
+}
+
+void RetainCheckpoints(Call* call, JobRecord* record) {
+  const int keep = std::max(1, record->job.spec().checkpoint().keep());
+  const auto serving = std::count_if(call->state().workers.begin(), call->state().workers.end(),
+                                     [](const auto& entry) { return entry.second.takes_work(); });
+  bool doubled = serving < kCheckpointHolders;  // a checkpoint that is kept has two holders
+  int kept = 0;
+  auto* checkpoints = record->job.mutable_checkpoints();
+  for (int i = checkpoints->size() - 1; i >= 0; --i) {
+    v1::Checkpoint* checkpoint = checkpoints->Mutable(i);
+    if (checkpoint->deleting()) continue;
+    const bool thin = IsThin(*checkpoint);
+    if (++kept > keep && (doubled || thin)) {
+      MarkDeleting(call, record, checkpoint);
+    } else {
+      doubled = doubled || !thin;
+    }
+  }
 }
 
 void MarkDeleting(Call* call, JobRecord* record, v1::Checkpoint* checkpoint) {

@@ -20,6 +20,10 @@ void LoseRestore(Call* call, JobRecord* record, const std::string& message);
 // stays as it was reported.
 bool CatchUpProgress(const v1::Job& job, v1::JobProgress* progress);
 
+// Marks for deletion what the job need not keep. The newest checkpoint that is on two workers stays
+// until a newer one is, where there are two workers at all.
+void RetainCheckpoints(Call* call, JobRecord* record);
+
 // Its holders drop it; the record goes when all of them have.
 void MarkDeleting(Call* call, JobRecord* record, v1::Checkpoint* checkpoint);
 

@@ -11,6 +11,7 @@
 #include "server/state/attempts.h"
 #include "server/state/call.h"
 #include "server/state/checkpoints.h"
+#include "server/state/copies.h"
 #include "server/state/job_moves.h"
 #include "server/state/model.h"
 #include "server/state/waiting.h"
@@ -85,8 +86,10 @@ class Coordinator::Impl {
  public:
   explicit Impl(const CoordinatorOptions& options) : state(options) {}
 
-  // Runs the scheduler, which every change may let start something, and hands out the effects.
+  // Plans copies and runs the scheduler, which every change may let start something, and hands out
+  // the effects.
   void Finish(Call* call, Effects* effects) {
+    PlanCopies(call);
     RunScheduler(call);
     call->Finish(effects);
   }
@@ -126,6 +129,7 @@ void Coordinator::Load(std::vector<v1::Job> jobs, int64_t next_job_number, const
     state.number_by_request[record.job.request_id()] = number;
     for (const v1::Checkpoint& checkpoint : record.job.checkpoints()) {
       IndexCheckpoint(&state, record, checkpoint);
+      if (!checkpoint.deleting() && IsThin(checkpoint)) state.thin.insert(number);
     }
   }
   Call call(&state, now);

@@ -3,6 +3,7 @@
 #include <set>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "server/state/worker_link.h"
@@ -66,6 +67,29 @@ void AddParts(const State& state, const WorkerRecord& worker, v1::DesiredState* 
   }
 }
 
+// Each part with the first of its holders that serves.
+void AddCopies(const State& state, const WorkerRecord& worker, v1::DesiredState* desired) {
+  for (const PartKey& key : worker.copying) {
+    if (FateOf(state, key) != PartFate::kCommitted) continue;
+    for (const v1::Checkpoint& checkpoint : state.Find(key.job_id)->job.checkpoints()) {
+      if (checkpoint.attempt() != key.attempt || checkpoint.step() != key.step) continue;
+      std::vector<v1::CheckpointPart> parts(checkpoint.parts().begin(), checkpoint.parts().end());
+      parts.insert(parts.end(), checkpoint.copies().begin(), checkpoint.copies().end());
+      for (const v1::CheckpointPart& part : parts) {
+        const WorkerRecord* holder = state.FindWorker(part.worker());
+        if (part.rank() != key.rank || holder == nullptr || !holder->alive ||
+            holder->snapshot.address().empty()) {
+          continue;
+        }
+        v1::CopyPart* copy = desired->add_copy_parts();
+        *copy->mutable_part() = part;
+        copy->set_address(holder->snapshot.address());
+        break;
+      }
+    }
+  }
+}
+
 }  // namespace
 
 v1::DesiredState DesiredOf(const State& state, const WorkerRecord& worker) {
@@ -83,6 +107,7 @@ v1::DesiredState DesiredOf(const State& state, const WorkerRecord& worker) {
     }
   }
   AddParts(state, worker, &desired);
+  AddCopies(state, worker, &desired);
   *desired.mutable_snapshot_interval() =
       base::ToProto(std::min(state.options.snapshot_interval, state.options.lease / 3));
   *desired.mutable_lease() = base::ToProto(state.options.lease);

@@ -46,6 +46,13 @@ const v1::Checkpoint* RestoreOf(const v1::Job& job) {
 std::vector<std::string> HoldersOf(const v1::Checkpoint& checkpoint) {
   std::set<std::string> holders;
   for (const v1::CheckpointPart& part : checkpoint.parts()) holders.insert(part.worker());
+  for (const v1::CheckpointPart& copy : checkpoint.copies()) holders.insert(copy.worker());
+  return {holders.begin(), holders.end()};
+}
+
+std::vector<std::string> FirstHoldersOf(const v1::Checkpoint& checkpoint) {
+  std::set<std::string> holders;
+  for (const v1::CheckpointPart& part : checkpoint.parts()) holders.insert(part.worker());
   return {holders.begin(), holders.end()};
 }
 

@@ -103,6 +103,7 @@ struct WorkerRecord {
   std::map<PartKey, v1::CheckpointPart> parts;
   std::map<int32_t, RankKey> assigned;  // by slot: ranks of attempts under way, ended ones too
   std::vector<Removal> removals;
+  std::set<PartKey> copying;  // of committed checkpoints: to fetch from their holders
 
   bool takes_work() const { return reported && alive && !snapshot.draining(); }
 };
@@ -133,6 +134,8 @@ struct State {
   std::map<std::string, std::set<int64_t>> parked;               // by missing holder
   std::map<std::string, std::set<CheckpointKey>> held;           // by holder
   std::deque<std::pair<std::string, std::string>> deleted_jobs;  // job id, request id: the latest
+  std::set<int64_t> thin;      // jobs with a checkpoint of which a part is on one worker only
+  bool replan_copies = false;  // something changed that the copies depend on
 
   JobRecord* Find(const std::string& job_id);
   const JobRecord* Find(const std::string& job_id) const;
@@ -145,8 +148,10 @@ int WorldSize(const v1::Job& job);
 const v1::Checkpoint* NewestCheckpoint(const v1::Job& job);
 // What the current attempt starts from: the newest one of an earlier attempt.
 const v1::Checkpoint* RestoreOf(const v1::Job& job);
-// Sorted, each once.
+// Of the parts and of their copies; sorted, each once.
 std::vector<std::string> HoldersOf(const v1::Checkpoint& checkpoint);
+// Where the parts are read first; sorted, each once.
+std::vector<std::string> FirstHoldersOf(const v1::Checkpoint& checkpoint);
 // The ranks are to checkpoint and stop: the user pauses the job, or one of its workers drains.
 bool IsToStop(const State& state, const JobRecord& record);
 

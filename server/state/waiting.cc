@@ -19,7 +19,7 @@ scheduler::WaitingJob Describe(const JobRecord& record) {
   waiting.device = record.job.spec().resources().device();
   waiting.ranks = WorldSize(record.job);
   if (const v1::Checkpoint* checkpoint = NewestCheckpoint(record.job); checkpoint != nullptr) {
-    waiting.holders = HoldersOf(*checkpoint);
+    waiting.holders = FirstHoldersOf(*checkpoint);
   }
   return waiting;
 }

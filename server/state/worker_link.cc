@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/state/attempts.h"
 #include "server/state/checkpoints.h"
+#include "server/state/copies.h"
 #include "server/state/fault_text.h"
 #include "server/state/snapshot_check.h"
 #include "server/state/waiting.h"
@@ -194,6 +195,7 @@ absl::Status TakeSnapshot(Call* call, const v1::WorkerSnapshot& snapshot) {
     }
   }
   call->RefreshPool(*worker);
+  if (is_new || !was_serving || drain_changed) NoteThinOf(call, worker->name);
   if (!was_serving && !snapshot.draining()) WakeParked(call, worker->name);
   return absl::OkStatus();
 }
@@ -206,6 +208,8 @@ void CheckLeases(Call* call) {
     worker.alive = false;
     worker.lost_at = now;
     call->RefreshPool(worker);
+    PreferOtherHolders(call, name);
+    NoteThinOf(call, name);
   }
   const std::set<int64_t> active = state.active;
   for (const int64_t number : active) CheckAttempt(call, &state.jobs.at(number));

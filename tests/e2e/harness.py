@@ -148,6 +148,10 @@ class Cluster:
         self.workers = {}
         self.worker_ports = {}
         self.worker_arguments = {}
+        # Of a cluster whose workers have hosts of their own: see tests/stress.
+        self.coordinator_host = "127.0.0.1"
+        self.worker_hosts = {}
+        self.worker_prefixes = {}  # words before a worker's command line
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -158,11 +162,12 @@ class Cluster:
         if os.path.exists(ports):
             os.remove(ports)
         self.coordinator = Daemon(
-            [os.path.join(BIN, "sinkforge-coordinator"), "--listen", self.address or "127.0.0.1:0",
+            [os.path.join(BIN, "sinkforge-coordinator"), "--listen",
+             self.address or f"{self.coordinator_host}:0", "--insecure-listen",
              "--metrics-listen", "127.0.0.1:0", "--data-dir", self.path("coordinator"),
              "--port-file", ports], self.path("coordinator.log"))
         found = self.coordinator.await_file(ports)
-        self.address = f"127.0.0.1:{found['port']}"
+        self.address = f"{self.coordinator_host}:{found['port']}"
         self.metrics_address = f"127.0.0.1:{found['metrics_port']}"
 
     def start_worker(self, name="w", slots=1, more=()):
@@ -171,10 +176,12 @@ class Cluster:
             os.remove(ports)
         self.worker_arguments[name] = (slots, more)
         daemon = Daemon(
-            [os.path.join(BIN, "sinkforge-worker"), "--name", name, "--coordinator", self.address,
-             "--data-dir", self.path(name), "--slots", str(slots), "--data-root", self.data,
-             "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--port-file", ports,
-             *more], self.path(f"{name}.log"))
+            [*self.worker_prefixes.get(name, ()), os.path.join(BIN, "sinkforge-worker"), "--name",
+             name, "--coordinator", self.address, "--data-dir", self.path(name), "--slots",
+             str(slots), "--data-root", self.data, "--listen",
+             f"{self.worker_hosts.get(name, '127.0.0.1')}:0", "--insecure-listen",
+             "--metrics-listen", "127.0.0.1:0", "--port-file", ports, *more],
+            self.path(f"{name}.log"))
         self.workers[name] = daemon
         self.worker_ports[name] = daemon.await_file(ports)
 
@@ -185,9 +192,11 @@ class Cluster:
     def trainers(self, name="w"):
         return children_of(self.workers[name].pid, "sinkforge-trainer")
 
+    def daemons(self):
+        return [*self.workers.values()] + ([self.coordinator] if self.coordinator else [])
+
     def close(self):
-        daemons = [*self.workers.values()] + ([self.coordinator] if self.coordinator else [])
-        for daemon in daemons:
+        for daemon in self.daemons():
             daemon.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 

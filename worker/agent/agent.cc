@@ -56,6 +56,9 @@ void Agent::SetDesired(const v1::DesiredState& desired) {
     RemoveInvalid("drop_checkpoints", desired_.mutable_drop_checkpoints());
     has_desired_ = true;
   }
+  if (parts_.on_copies) {
+    parts_.on_copies({desired.copy_parts().begin(), desired.copy_parts().end()});
+  }
   parts_.loop->Notify();
 }
 

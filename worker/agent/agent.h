@@ -57,6 +57,8 @@ class Agent {
     // Called when a snapshot should go out: at once (a phase, an end, a part), or with others.
     enum class Urgency { kSoon, kNow };
     std::function<void(Urgency)> on_news;
+    // The parts that the coordinator wants fetched from other workers: the whole list.
+    std::function<void(std::vector<v1::CopyPart>)> on_copies;
     // Called once for each rank that ends, with the lock held: it must not call back.
     std::function<void(const v1::RankStatus&)> on_end;
   };

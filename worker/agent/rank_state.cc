@@ -85,6 +85,7 @@ RankState StartRank(const v1::DesiredRank& desired, const std::string& token,
 
 ReportNews ApplyReport(const v1::TrainerReport& report, const base::Now& now, RankState* rank) {
   ReportNews news = ReportNews::kNothing;
+  if (!rank->last_report) rank->last_report_time = now.monotonic;
   if (report.step() > rank->status.step()) {
     rank->status.set_step(report.step());
     *rank->status.mutable_progress_time() = base::ToProto(now.wall);
@@ -107,7 +108,6 @@ ReportNews ApplyReport(const v1::TrainerReport& report, const base::Now& now, Ra
     if (!rank->last_report) {
       rank->last_report = report;
       rank->last_report->clear_steps();
-      rank->last_report_time = now.monotonic;
     }
   } else if (report.phase() > rank->status.phase()) {
     rank->status.set_phase(report.phase());
@@ -123,6 +123,8 @@ KillCause Overdue(const RankState& rank, const Patience& patience, const base::N
     return now.monotonic - rank.last_report_time > patience.linger ? KillCause::kLingering
                                                                    : KillCause::kNone;
   }
+  const bool heard = rank.last_report_time.count() > 0;
+  if (heard && now.monotonic - rank.last_report_time > patience.silence) return KillCause::kSilent;
   return now.monotonic - rank.progress_time > patience.no_progress ? KillCause::kNoProgress
                                                                    : KillCause::kNone;
 }
@@ -159,6 +161,13 @@ void ApplyExit(const TrainerExit& exit, const Patience& patience, RankState* ran
            "no step for " + Seconds(patience.no_progress) + " after step " +
                std::to_string(rank->status.step()) +
                ", so the worker killed the trainer; its --no-progress sets the limit",
+           rank);
+      return;
+    case KillCause::kSilent:
+      Fail(v1::REASON_NO_PROGRESS,
+           "the trainer's process gave no sign of life for " + Seconds(patience.silence) +
+               " after step " + std::to_string(rank->status.step()) +
+               ", so the worker killed it; it may have been stopped, or starved of processor time",
            rank);
       return;
     case KillCause::kDrained:

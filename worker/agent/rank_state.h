@@ -20,6 +20,7 @@ enum class KillCause {
   kNone,
   kNotDesired,
   kNoProgress,
+  kSilent,     // not even the reports came that it sends without news
   kDrained,    // the grace period was over
   kLingering,  // its process was still there long after its last report
 };
@@ -34,7 +35,7 @@ struct RankState {
   std::optional<v1::StepRecord> last_step;
   double step_seconds_smooth = 0;
   std::chrono::nanoseconds progress_time{0};     // monotonic, of the last sign of progress
-  std::chrono::nanoseconds last_report_time{0};  // monotonic
+  std::chrono::nanoseconds last_report_time{0};  // monotonic; 0: none yet
 
   bool ended() const { return status.phase() == v1::RANK_PHASE_ENDED; }
 };
@@ -50,6 +51,8 @@ ReportNews ApplyReport(const v1::TrainerReport& report, const base::Now& now, Ra
 struct Patience {
   std::chrono::nanoseconds no_progress = std::chrono::minutes(10);
   std::chrono::nanoseconds linger = std::chrono::seconds(10);
+  // Reports come every 200 ms from a thread that does nothing else, whatever a step takes.
+  std::chrono::nanoseconds silence = std::chrono::seconds(30);
 };
 KillCause Overdue(const RankState& rank, const Patience& patience, const base::Now& now);
 

@@ -9,7 +9,7 @@ namespace sinkforge::worker {
 grpc::Status CheckpointService::ReadCheckpoint(grpc::ServerContext* context,
                                                const v1::ReadCheckpointRequest* request,
                                                grpc::ServerWriter<v1::CheckpointData>* writer) {
-  return base::ToGrpc(ReadLocalPart(*store_, *request, [&](const v1::CheckpointData& data) {
+  return base::ToGrpc(ReadLocalPart(store_, *request, [&](const v1::CheckpointData& data) {
     return !context->IsCancelled() && writer->Write(data);
   }));
 }

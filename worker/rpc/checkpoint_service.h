@@ -12,14 +12,14 @@ namespace sinkforge::worker {
 class CheckpointService final : public v1::CheckpointService::Service {
  public:
   // Not owned.
-  explicit CheckpointService(const CheckpointStore* store) : store_(store) {}
+  explicit CheckpointService(CheckpointStore* store) : store_(store) {}
 
   grpc::Status ReadCheckpoint(grpc::ServerContext* context,
                               const v1::ReadCheckpointRequest* request,
                               grpc::ServerWriter<v1::CheckpointData>* writer) override;
 
  private:
-  const CheckpointStore* const store_;
+  CheckpointStore* const store_;
 };
 
 }  // namespace sinkforge::worker

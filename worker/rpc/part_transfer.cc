@@ -4,13 +4,14 @@
 #include <memory>
 #include <vector>
 
+#include "base/log.h"
 #include "base/rpc.h"
 #include "proto/checkpoint_format/checkpoint_stream.h"
 #include "sinkforge/v1/checkpoint_service.grpc.pb.h"
 
 namespace sinkforge::worker {
 
-absl::Status ReadLocalPart(const CheckpointStore& store, const v1::ReadCheckpointRequest& request,
+absl::Status ReadLocalPart(CheckpointStore* store, const v1::ReadCheckpointRequest& request,
                            const PartVisitor& visit) {
   const PartKey key{request.job_id(), request.attempt(), request.step(), request.rank()};
   if (!IsJobId(key.job_id) || !IsKeyNumber(key.attempt) || !IsKeyNumber(key.step) ||
@@ -19,17 +20,27 @@ absl::Status ReadLocalPart(const CheckpointStore& store, const v1::ReadCheckpoin
   }
   const std::vector<std::string> prefixes(request.name_prefixes().begin(),
                                           request.name_prefixes().end());
-  return store.Read(key, prefixes, visit);
+  const absl::Status read = store->Read(key, prefixes, visit);
+  if (absl::IsDataLoss(read)) {
+    base::LogError("a checkpoint part is corrupt and is dropped",
+                   {{"part", ToString(key)}, {"error", std::string(read.message())}});
+    const absl::Status dropped = store->DropPart(key);
+    if (!dropped.ok()) {
+      base::LogWarning("a corrupt checkpoint part could not be dropped",
+                       {{"part", ToString(key)}, {"error", std::string(dropped.message())}});
+    }
+  }
+  return read;
 }
 
 absl::Status FetchPart(const std::string& holder, const std::string& address,
-                       const v1::ReadCheckpointRequest& request, const PartVisitor& visit) {
+                       const v1::ReadCheckpointRequest& request, const PartVisitor& visit,
+                       grpc::ClientContext* context) {
   const PartKey key{request.job_id(), request.attempt(), request.step(), request.rank()};
   const auto stub = v1::CheckpointService::NewStub(base::MakeChannel(address));
-  grpc::ClientContext context;
   v1::ReadCheckpointRequest forwarded = request;
   forwarded.clear_token();  // it means nothing elsewhere
-  const auto reader = stub->ReadCheckpoint(&context, forwarded);
+  const auto reader = stub->ReadCheckpoint(context, forwarded);
   checkpoint::PartVerifier verifier;
   absl::Status result;
   bool stopped = false;
@@ -38,7 +49,7 @@ absl::Status FetchPart(const std::string& holder, const std::string& address,
     result = OfPart(key, verifier.Accept(data));
     if (result.ok()) stopped = !visit(data);
   }
-  if (!result.ok() || stopped) context.TryCancel();
+  if (!result.ok() || stopped) context->TryCancel();
   const absl::Status finished = base::FromGrpc(reader->Finish());
   if (stopped) return absl::OkStatus();
   if (result.ok()) result = finished.ok() ? OfPart(key, verifier.Complete()) : finished;

@@ -2,6 +2,8 @@
 // the worker that holds it. Every byte is verified on the way.
 #pragma once
 
+#include <grpcpp/grpcpp.h>
+
 #include <functional>
 #include <string>
 
@@ -14,12 +16,16 @@ namespace sinkforge::worker {
 // Called for each message; false ends the reading (the reader is gone), which is then OK.
 using PartVisitor = std::function<bool(const v1::CheckpointData&)>;
 
-// INVALID_ARGUMENT: impossible names or numbers; NOT_FOUND; DATA_LOSS.
-absl::Status ReadLocalPart(const CheckpointStore& store, const v1::ReadCheckpointRequest& request,
+// A part that turns out to be corrupt is dropped, so that the coordinator sees it gone and has it
+// fetched anew from another holder. INVALID_ARGUMENT: impossible names or numbers; NOT_FOUND;
+// DATA_LOSS.
+absl::Status ReadLocalPart(CheckpointStore* store, const v1::ReadCheckpointRequest& request,
                            const PartVisitor& visit);
 
-// UNAVAILABLE: the holder cannot be reached; NOT_FOUND; DATA_LOSS. Each names the holder.
+// `context` is a new one; cancelling it ends the call. UNAVAILABLE: the holder cannot be reached;
+// NOT_FOUND; DATA_LOSS; CANCELLED. Each names the holder.
 absl::Status FetchPart(const std::string& holder, const std::string& address,
-                       const v1::ReadCheckpointRequest& request, const PartVisitor& visit);
+                       const v1::ReadCheckpointRequest& request, const PartVisitor& visit,
+                       grpc::ClientContext* context);
 
 }  // namespace sinkforge::worker

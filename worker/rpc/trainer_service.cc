@@ -9,7 +9,6 @@
 
 #include "base/log.h"
 #include "base/rpc.h"
-#include "worker/rpc/part_transfer.h"
 
 namespace sinkforge::worker {
 
@@ -130,19 +129,40 @@ absl::Status TrainerService::SendPart(const v1::ReadCheckpointRequest& request,
     return !context->IsCancelled() && writer->Write(data);
   };
   const PartKey part{request.job_id(), request.attempt(), request.step(), request.rank()};
-  const absl::Status local = ReadLocalPart(*parts_.checkpoints, request, visit);
+  const absl::Status local = ReadLocalPart(parts_.checkpoints, request, visit);
   if (!absl::IsNotFound(local)) return local;
-  const v1::DesiredRank& rank = assignment->rank();
-  for (const v1::CheckpointPart& wanted : rank.restore().parts()) {
+  return SendRemotePart(assignment->rank(), request, visit);
+}
+
+absl::Status TrainerService::SendRemotePart(const v1::DesiredRank& rank,
+                                            const v1::ReadCheckpointRequest& request,
+                                            const PartVisitor& visit) {
+  const PartKey part{request.job_id(), request.attempt(), request.step(), request.rank()};
+  std::vector<v1::CheckpointPart> holders(rank.restore().parts().begin(),
+                                          rank.restore().parts().end());
+  holders.insert(holders.end(), rank.restore().copies().begin(), rank.restore().copies().end());
+  absl::Status last = absl::NotFoundError("checkpoint of " + ToString(part) + ": no worker has it");
+  for (const v1::CheckpointPart& wanted : holders) {
     if (KeyOf(wanted) != part) continue;
     const auto address = rank.holder_addresses().find(wanted.worker());
     if (address == rank.holder_addresses().end()) {
-      return absl::NotFoundError("checkpoint of " + ToString(part) + ": its holder, worker " +
+      last = absl::NotFoundError("checkpoint of " + ToString(part) + ": its holder, worker " +
                                  wanted.worker() + ", is away");
+      continue;
     }
-    return FetchPart(wanted.worker(), address->second, request, visit);
+    bool begun = false;
+    grpc::ClientContext context;
+    last = FetchPart(
+        wanted.worker(), address->second, request,
+        [&](const v1::CheckpointData& data) {
+          begun = true;
+          return visit(data);
+        },
+        &context);
+    // Once something was sent, only the trainer can begin anew.
+    if (last.ok() || begun) break;
   }
-  return local;
+  return last;
 }
 
 grpc::Status TrainerService::PutRendezvous(grpc::ServerContext* context,

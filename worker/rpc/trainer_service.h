@@ -11,6 +11,7 @@
 #include "sinkforge/v1/rendezvous.grpc.pb.h"
 #include "sinkforge/v1/trainer_service.grpc.pb.h"
 #include "worker/agent/agent.h"
+#include "worker/rpc/part_transfer.h"
 #include "worker/store/checkpoint_store.h"
 #include "worker/store/step_spool.h"
 
@@ -57,6 +58,9 @@ class TrainerService final : public v1::TrainerService::Service {
   absl::StatusOr<v1::CheckpointPart> StorePart(
       const v1::WriteCheckpointHeader& header,
       grpc::ServerReader<v1::WriteCheckpointRequest>* reader);
+  // From the first holder that has it.
+  absl::Status SendRemotePart(const v1::DesiredRank& rank, const v1::ReadCheckpointRequest& request,
+                              const PartVisitor& visit);
   absl::Status SendPart(const v1::ReadCheckpointRequest& request, grpc::ServerContext* context,
                         grpc::ServerWriter<v1::CheckpointData>* writer);
 

@@ -230,6 +230,21 @@ void CheckpointStore::Close(const PartKey& key) {
   writing_.erase(key);
 }
 
+absl::Status CheckpointStore::DropPart(const PartKey& key) {
+  {
+    base::MutexLock lock(&mutex_);
+    if (parts_.count(key) == 0) return absl::OkStatus();
+    base::KvBatch batch;
+    batch.Delete(Row(kPartTable, key).key());
+    const absl::Status written = store_->Write(batch, base::Durability::kSynced);
+    if (!written.ok()) return written;
+    parts_.erase(key);
+    removals_.insert(key);
+  }
+  RetryRemovals();
+  return absl::OkStatus();
+}
+
 absl::Status CheckpointStore::Drop(const CheckpointKey& key) {
   RetryRemovals();
   std::vector<PartKey> dropped;

@@ -54,6 +54,8 @@ class CheckpointStore {
   // and the trailer counts what is sent. NOT_FOUND; DATA_LOSS names job, step, tensor and chunk.
   absl::Status Read(const PartKey& key, const std::vector<std::string>& prefixes,
                     const std::function<bool(const v1::CheckpointData&)>& visit) const;
+  // One part, which is there no more afterwards. Unknown: nothing to do. UNAVAILABLE.
+  absl::Status DropPart(const PartKey& key) EXCLUDES_LOCK(mutex_);
   // Every part of the checkpoint. A part that is being written ends with ABORTED.
   absl::Status Drop(const CheckpointKey& key) EXCLUDES_LOCK(mutex_);
 

@@ -126,13 +126,7 @@ Result<std::optional<StoredCheckpoint>> WorkerLink::LoadCheckpoint() {
   const v1::Checkpoint& restore = assignment_.rank().restore();
   const std::string name = "checkpoint of step " + std::to_string(restore.step());
   for (const v1::CheckpointPart& part : restore.parts()) {
-    std::chrono::milliseconds waited(0);
-    const size_t tensors_before = stored.snapshot.tensors.size();
-    grpc::Status status;
-    do {
-      stored.snapshot.tensors.resize(tensors_before);
-      status = ReadPart(part.rank(), &stored);
-    } while (status.error_code() == grpc::StatusCode::UNAVAILABLE && WaitToRetry(&waited));
+    const grpc::Status status = ReadPartWithRetries(part.rank(), &stored);
     if (status.ok()) continue;
     return ToStatus(status, name + ", part of rank " + std::to_string(part.rank()));
   }
@@ -144,6 +138,32 @@ Result<std::optional<StoredCheckpoint>> WorkerLink::LoadCheckpoint() {
   stored.snapshot.loss = stored.record.loss;
   stored.snapshot.imbalance = stored.record.imbalance;
   return std::optional<StoredCheckpoint>(std::move(stored));
+}
+
+grpc::Status WorkerLink::ReadPartWithRetries(int32_t rank, StoredCheckpoint* stored) {
+  // A holder drops a part that it finds corrupt; the next try reads another holder's.
+  constexpr int kHoldersMax = 3;
+  std::chrono::milliseconds waited(0);
+  const size_t tensors_before = stored->snapshot.tensors.size();
+  int corrupt = 0;
+  while (true) {
+    stored->snapshot.tensors.resize(tensors_before);
+    const grpc::Status status = ReadPart(rank, stored);
+    switch (status.error_code()) {
+      case grpc::StatusCode::UNAVAILABLE:
+        if (WaitToRetry(&waited)) continue;
+        return status;
+      case grpc::StatusCode::DATA_LOSS:
+        if (++corrupt < kHoldersMax) {
+          Warn("part of rank " + std::to_string(rank) + " of the checkpoint to restore: " +
+               status.error_message() + "; another holder is asked");
+          continue;
+        }
+        return status;
+      default:
+        return status;
+    }
+  }
 }
 
 grpc::Status WorkerLink::ReadPart(int32_t rank, StoredCheckpoint* stored) {

@@ -65,6 +65,8 @@ class WorkerLink final : public RunHost, public RendezvousStore {
   kernels::Status UploadWithRetries(const Snapshot& snapshot);
   grpc::Status Upload(const Snapshot& snapshot);
   grpc::Status ReadPart(int32_t rank, StoredCheckpoint* stored);
+  // Until a holder has it whole.
+  grpc::Status ReadPartWithRetries(int32_t rank, StoredCheckpoint* stored);
   // Waits a little longer at every try; false once patience is over or the attempt is.
   bool WaitToRetry(std::chrono::milliseconds* waited);
   std::unique_ptr<grpc::ClientContext> Context() const;

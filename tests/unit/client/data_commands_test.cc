@@ -313,6 +313,26 @@ TEST_F(ExportTest, ReplacesAFileOnlyWhereAsked) {
   EXPECT_THAT(ReadTensor(file, "a"), ElementsAre(1, 2, 3));
 }
 
+TEST_F(ExportTest, VerifyNamesTheCopyThatIsCorruptAndItsChunk) {
+  ClientRun run = Run({"checkpoints", "verify", "d4-1"});
+  EXPECT_EQ(run.code, kExitOk) << run.err;
+  EXPECT_THAT(run.err, HasSubstr("4 of 4 copies are good"));
+  auto broken = parts_[1];
+  for (v1::CheckpointData& message : broken) {
+    if (message.has_chunk()) (*message.mutable_chunk()->mutable_data())[0] ^= 1;
+  }
+  fake_.SetPart(1, broken);
+  run = Run({"checkpoints", "verify", "d4-1", "--step", "20", "-o", "json"});
+  EXPECT_EQ(run.code, kExitError);
+  const json found = json::parse(run.out);
+  ASSERT_EQ(found.size(), 2);
+  EXPECT_EQ(found[0]["ok"], true);
+  EXPECT_EQ(found[1]["ok"], false);
+  EXPECT_EQ(found[1]["worker"], "local");
+  EXPECT_THAT(found[1]["error"].get<std::string>(), HasSubstr("chunk 0"));
+  EXPECT_EQ(Run({"checkpoints", "verify", "d4-1", "--step", "7"}).code, kExitNotFound);
+}
+
 TEST_F(ExportTest, ACorruptChunkIsNamedAndNothingIsWritten) {
   auto broken = parts_[0];
   for (v1::CheckpointData& message : broken) {

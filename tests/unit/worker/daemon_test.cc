@@ -205,6 +205,43 @@ TEST_F(DaemonTest, RestoresFromAnotherWorker) {
   }));
 }
 
+TEST_F(DaemonTest, CopiesAPartFromAnotherWorkerAndRestoresFromTheCopy) {
+  FakeCoordinator other;
+  DaemonOptions holder_options = Options("holder");
+  holder_options.name = "node-2";
+  holder_options.coordinator = other.address();
+  auto holder = Start(holder_options);
+  other.Want([](v1::DesiredState* desired) {
+    *desired->add_ranks() = FakeCoordinator::Rank("d4-1", "good", 1, 0, 4);
+  });
+  ASSERT_TRUE(Eventually([&] { return other.snapshot().checkpoint_parts_size() == 1; }));
+  const v1::CheckpointPart part = other.snapshot().checkpoint_parts(0);
+
+  const auto daemon = Start(Options("a"));
+  coordinator_.Want([&](v1::DesiredState* desired) {
+    v1::CopyPart* copy = desired->add_copy_parts();
+    *copy->mutable_part() = part;
+    copy->set_address(holder->address());
+  });
+  ASSERT_TRUE(Eventually([&] { return coordinator_.snapshot().checkpoint_parts_size() == 1; }));
+  const v1::CheckpointPart copied = coordinator_.snapshot().checkpoint_parts(0);
+  EXPECT_EQ(copied.worker(), "node-1");
+  EXPECT_EQ(copied.bytes(), part.bytes());
+  EXPECT_EQ(copied.step(), part.step());
+
+  holder.reset();
+  coordinator_.Want([&](v1::DesiredState* desired) {
+    v1::DesiredRank rank = FakeCoordinator::Rank("d4-1", "good", 2, 0, 8);
+    rank.mutable_restore()->set_step(4);
+    *rank.mutable_restore()->add_parts() = part;  // the one that is away
+    *rank.mutable_restore()->add_copies() = copied;
+    desired->clear_copy_parts();
+    *desired->add_ranks() = rank;
+  });
+  ASSERT_TRUE(WaitForEnd("d4-1", 2));
+  EXPECT_EQ(coordinator_.rank("d4-1", 2).outcome(), v1::RANK_OUTCOME_COMPLETED);
+}
+
 TEST_F(DaemonTest, ACoordinatorOutageStopsNothing) {
   const auto daemon = Start(Options("a"));
   coordinator_.Want([](v1::DesiredState* desired) {

@@ -89,6 +89,24 @@ TEST(RankStateTest, GivesUpOnlyAfterTheWholeTimeWithoutAStep) {
   EXPECT_EQ(Overdue(rank, patience, At(seconds(19))), KillCause::kNoProgress);
 }
 
+TEST(RankStateTest, GivesUpOnATrainerThatIsSilent) {
+  RankState rank = Started();
+  Patience patience;
+  patience.silence = seconds(30);
+  // Nothing is expected before the first report: it may take long to start.
+  EXPECT_EQ(Overdue(rank, patience, At(seconds(100))), KillCause::kNone);
+  ApplyReport(Step(31, 1), At(seconds(100)), &rank);
+  EXPECT_EQ(Overdue(rank, patience, At(seconds(130))), KillCause::kNone);
+  EXPECT_EQ(Overdue(rank, patience, At(seconds(131))), KillCause::kSilent);
+  // A report without news is a sign of life.
+  ApplyReport(Step(31, 1), At(seconds(129)), &rank);
+  EXPECT_EQ(Overdue(rank, patience, At(seconds(131))), KillCause::kNone);
+  rank.kill = KillCause::kSilent;
+  ApplyExit({TrainerExit::How::kSignaled, 9, "", {}}, patience, &rank);
+  EXPECT_EQ(rank.status.reason(), v1::REASON_NO_PROGRESS);
+  EXPECT_THAT(rank.status.message(), testing::HasSubstr("no sign of life for 30 s after step 31"));
+}
+
 TEST(RankStateTest, EndsWithItsProcessNotWithItsReport) {
   RankState rank = Started();
   v1::TrainerReport last;

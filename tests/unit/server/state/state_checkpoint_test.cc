@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "test_bed.h"
 
 namespace sinkforge::server {
@@ -336,6 +338,159 @@ TEST(CoordinatorCheckpointTest, ACancelledJobKeepsCommittedPartsOnly) {
   w1.Sync();
   w1.Sync();
   EXPECT_EQ(w1.snapshot.checkpoint_parts_size(), 1);
+}
+
+// Two workers with a job on the first, whose checkpoint of step 10 is committed. The second is
+// there before or comes later.
+class CopiesTest : public testing::Test {
+ protected:
+  CopiesTest() {
+    for (HandWorker* worker : {&w1_, &w2_}) worker->snapshot.set_disk_free_bytes(1'000'000);
+    w1_.Sync();
+    id_ = bed_.Submit();
+    w1_.Obey();
+    Commit(10);
+  }
+
+  void Commit(int64_t step) {
+    w1_.Train(id_, step);
+    w1_.Checkpoint(id_, step);
+    w1_.Sync();
+  }
+
+  // The worker fetches all that it is to fetch.
+  void Copy(HandWorker* worker) {
+    for (const v1::CopyPart& copy : worker->Desired().copy_parts()) {
+      *worker->snapshot.add_checkpoint_parts() = copy.part();
+    }
+    worker->Sync();
+  }
+
+  static void Forget(HandWorker* worker, int64_t step) {
+    auto* parts = worker->snapshot.mutable_checkpoint_parts();
+    parts->erase(std::remove_if(parts->begin(), parts->end(),
+                                [&](const auto& part) { return part.step() == step; }),
+                 parts->end());
+  }
+
+  // "first holder|copies" of the checkpoint.
+  std::string Holders(int index = 0) {
+    const v1::Checkpoint& checkpoint = bed_.Job(id_).checkpoints(index);
+    std::string text = checkpoint.parts(0).worker() + "|";
+    for (const v1::CheckpointPart& copy : checkpoint.copies()) text += copy.worker();
+    return text;
+  }
+
+  TestBed bed_;
+  HandWorker w1_{&bed_, "w1", 1};
+  HandWorker w2_{&bed_, "w2", 1};
+  std::string id_;
+};
+
+TEST_F(CopiesTest, EveryPartGoesToASecondWorker) {
+  EXPECT_EQ(Holders(), "w1|");
+  w2_.Sync();
+  ASSERT_EQ(w2_.Desired().copy_parts_size(), 1);
+  EXPECT_EQ(w2_.Desired().copy_parts(0).address(), "w1:7000");
+  EXPECT_EQ(w2_.Desired().copy_parts(0).part().worker(), "w1");
+  EXPECT_EQ(w1_.Desired().copy_parts_size(), 0);
+  Copy(&w2_);
+  EXPECT_EQ(Holders(), "w1|w2");
+  EXPECT_EQ(w2_.Desired().copy_parts_size(), 0);
+  EXPECT_EQ(w2_.Desired().committed_parts(0), id_ + "/1/10/0");
+  // A third worker has nothing to fetch, and a restart forgets nothing.
+  HandWorker w3(&bed_, "w3", 1);
+  w3.snapshot.set_disk_free_bytes(1'000'000);
+  w3.Sync();
+  EXPECT_EQ(w3.Desired().copy_parts_size(), 0);
+  bed_.Restart();
+  for (HandWorker* worker : {&w1_, &w2_, &w3}) worker->Sync();
+  EXPECT_EQ(Holders(), "w1|w2");
+  EXPECT_EQ(w3.Desired().copy_parts_size(), 0);
+}
+
+TEST_F(CopiesTest, AFullDiskTakesNoCopy) {
+  w2_.snapshot.set_disk_free_bytes(999);
+  w2_.Sync();
+  EXPECT_EQ(w2_.Desired().copy_parts_size(), 0);
+}
+
+TEST_F(CopiesTest, AJobGoesOnFromTheCopyWithoutTheWorkerThatWroteIt) {
+  w2_.Sync();
+  Copy(&w2_);
+  bed_.Advance(seconds(3));
+  w2_.Sync();
+  bed_.Advance(seconds(3));
+  bed_.Tick();
+  EXPECT_EQ(bed_.StateOf(id_), v1::JOB_STATE_STARTING);
+  EXPECT_EQ(Holders(), "w2|w1");
+  ASSERT_EQ(w2_.Desired().ranks_size(), 1);
+  EXPECT_EQ(w2_.Desired().ranks(0).restore().step(), 10);
+}
+
+TEST_F(CopiesTest, AWorkerThatLostAPartFetchesItAnew) {
+  w2_.Sync();
+  Copy(&w2_);
+  Forget(&w1_, 10);  // as one does that found it corrupt
+  w1_.Sync();
+  EXPECT_EQ(Holders(), "w2|");
+  const auto warnings = bed_.Events(id_, v1::EVENT_KIND_WARNING);
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_EQ(warnings[0].reason(), v1::REASON_CHECKPOINT_LOST);
+  EXPECT_THAT(warnings[0].message(), HasSubstr("worker w1 has the checkpoint of step 10 no more"));
+  ASSERT_EQ(w1_.Desired().copy_parts_size(), 1);
+  EXPECT_EQ(w1_.Desired().copy_parts(0).address(), "w2:7000");
+  Copy(&w1_);
+  EXPECT_EQ(Holders(), "w2|w1");
+}
+
+TEST_F(CopiesTest, ACheckpointIsLostOnlyWithItsLastCopy) {
+  w2_.Sync();
+  Copy(&w2_);
+  Forget(&w1_, 10);
+  w1_.Sync();
+  Forget(&w2_, 10);
+  w2_.Sync();
+  EXPECT_EQ(bed_.Job(id_).checkpoints_size(), 0);
+}
+
+TEST_F(CopiesTest, TheNewestCheckpointOnTwoWorkersStaysUntilANewerOneIs) {
+  w2_.Sync();
+  Copy(&w2_);
+  for (const int64_t step : {20, 30, 40}) Commit(step);
+  // Two are kept, and the one of step 10, because neither of them has a second copy.
+  EXPECT_FALSE(bed_.Job(id_).checkpoints(0).deleting());
+  EXPECT_TRUE(bed_.Job(id_).checkpoints(1).deleting());
+  Copy(&w2_);
+  w1_.Sync();
+  EXPECT_THAT(StepsOf(bed_.Job(id_)), testing::ElementsAre(10, 30, 40));
+  EXPECT_TRUE(bed_.Job(id_).checkpoints(0).deleting());
+  for (HandWorker* worker : {&w1_, &w2_, &w1_}) worker->Sync();
+  EXPECT_THAT(StepsOf(bed_.Job(id_)), testing::ElementsAre(30, 40));
+  EXPECT_EQ(Holders(0), "w1|w2");
+}
+
+TEST_F(CopiesTest, ADeletedCheckpointGoesFromEveryHolder) {
+  w2_.Sync();
+  Copy(&w2_);
+  Commit(20);
+  ASSERT_TRUE(bed_.DeleteCheckpoint(id_, 10).ok());
+  EXPECT_EQ(w2_.Desired().drop_checkpoints(0).step(), 10);
+  w1_.Sync();
+  EXPECT_EQ(bed_.Job(id_).checkpoints_size(), 2);
+  w2_.Sync();
+  EXPECT_THAT(StepsOf(bed_.Job(id_)), testing::ElementsAre(20));
+}
+
+TEST_F(CopiesTest, ADrainingWorkerIsNoSecondHolder) {
+  w2_.Sync();
+  Copy(&w2_);
+  HandWorker w3(&bed_, "w3", 1);
+  w3.snapshot.set_disk_free_bytes(1'000'000);
+  w3.Sync();
+  w2_.snapshot.set_draining(true);
+  w2_.Sync();
+  EXPECT_EQ(w3.Desired().copy_parts_size(), 1);
 }
 
 }  // namespace

@@ -1,5 +1,8 @@
 // RunTraining with a trainer and a host that play a script: when it evaluates, reports, checkpoints
 // and stops, and what it makes of failures.
+#include <algorithm>
+#include <array>
+
 #include "gmock/gmock.h"
 #include "tests/unit/trainer/core/scripted_host.h"
 #include "tests/unit/trainer/core/test_support.h"
@@ -233,6 +236,42 @@ TEST(LoopRanksTest, ObeyTheStrongestCommandAtTheSameStep) {
       EXPECT_EQ(events[rank].back(), abandoned ? "step 4" : "finish");
       EXPECT_EQ(events[rank], events[0]);
     }
+  }
+}
+
+// The wish reaches the ranks at different steps, or only one of them.
+TEST(LoopRanksTest, AHundredRandomPausesLeaveNoRankBehind) {
+  constexpr int64_t kSteps = 12;
+  constexpr int kRanks = 3;
+  for (uint64_t round = 0; round < 100; ++round) {
+    const RandomStream stream(round, "pauses");
+    std::array<int64_t, kRanks> told{};  // after which step; 0: never
+    int64_t first = kSteps + 1;
+    for (size_t rank = 0; rank < kRanks; ++rank) {
+      const uint64_t bits = stream.Bits(rank);
+      told[rank] = rank == round % kRanks || bits % 2 == 0
+                       ? 1 + static_cast<int64_t>((bits >> 8) % (kSteps - 1))
+                       : 0;
+      if (told[rank] > 0) first = std::min(first, told[rank]);
+    }
+    std::array<std::vector<int64_t>, kRanks> durable;
+    RunRanks(kRanks, [&](int rank, std::unique_ptr<Collective> collective) {
+      const auto index = static_cast<size_t>(rank);
+      ScriptedTrainer trainer;
+      ScriptedHost host;
+      TrainingConfig config;
+      config.steps = kSteps;
+      // Once told, it is told again at every step.
+      for (int64_t step = told[index]; step > 0 && step <= kSteps; ++step) {
+        host.commands[step] = HostCommand::kCheckpointAndStop;
+      }
+      const auto end = RunTraining(trainer, config, host, *collective);
+      ASSERT_TRUE(end.ok());
+      EXPECT_EQ(end.value(), TrainingEnd::kStopped);
+      durable[index] = host.durable;
+      ASSERT_TRUE(collective->Barrier().ok());
+    });
+    for (const auto& steps : durable) EXPECT_EQ(steps, std::vector<int64_t>{first}) << round;
   }
 }
 

@@ -1,0 +1,36 @@
+// Copies: every part of a committed checkpoint shall be on two workers, or on all where there are
+// fewer. The coordinator names what to fetch in the desired states; a copy counts when its worker
+// reports it. A worker that finds a part corrupt drops it, so that a repair is the same thing: the
+// copy counts in its place, and the part is fetched anew.
+#pragma once
+
+#include <string>
+
+#include "server/state/call.h"
+#include "server/state/model.h"
+
+namespace sinkforge::server {
+
+inline constexpr int kCheckpointHolders = 2;
+
+// Some part of the checkpoint is on one worker only.
+bool IsThin(const v1::Checkpoint& checkpoint);
+
+// The job has a checkpoint whose copies are to be looked at.
+void NoteThin(Call* call, const JobRecord& record);
+// The same for every checkpoint of which the worker holds a part: it came, went or drains.
+void NoteThinOf(Call* call, const std::string& worker);
+
+// The worker reports a part of a committed checkpoint that is not known to be there: it counts as a
+// copy from now on.
+void TakeCopy(Call* call, const std::string& worker, const PartKey& key,
+              const v1::CheckpointPart& part);
+
+// The worker is away: what has a copy on a worker that is there is read from that one first, so
+// that no job waits for a holder that it does not need.
+void PreferOtherHolders(Call* call, const std::string& worker);
+
+// Hands out what is to be fetched, where anything changed since the last time.
+void PlanCopies(Call* call);
+
+}  // namespace sinkforge::server
