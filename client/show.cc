@@ -1,10 +1,14 @@
 // sinkforge show: everything about one job: why it waits, attempts, progress, checkpoints.
+#include <algorithm>
+#include <chrono>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "base/clock.h"
 #include "client/checkpoint_table.h"
 #include "client/commands.h"
 #include "client/exit_code.h"
@@ -86,6 +90,39 @@ void AddAttempts(const v1::Job& job, Lines* lines) {
   }
 }
 
+// Where the time of a job went, the state that it is in now included.
+void AddTime(const v1::Job& job, std::chrono::system_clock::time_point now, Lines* lines) {
+  if (!job.has_create_time()) return;
+  v1::TimeLedger time = job.time();
+  const auto since = base::FromProto(job.has_state_time() ? job.state_time() : job.create_time());
+  const double present = std::max(0.0, std::chrono::duration<double>(now - since).count());
+  if (job.state() == v1::JOB_STATE_QUEUED) time.set_queue(time.queue() + present);
+  if (job.state() == v1::JOB_STATE_STARTING) time.set_start(time.start() + present);
+  if (job.state() == v1::JOB_STATE_RUNNING) time.set_train(time.train() + present);
+  const std::vector<std::pair<const char*, double>> lost = {
+      {"queue", time.queue()},
+      {"start and restore", time.start()},
+      {"detect", time.detect()},
+      {"replay", time.replay()},
+      {"checkpoint stall", time.checkpoint_stall()},
+      {"pause", time.pause()}};
+  double sum = time.train();
+  for (const auto& [name, seconds] : lost) sum += seconds;
+  if (sum <= 0) return;
+  const auto text = [](double seconds) {
+    return FormatDuration(std::chrono::nanoseconds(static_cast<int64_t>(seconds * 1e9)));
+  };
+  lines->emplace_back("time", absl::StrFormat("%.1f%% goodput: %s of %s", 100 * time.train() / sum,
+                                              text(time.train()), text(sum)));
+  std::string losses;
+  for (const auto& [name, seconds] : lost) {
+    if (seconds < 0.001) continue;
+    absl::StrAppend(&losses, losses.empty() ? "" : ", ", name, " ",
+                    absl::StrFormat("%.3g s", seconds));
+  }
+  if (!losses.empty()) lines->emplace_back("lost to", losses);
+}
+
 Lines Describe(const v1::Job& job, const Style& style) {
   Lines lines;
   lines.emplace_back("job", style.Bold(job.job_id()));
@@ -108,6 +145,7 @@ Lines Describe(const v1::Job& job, const Style& style) {
   lines.emplace_back("created", FormatTime(job.create_time()));
   if (job.has_start_time()) lines.emplace_back("first step", FormatTime(job.start_time()));
   if (job.has_end_time()) lines.emplace_back("ended", FormatTime(job.end_time()));
+  AddTime(job, base::RealClock().Read().wall, &lines);
   return lines;
 }
 

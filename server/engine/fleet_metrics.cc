@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <map>
 #include <set>
 #include <string>
 
@@ -33,6 +34,7 @@ struct FleetView {
   std::map<v1::Reason, int64_t> queued;
   std::vector<v1::Worker> workers;
   double queue_oldest_seconds = 0;
+  std::map<std::string, double> seconds;  // of all jobs, by what they were spent on
 };
 
 FleetView Look(const Coordinator& coordinator, const base::Now& now) {
@@ -40,6 +42,13 @@ FleetView Look(const Coordinator& coordinator, const base::Now& now) {
   view.jobs = coordinator.CountByState();
   view.workers = coordinator.Workers();
   coordinator.VisitJobs(std::numeric_limits<int64_t>::max(), [&](const v1::Job& job) {
+    const v1::TimeLedger& time = job.time();
+    view.seconds["queue"] += time.queue();
+    view.seconds["start"] += time.start();
+    view.seconds["train"] += time.train();
+    view.seconds["replay"] += time.replay();
+    view.seconds["detect"] += time.detect();
+    view.seconds["checkpoint_stall"] += time.checkpoint_stall();
     if (job.state() != v1::JOB_STATE_QUEUED) return true;
     ++view.queued[coordinator.Explain(job.job_id(), now).reason];
     const auto age = now.wall - base::FromProto(job.create_time());
@@ -112,6 +121,19 @@ base::GaugeFamily SlotFamily(const FleetView& view) {
   return family;
 }
 
+base::GaugeFamily TimeFamily(const FleetView& view) {
+  base::GaugeFamily family{
+      "sinkforge_job_time_seconds",
+      "Time of all jobs that are kept, by what it was spent on; train over the "
+      "sum is the goodput",
+      base::GaugeFamily::Type::kGauge,
+      {}};
+  for (const auto& [spent_on, seconds] : view.seconds) {
+    family.samples.push_back({{{"spent_on", spent_on}}, seconds});
+  }
+  return family;
+}
+
 }  // namespace
 
 std::vector<base::GaugeFamily> CollectFleet(Engine* engine) {
@@ -123,6 +145,7 @@ std::vector<base::GaugeFamily> CollectFleet(Engine* engine) {
           QueueFamily(view),
           WorkerFamily(view),
           SlotFamily(view),
+          TimeFamily(view),
           {"sinkforge_queue_oldest_seconds",
            "How long the job that waits longest has existed; 0 without a waiting job.",
            base::GaugeFamily::Type::kGauge,

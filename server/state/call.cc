@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "server/state/job_moves.h"
+#include "server/state/time_ledger.h"
 
 namespace sinkforge::server {
 namespace {
@@ -72,6 +73,7 @@ void Call::Move(JobRecord* record, v1::JobState to, v1::Reason reason, const std
   SINKFORGE_REQUIRE(CanMove(job.state(), to));
   --state_.count_by_state[static_cast<size_t>(job.state())];
   ++state_.count_by_state[static_cast<size_t>(to)];
+  AccountTime(to, now_.wall, &job);
   job.set_state(to);
   job.set_reason(reason);
   job.set_message(Truncate(message, kMessageBytesMax));

@@ -40,6 +40,8 @@ void UpdateProgress(const v1::StepRecord& record, const base::Now& now, RankStat
     *progress.mutable_eta() =
         base::ToProto(std::chrono::nanoseconds(static_cast<int64_t>(eta_nanoseconds)));
   }
+  progress.set_checkpoint_stall_seconds(progress.checkpoint_stall_seconds() +
+                                        record.checkpoint_stall_seconds());
   if (record.has_validation_bits_per_byte()) {
     progress.set_validation_bits_per_byte(record.validation_bits_per_byte());
     progress.set_validation_step(record.step());

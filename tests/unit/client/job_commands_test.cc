@@ -179,6 +179,19 @@ TEST_F(JobCommandsTest, ShowSaysWhyAJobWaitsAndWhatIsThere) {
   EXPECT_EQ(json::parse(Run({"show", "d4-1", "-o", "json"}).out)["state"], "JOB_STATE_QUEUED");
 }
 
+TEST_F(JobCommandsTest, ShowSaysWhereTheTimeWent) {
+  v1::Job job = MakeJob("d4-1", v1::JOB_STATE_SUCCEEDED, 20);
+  job.mutable_create_time()->set_seconds(1'000'000);
+  job.mutable_time()->set_train(90);
+  job.mutable_time()->set_queue(4);
+  job.mutable_time()->set_replay(5.5);
+  job.mutable_time()->set_checkpoint_stall(0.5);
+  fake_.PutJob(job);
+  const ClientRun run = Run({"show", "d4-1"});
+  EXPECT_THAT(run.out, HasSubstr("90.0% goodput"));
+  EXPECT_THAT(run.out, HasSubstr("queue 4 s, replay 5.5 s, checkpoint stall 0.5 s"));
+}
+
 TEST_F(JobCommandsTest, AnUnknownJobIsNotFoundEverywhere) {
   for (const std::string command :
        {"show", "watch", "wait", "cancel", "pause", "resume", "delete"}) {

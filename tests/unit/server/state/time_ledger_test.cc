@@ -1,0 +1,82 @@
+// Where a job's time goes: every state's own account, and what a fault takes back.
+#include <gtest/gtest.h>
+
+#include "test_bed.h"
+
+namespace sinkforge::server {
+namespace {
+
+using std::chrono::seconds;
+
+double Sum(const v1::TimeLedger& time) {
+  return time.queue() + time.start() + time.train() + time.replay() + time.detect() +
+         time.checkpoint_stall() + time.pause();
+}
+
+TEST(TimeLedgerTest, AttributesEverySecondOfAJobThatIsDisturbed) {
+  TestBed bed;
+  const std::string id = bed.Submit();
+  bed.Advance(seconds(3));  // queue
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  worker.Obey();
+  bed.Advance(seconds(2));  // start
+  worker.Train(id, 10);
+  worker.Sync();
+  bed.Advance(seconds(10));  // train
+  worker.Train(id, 20);
+  worker.Checkpoint(id, 20);
+  worker.Sync();
+  bed.Advance(seconds(4));  // steps that are lost
+  worker.Train(id, 27);
+  worker.Rank(id).mutable_progress()->set_checkpoint_stall_seconds(0.5);
+  worker.Sync();
+  bed.Advance(seconds(1));  // until the crash is seen
+  worker.End(id, v1::RANK_OUTCOME_FAILED, v1::REASON_TRAINER_CRASHED, "boom");
+  worker.Sync();
+  const v1::TimeLedger& time = bed.Job(id).time();
+  EXPECT_DOUBLE_EQ(time.queue(), 3);
+  EXPECT_DOUBLE_EQ(time.start(), 2);
+  EXPECT_DOUBLE_EQ(time.detect(), 1);
+  EXPECT_DOUBLE_EQ(time.replay(), 4);
+  EXPECT_DOUBLE_EQ(time.checkpoint_stall(), 0.5);
+  EXPECT_DOUBLE_EQ(time.train(), 9.5);
+  EXPECT_DOUBLE_EQ(Sum(time), 20);
+}
+
+TEST(TimeLedgerTest, LosesNothingInAPauseThatEndsWithACheckpoint) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  const std::string id = bed.Submit();
+  worker.Obey();
+  worker.Train(id, 1);
+  worker.Sync();
+  bed.Advance(seconds(4));
+  ASSERT_TRUE(bed.Pause(id).ok());
+  worker.Train(id, 5);
+  worker.Checkpoint(id, 5);
+  worker.End(id, v1::RANK_OUTCOME_STOPPED);
+  worker.Sync();
+  ASSERT_EQ(bed.StateOf(id), v1::JOB_STATE_PAUSED);
+  bed.Advance(seconds(4));
+  ASSERT_TRUE(bed.Resume(id).ok());
+  EXPECT_DOUBLE_EQ(bed.Job(id).time().train(), 4);
+  EXPECT_DOUBLE_EQ(bed.Job(id).time().replay(), 0);
+  EXPECT_DOUBLE_EQ(bed.Job(id).time().detect(), 0);
+  EXPECT_DOUBLE_EQ(bed.Job(id).time().pause(), 4);
+}
+
+TEST(TimeLedgerTest, AClockThatIsSetBackTakesNothingAway) {
+  TestBed bed;
+  const std::string id = bed.Submit();
+  bed.Advance(seconds(3));
+  bed.now.wall -= seconds(60);
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  ASSERT_EQ(bed.StateOf(id), v1::JOB_STATE_STARTING);
+  EXPECT_DOUBLE_EQ(bed.Job(id).time().queue(), 0);
+}
+
+}  // namespace
+}  // namespace sinkforge::server
