@@ -65,7 +65,11 @@ void PrintInstance(const Session& session, const LocalInstance& instance) {
                       : absl::StrCat("http://", daemon->metrics_address, "/metrics"),
                   daemon->log_file});
   }
-  session.out() << table.Render(0) << std::flush;
+  session.out() << table.Render(0);
+  if (!instance.coordinator.page_address.empty()) {
+    session.out() << "page: http://" << instance.coordinator.page_address << "/\n";
+  }
+  session.out() << std::flush;
 }
 
 absl::Status CheckDataRoots(const std::vector<std::string>& roots) {
@@ -260,7 +264,9 @@ Command UpNode() {
   command.examples =
       "  sinkforge local up\n"
       "  sinkforge local up --slots 2 --data-root ~/texts\n"
-      "Ports: 7070 (coordinator), 9470 and 9471 (/metrics), or free ones where these are taken.";
+      "Ports: 7070 (coordinator), 7080 (its web page), 9470 and 9471 (/metrics), or free ones "
+      "where\n"
+      "these are taken.";
   command.options = {
       {"--slots", "N",
        "Trainers at a time (default: as at the last `up`, at first half the processors)",

@@ -20,6 +20,7 @@ ordered_json ToJson(const LocalDaemon& daemon) {
   json["boot_id"] = daemon.process.boot_id;
   json["address"] = daemon.address;
   json["metrics_address"] = daemon.metrics_address;
+  if (!daemon.page_address.empty()) json["page_address"] = daemon.page_address;
   json["log_file"] = daemon.log_file;
   return json;
 }
@@ -31,6 +32,7 @@ LocalDaemon DaemonFromJson(const ordered_json& json) {
   daemon.process.boot_id = json.value("boot_id", "");
   daemon.address = json.value("address", "");
   daemon.metrics_address = json.value("metrics_address", "");
+  daemon.page_address = json.value("page_address", "");
   daemon.log_file = json.value("log_file", "");
   return daemon;
 }

@@ -16,6 +16,7 @@ struct LocalDaemon {
   ProcessIdentity process;  // pid 0: not started
   std::string address;      // host:port
   std::string metrics_address;
+  std::string page_address;  // the coordinator's web page
   std::string log_file;
 };
 

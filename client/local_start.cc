@@ -33,6 +33,7 @@ constexpr int64_t kPortFileBytesMax = 4096;
 // The ports that dashboards and other machines' configurations expect.
 constexpr int kCoordinatorPort = 7070;
 constexpr int kCoordinatorMetricsPort = 9470;
+constexpr int kCoordinatorPagePort = 7080;
 constexpr int kWorkerMetricsPort = 9471;
 
 std::string Loopback(int port) { return absl::StrCat("127.0.0.1:", port); }
@@ -60,6 +61,7 @@ int ChoosePort(int usual, const std::string& what, const Say& say) {
 struct Endpoints {
   std::string address;
   std::string metrics_address;
+  std::string page_address;  // of a coordinator
 };
 
 // A daemon writes the file whole once it listens: the coordinator its ports, a worker its
@@ -70,9 +72,10 @@ absl::StatusOr<Endpoints> ReadPortFile(const std::string& path) {
   try {
     const auto json = nlohmann::json::parse(*text);
     if (json.contains("address")) {
-      return Endpoints{json.at("address"), json.at("metrics_address")};
+      return Endpoints{json.at("address"), json.at("metrics_address"), ""};
     }
-    return Endpoints{Loopback(json.at("port")), Loopback(json.at("metrics_port"))};
+    return Endpoints{Loopback(json.at("port")), Loopback(json.at("metrics_port")),
+                     Loopback(json.at("http_port"))};
   } catch (const nlohmann::json::exception& error) {
     return absl::DataLossError(absl::StrCat(path, ": ", error.what()));
   }
@@ -151,9 +154,13 @@ class Starter {
     const int metrics = ChoosePort(
         keeps_worker_ ? PortOf(instance_.coordinator.metrics_address) : kCoordinatorMetricsPort,
         "the coordinator's /metrics", say_);
-    absl::Status status = StartDaemon(
-        "coordinator", {"--listen", Loopback(port), "--metrics-listen", Loopback(metrics)},
-        &instance_.coordinator);
+    const int before = PortOf(instance_.coordinator.page_address);
+    const int page = ChoosePort(keeps_worker_ && before != 0 ? before : kCoordinatorPagePort,
+                                "the coordinator's page", say_);
+    absl::Status status = StartDaemon("coordinator",
+                                      {"--listen", Loopback(port), "--metrics-listen",
+                                       Loopback(metrics), "--http", Loopback(page)},
+                                      &instance_.coordinator);
     if (!status.ok()) return status;
     return Await("coordinator", instance_.coordinator,
                  [this] { return CheckHealth(instance_.coordinator.address, kHealthTimeout); });
@@ -246,6 +253,7 @@ class Starter {
     if (!endpoints.ok()) return endpoints.status();
     daemon->address = endpoints->address;
     daemon->metrics_address = endpoints->metrics_address;
+    daemon->page_address = endpoints->page_address;
     return WriteLocalInstance(options_.state_folder, instance_);
   }
 

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/files.h"
+#include "base/http.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/rpc.h"
@@ -16,6 +17,7 @@
 #include "server/rpc/log_service.h"
 #include "server/rpc/metrics_service.h"
 #include "server/rpc/rendezvous_service.h"
+#include "server/rpc/web_gateway.h"
 #include "server/rpc/worker_service.h"
 #include "server/store/kv_history_store.h"
 #include "server/store/kv_job_store.h"
@@ -51,8 +53,12 @@ absl::Status CheckOptions(const DaemonOptions& options) {
   if (options.retention.history_bytes < (1 << 20) || options.retention.log_bytes < (1 << 20)) {
     return absl::InvalidArgumentError("--history-bytes, --log-bytes: give at least 1 MiB each");
   }
-  if (options.allow_other_than_loopback || options.metrics_listen.empty()) return absl::OkStatus();
-  return base::CheckLoopback(options.metrics_listen);
+  if (options.allow_other_than_loopback) return absl::OkStatus();
+  for (const std::string& address : {options.metrics_listen, options.http_listen}) {
+    const absl::Status checked = address.empty() ? absl::OkStatus() : base::CheckLoopback(address);
+    if (!checked.ok()) return checked;
+  }
+  return absl::OkStatus();
 }
 
 struct Stores {
@@ -108,10 +114,12 @@ class Daemon::Impl {
 
   int port() const { return running_.port; }
   int metrics_port() const { return metrics_port_; }
+  int http_port() const { return http_ == nullptr ? 0 : http_->port(); }
 
  private:
   EngineMetrics MakeEngineMetrics();
   RpcContext MakeContext();
+  absl::Status StartPage();
   void OnCommit(const Coordinator& coordinator, const Effects& effects);
   void KeepBudgets();
 
@@ -136,6 +144,8 @@ class Daemon::Impl {
   LogServiceImpl log_service_{&context_};
   RendezvousServiceImpl rendezvous_service_{&context_};
   base::RunningServer running_;
+  std::unique_ptr<WebGateway> gateway_;
+  std::unique_ptr<base::HttpServer> http_;
   int metrics_port_ = 0;
 
   base::Mutex mutex_;
@@ -208,7 +218,22 @@ absl::Status Daemon::Impl::Start() {
   auto running = base::StartServer(server);
   if (!running.ok()) return running.status();
   running_ = *std::move(running);
+  const absl::Status page = StartPage();
+  if (!page.ok()) return page;
   retention_thread_ = std::thread([this] { KeepBudgets(); });
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::Impl::StartPage() {
+  if (options_.http_listen.empty()) return absl::OkStatus();
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(base::kMessageBytesMax);
+  gateway_ = std::make_unique<WebGateway>(running_.server->InProcessChannel(arguments), clock_);
+  auto http = base::HttpServer::Start(
+      options_.http_listen, "--http",
+      [this](const base::HttpRequest& request) { return gateway_->Answer(request); });
+  if (!http.ok()) return http.status();
+  http_ = *std::move(http);
   return absl::OkStatus();
 }
 
@@ -251,6 +276,7 @@ void Daemon::Impl::KeepBudgets() {
 void Daemon::Impl::Shutdown() {
   const absl::Status stopping =
       absl::UnavailableError("the coordinator is shutting down; try again in a moment");
+  http_.reset();
   if (running_.server != nullptr) {
     running_.server->GetHealthCheckService()->SetServingStatus(false);
     hub_.Shutdown(stopping);
@@ -285,6 +311,7 @@ Daemon::Daemon(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Daemon::~Daemon() = default;
 int Daemon::port() const { return impl_->port(); }
 int Daemon::metrics_port() const { return impl_->metrics_port(); }
+int Daemon::http_port() const { return impl_->http_port(); }
 void Daemon::Shutdown() { impl_->Shutdown(); }
 
 }  // namespace sinkforge::server

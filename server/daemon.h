@@ -15,6 +15,7 @@ namespace sinkforge::server {
 struct DaemonOptions {
   std::string listen = "127.0.0.1:7070";
   std::string metrics_listen = "127.0.0.1:9470";  // empty: no /metrics
+  std::string http_listen;                        // empty: no page
   std::string data_dir;
   bool allow_other_than_loopback = false;
   std::chrono::nanoseconds lease = std::chrono::seconds(5);
@@ -36,6 +37,7 @@ class Daemon {
 
   int port() const;
   int metrics_port() const;  // 0 without /metrics
+  int http_port() const;     // 0 without a page
 
   // Graceful: says NOT_SERVING, ends streams, answers what was accepted, and closes the databases.
   void Shutdown();

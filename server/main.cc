@@ -38,6 +38,9 @@ void AddFlags(CLI::App* app, Flags* flags) {
          "--metrics-listen", daemon.metrics_listen,
          "host:port for Prometheus (/metrics); port 0 picks a free one, empty turns it off")
       ->capture_default_str();
+  app->add_option("--http", daemon.http_listen,
+                  "host:port of a read-only web page of jobs and workers; port 0 picks a free one "
+                  "(default: no page)");
   app->add_option("--data-dir", daemon.data_dir, "folder of the databases; made if absent")
       ->required();
   app->add_option("--lease", flags->lease_seconds,
@@ -52,7 +55,8 @@ void AddFlags(CLI::App* app, Flags* flags) {
       ->transform(CLI::AsSizeValue(false))
       ->capture_default_str();
   app->add_option("--port-file", flags->port_file,
-                  "write {\"port\": N, \"metrics_port\": N, \"pid\": N} to this file when ready");
+                  "write {\"port\": N, \"metrics_port\": N, \"http_port\": N, \"pid\": N} to this "
+                  "file when ready; 0 for what is off");
   app->add_flag("--insecure-listen", daemon.allow_other_than_loopback,
                 "allow addresses other than loopback, without encryption");
 }
@@ -92,15 +96,18 @@ int main(int argc, char** argv) {
   if (!daemon.ok()) return Fail(daemon.status());
   const int port = (*daemon)->port();
   const int metrics_port = (*daemon)->metrics_port();
+  const int http_port = (*daemon)->http_port();
   if (!flags.port_file.empty()) {
     const absl::Status written = sinkforge::base::WriteFileDurably(
-        flags.port_file, absl::StrCat("{\"port\": ", port, ", \"metrics_port\": ", metrics_port,
-                                      ", \"pid\": ", getpid(), "}\n"));
+        flags.port_file,
+        absl::StrCat("{\"port\": ", port, ", \"metrics_port\": ", metrics_port,
+                     ", \"http_port\": ", http_port, ", \"pid\": ", getpid(), "}\n"));
     if (!written.ok()) return Fail(written);
   }
   sinkforge::base::LogInfo("ready", {{"version", SINKFORGE_VERSION},
                                      {"port", int64_t{port}},
                                      {"metrics_port", int64_t{metrics_port}},
+                                     {"http_port", int64_t{http_port}},
                                      {"data_dir", flags.daemon.data_dir}});
   std::printf("sinkforge-coordinator ready: gRPC port %d, metrics port %d\n", port, metrics_port);
   std::fflush(stdout);

@@ -25,13 +25,15 @@ build_packages=(
   librocksdb-dev prometheus-cpp-dev libgtest-dev libgmock-dev
   libgloo-dev libdnnl-dev ocl-icd-opencl-dev  # Debian's dnnl asks CMake for an OpenCL loader.
   nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libxxhash-dev libssl-dev
+  libjs-chart.js  # is embedded in the coordinator's page and in reports
 )
 
-# clang-format checks the format; Prometheus and Python are the real clients of the end-to-end
-# tests. Debian's prometheus also starts its own service, which the tests do not use.
+# clang-format checks the format; Prometheus, Chromium (its smallest build) and Python are the real
+# clients of the end-to-end tests. Debian's prometheus also starts its own service, which the tests
+# do not use.
 test_packages=(
   clang-format-14 python3 python3-grpcio python3-protobuf python3-numpy python3-yaml
-  prometheus curl procps bible-kjv bible-kjv-text
+  prometheus chromium-headless-shell gnuplot-nox curl procps bible-kjv bible-kjv-text
 )
 
 text_packages=(bible-kjv bible-kjv-text)

@@ -145,6 +145,7 @@ class Cluster:
         self.coordinator = None
         self.address = None
         self.metrics_address = None
+        self.http_address = None
         self.workers = {}
         self.worker_ports = {}
         self.worker_arguments = {}
@@ -164,11 +165,13 @@ class Cluster:
         self.coordinator = Daemon(
             [os.path.join(BIN, "sinkforge-coordinator"), "--listen",
              self.address or f"{self.coordinator_host}:0", "--insecure-listen",
-             "--metrics-listen", "127.0.0.1:0", "--data-dir", self.path("coordinator"),
+             "--metrics-listen", "127.0.0.1:0", "--http", self.http_address or "127.0.0.1:0",
+             "--data-dir", self.path("coordinator"),
              "--port-file", ports], self.path("coordinator.log"))
         found = self.coordinator.await_file(ports)
         self.address = f"{self.coordinator_host}:{found['port']}"
         self.metrics_address = f"127.0.0.1:{found['metrics_port']}"
+        self.http_address = f"127.0.0.1:{found['http_port']}"
 
     def start_worker(self, name="w", slots=1, more=()):
         ports = self.path(f"{name}.json")

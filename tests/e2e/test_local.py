@@ -109,7 +109,7 @@ class LocalTest(unittest.TestCase):
         after = self.status()
         self.assertEqual(after["worker"], before["worker"])
         self.assertNotEqual(after["coordinator"]["pid"], before["coordinator"]["pid"])
-        for address in ("address", "metrics_address"):
+        for address in ("address", "metrics_address", "page_address"):
             self.assertEqual(after["coordinator"][address], before["coordinator"][address])
 
         def shown():

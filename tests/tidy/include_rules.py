@@ -18,6 +18,7 @@ STANDARD = re.compile(r"^[a-z_0-9]+$")
 GRPC = re.compile(r"^grpc(pp|\+\+)?/|\.grpc\.pb\.h$")
 ROCKSDB = re.compile(r"^rocksdb/")
 PROMETHEUS = re.compile(r"^prometheus/")
+CIVETWEB = re.compile(r"^(civetweb\.h|CivetServer\.h)$")
 CUDA = re.compile(r"^(cu(da|blas|dnn|rand)\w*|nccl|nvml)\.h$|^(cub|cooperative_groups|nvtx3)/")
 
 
@@ -82,6 +83,8 @@ def libraries_stay_behind_interfaces(tree):
                 yield finding(file, number, "RocksDB is used through base/kv_store.h only")
             if PROMETHEUS.search(header) and not re.match(r"base/metrics\w*\.(h|cc)$", file.path):
                 yield finding(file, number, "Prometheus is used through base/metrics.h only")
+            if CIVETWEB.search(header) and file.path != "base/http.cc":
+                yield finding(file, number, "CivetWeb is used through base/http.h only")
             if CUDA.search(header) and not (file.under("kernels/cuda") or "nccl" in name):
                 yield finding(file, number, "CUDA stays in kernels/cuda and the NCCL collective")
             if GRPC.search(header) and not may_use_grpc(file):
