@@ -15,6 +15,7 @@ Command WaitCommand();
 Command LogsCommand();
 Command MetricsCommand();
 Command EventsCommand();
+Command ReportCommand();
 Command CancelCommand();
 Command PauseCommand();
 Command ResumeCommand();

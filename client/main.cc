@@ -14,10 +14,11 @@
 namespace {
 
 // Columns; 80 where nobody knows.
-int TerminalWidth() {
+void TakeTerminalSize(sinkforge::client::Environment* environment) {
   winsize size{};
-  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
-  return 80;
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) return;
+  if (size.ws_col > 0) environment->width = size.ws_col;
+  if (size.ws_row > 0) environment->height = size.ws_row;
 }
 
 std::string ProgramFolder() {
@@ -44,7 +45,7 @@ int main(int argc, char** argv) {
   environment.err = &std::cerr;
   environment.out_is_terminal = isatty(STDOUT_FILENO) == 1;
   environment.err_is_terminal = isatty(STDERR_FILENO) == 1;
-  environment.width = TerminalWidth();
+  TakeTerminalSize(&environment);
   environment.variable = [](const std::string& name) -> std::string {
     const char* value = std::getenv(name.c_str());
     return value == nullptr ? "" : value;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -26,24 +27,48 @@ struct MetricsOptions {
   std::optional<int64_t> attempt;
 };
 
-// One row a step, one column a series; a series without a point at a step has an empty cell.
+// Ends of the ranges that the points stand for; empty where every point is one step. All series
+// share them, but for those that are sparse enough to come whole.
+std::set<int64_t> RangeEnds(const v1::QueryMetricsResponse& response) {
+  std::set<int64_t> ends;
+  for (const v1::Series& series : response.series()) {
+    const bool is_ranged = std::any_of(series.points().begin(), series.points().end(),
+                                       [](const v1::Point& point) { return point.count() > 1; });
+    if (!is_ranged) continue;
+    for (const v1::Point& point : series.points()) ends.insert(point.step());
+  }
+  return ends;
+}
+
+// One row a step, or a range of steps; one column a series. A series without a point there has an
+// empty cell; several points of a sparse series in one range become their mean.
 Table MakeTable(const v1::QueryMetricsResponse& response, std::string (*format)(double)) {
+  struct Cell {
+    double sum = 0;
+    int64_t count = 0;
+  };
+  const std::set<int64_t> ends = RangeEnds(response);
   std::vector<Table::Column> columns = {{"step", Table::Align::kRight}};
-  std::map<int64_t, std::vector<std::string>> rows;
+  std::map<int64_t, std::vector<Cell>> rows;
   const auto count = static_cast<size_t>(response.series_size());
   for (size_t s = 0; s < count; ++s) {
     const v1::Series& series = response.series(static_cast<int>(s));
     columns.push_back({series.name(), Table::Align::kRight});
     for (const v1::Point& point : series.points()) {
-      auto& cells = rows[point.step()];
+      const auto end = ends.lower_bound(point.step());
+      auto& cells = rows[end == ends.end() ? point.step() : *end];
       cells.resize(count);
-      cells[s] = format(point.value());
+      cells[s].sum += point.value();
+      ++cells[s].count;
     }
   }
   Table table(std::move(columns));
-  for (auto& [step, cells] : rows) {
-    cells.insert(cells.begin(), absl::StrCat(step));
-    table.AddRow(std::move(cells));
+  for (const auto& [step, cells] : rows) {
+    std::vector<std::string> texts = {absl::StrCat(step)};
+    for (const Cell& cell : cells) {
+      texts.push_back(cell.count == 0 ? "" : format(cell.sum / static_cast<double>(cell.count)));
+    }
+    table.AddRow(std::move(texts));
   }
   return table;
 }
@@ -53,6 +78,10 @@ absl::StatusOr<int> Metrics(Session& session, const MetricsOptions& options) {
     return UsageError(absl::StrCat("--points must be between 1 and ", kPointsMax));
   }
   if (options.from < 0 || options.to < 0) return UsageError("--from and --to count steps from 1");
+  if (options.to > 0 && options.from > options.to) {
+    return UsageError(absl::StrCat("--from ", options.from, " --to ", options.to,
+                                   ": the first step comes after the last"));
+  }
   v1::QueryMetricsRequest request;
   request.set_job_id(options.job_id);
   for (const std::string& names : options.series) {
@@ -73,6 +102,10 @@ absl::StatusOr<int> Metrics(Session& session, const MetricsOptions& options) {
   request.set_max_points(static_cast<int32_t>(points));
   if (options.attempt.has_value()) request.set_attempt(*options.attempt);
   const auto response = session.coordinator().QueryMetrics(request);
+  // A series that does not exist, or more points than one answer holds: options, not a failure.
+  if (absl::IsInvalidArgument(response.status())) {
+    return UsageError(std::string(response.status().message()));
+  }
   if (!response.ok()) return response.status();
   if (session.json()) {
     session.PrintJson(*response);

@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "client/exit_code.h"
 #include "client/format.h"
+#include "client/line_block.h"
 
 namespace sinkforge::client {
 namespace {
@@ -82,42 +83,26 @@ std::string Pad(const std::string& text, int width) {
 class TerminalDisplay final : public ProgressDisplay {
  public:
   TerminalDisplay(std::ostream* out, int width, Style style)
-      : out_(out), width_(width), style_(style) {}
+      : block_(out), width_(width), style_(style) {}
 
   void Show(const std::vector<v1::Job>& jobs, std::chrono::nanoseconds) override {
     int name_width = 0;
     for (const v1::Job& job : jobs) name_width = std::max(name_width, DisplayWidth(job.job_id()));
-    lines_.clear();
+    std::vector<std::string> lines;
     for (const v1::Job& job : jobs) {
       // The last column stays free: writing it wraps the cursor on some terminals.
-      lines_.push_back(TerminalProgressLine(job, name_width, width_ - 1, style_));
+      lines.push_back(TerminalProgressLine(job, name_width, width_ - 1, style_));
     }
-    Draw("");
+    block_.Draw(std::move(lines));
   }
 
-  void Say(const std::string& line) override { Draw(absl::StrCat(line, "\033[K\n")); }
-
-  void Finish() override {
-    lines_.clear();
-    drawn_ = 0;
-  }
+  void Say(const std::string& line) override { block_.Say(line); }
+  void Finish() override { block_.Finish(); }
 
  private:
-  // One write per picture, so that it never flickers half-drawn.
-  void Draw(const std::string& above) {
-    std::string text;
-    if (drawn_ > 0) absl::StrAppend(&text, "\033[", drawn_, "A\r");
-    absl::StrAppend(&text, above);
-    for (const std::string& line : lines_) absl::StrAppend(&text, line, "\033[K\n");
-    drawn_ = static_cast<int>(lines_.size());
-    *out_ << text << std::flush;
-  }
-
-  std::ostream* out_;
+  LineBlock block_;
   int width_;
   Style style_;
-  std::vector<std::string> lines_;
-  int drawn_ = 0;  // lines on the screen, just above the cursor
 };
 
 class PlainDisplay final : public ProgressDisplay {
@@ -186,18 +171,19 @@ std::string PlainProgressLine(const v1::Job& job) {
     absl::StrAppend(&line, " step=", progress.step(), "/", progress.steps_total(),
                     " loss=", FormatNumber(progress.loss()),
                     " imbalance=", FormatNumber(progress.imbalance()),
-                    " importance_min=", FormatNumber(progress.importance_min()),
-                    " importance_max=", FormatNumber(progress.importance_max()),
-                    " tokens_per_second=", FormatCount(progress.tokens_per_second()));
+                    " importance=", FormatNumber(progress.importance_min()), "..",
+                    FormatNumber(progress.importance_max()));
     if (progress.validation_step() > 0 && progress.validation_bits_per_byte() > 0) {
-      absl::StrAppend(
-          &line, " validation_bits_per_byte=", FormatNumber(progress.validation_bits_per_byte()));
+      absl::StrAppend(&line, " bits/byte=", FormatNumber(progress.validation_bits_per_byte()));
     }
-    if (!IsSettled(job.state()) && progress.has_eta()) {
-      absl::StrAppend(&line, " eta_seconds=", progress.eta().seconds());
+    if (!IsSettled(job.state())) {
+      absl::StrAppend(&line, " tokens/s=", FormatCount(progress.tokens_per_second()));
+      if (progress.has_eta()) absl::StrAppend(&line, " eta=", progress.eta().seconds(), "s");
     }
   }
-  if (!job.message().empty()) absl::StrAppend(&line, ": ", OneLine(job.message()));
+  if (IsWaiting(job) && !job.message().empty()) {
+    absl::StrAppend(&line, ": ", OneLine(job.message()));
+  }
   return line;
 }
 

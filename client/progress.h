@@ -21,6 +21,7 @@ std::string ProgressBar(int64_t step, int64_t steps_total, int width);
 std::string TerminalProgressLine(const v1::Job& job, int name_width, int width, const Style& style);
 
 // "d4-gated-1 running step=120/200 loss=2.4312 imbalance=0.0312 ...": the same for machines' logs.
+// Why a job failed is not in it: the event that says so, and the command's end, have it.
 std::string PlainProgressLine(const v1::Job& job);
 
 // "14:03:07 d4-gated-1: checkpoint committed, step 100: ..."

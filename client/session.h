@@ -21,6 +21,7 @@ struct Environment {
   bool out_is_terminal = false;
   bool err_is_terminal = false;
   int width = 80;                                                // of the terminal, columns
+  int height = 24;                                               // and lines
   std::function<std::string(const std::string& name)> variable;  // empty where it is not set
   std::string program_folder;  // holds sinkforge-coordinator and sinkforge-worker
   std::string working_folder;

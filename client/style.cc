@@ -1,6 +1,10 @@
 // Colours by the select-graphic-rendition codes that every terminal of today knows.
 #include "client/style.h"
 
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+
 #include "absl/strings/str_cat.h"
 
 namespace sinkforge::client {
@@ -25,6 +29,21 @@ std::string Style::State(v1::JobState state, const std::string& text) const {
     default:
       return text;
   }
+}
+
+std::string Style::Heat(double value, int width) const {
+  // Viridis in the 256 colours that every terminal of today knows.
+  static constexpr int kColours[] = {53, 54, 60, 24, 30, 36, 35, 71, 113, 149, 185, 227};
+  constexpr int kCount = static_cast<int>(std::size(kColours));
+  const double share = std::isfinite(value) ? std::clamp(value, 0.0, 1.0) : 0;
+  if (colour_ == Colour::kOff) {
+    std::string cell = absl::StrCat(std::min(9, static_cast<int>(share * 10)));
+    cell.resize(static_cast<size_t>(width), ' ');
+    return cell;
+  }
+  const int colour = kColours[std::min(kCount - 1, static_cast<int>(share * kCount))];
+  return absl::StrCat("\033[48;5;", colour, "m", std::string(static_cast<size_t>(width), ' '),
+                      "\033[0m");
 }
 
 std::string Style::Bold(const std::string& text) const { return Wrap("1", text); }

@@ -14,6 +14,9 @@ class Style {
   std::string State(v1::JobState state, const std::string& text) const;
   std::string Bold(const std::string& text) const;
   std::string Dim(const std::string& text) const;
+  // A cell of `width` columns for a value from 0 to 1: dark blue to yellow, or its tenths ("0" to
+  // "9") without colours.
+  std::string Heat(double value, int width) const;
   Colour colour() const { return colour_; }
 
  private:

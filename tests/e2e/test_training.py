@@ -79,7 +79,7 @@ class TrainingTest(harness.ClusterTest):
         job_id, *lines = run.out.splitlines()
         self.assertTrue(job_id.startswith("watched-"))
         self.assertIn("succeeded step=60/60", lines[-1])
-        self.assertIn("importance_min=", lines[-1])
+        self.assertIn("importance=", lines[-1])
         self.assertNotIn("\033", run.out)
         self.assertNotEqual(self.cluster.ok("logs", job_id).out, "")
 

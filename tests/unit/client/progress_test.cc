@@ -88,6 +88,25 @@ TEST(ProgressLineTest, ValidationAppearsOnceItIsThere) {
   EXPECT_THAT(Line(job, 200), HasSubstr("bits/byte 1.9877"));
 }
 
+TEST(PlainLineTest, FitsALine) {
+  v1::Job job = RunningJob(100);
+  job.set_message("training, and whatever else there is to say about a job that runs");
+  job.mutable_progress()->set_validation_step(50);
+  job.mutable_progress()->set_validation_bits_per_byte(1.98768);
+  EXPECT_EQ(PlainProgressLine(job),
+            "d4-gated-1 running step=100/200 loss=2.4312 imbalance=0.0312 "
+            "importance=0.1200..0.9100 bits/byte=1.9877 tokens/s=51.2k eta=42s");
+}
+
+TEST(PlainLineTest, LeavesWhyItFailedToTheCommandsEnd) {
+  v1::Job job = RunningJob(100);
+  job.set_state(v1::JOB_STATE_FAILED);
+  job.set_message("the loss is not finite");
+  EXPECT_THAT(PlainProgressLine(job), Not(HasSubstr("finite")));
+  job.set_state(v1::JOB_STATE_QUEUED);
+  EXPECT_THAT(PlainProgressLine(job), HasSubstr(": the loss is not finite"));
+}
+
 TEST(PlainDisplayTest, PrintsAtMostOneLineASecondPlusChanges) {
   std::ostringstream out;
   auto display = MakePlainDisplay(&out);

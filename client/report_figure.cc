@@ -1,0 +1,162 @@
+// gnuplot's commands; see report_figure.h.
+#include "client/report_figure.h"
+
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "base/files.h"
+#include "client/format.h"
+
+namespace sinkforge::client {
+namespace {
+
+constexpr int kColumns = 3;
+constexpr int kPanelWidth = 560;
+constexpr int kPanelHeight = 400;
+constexpr int kGnuplotMissing = 127;  // of posix_spawnp's child
+
+// In gnuplot's single quotes only the quote itself means anything.
+std::string Quoted(const std::string& text) {
+  return absl::StrCat("'", absl::StrReplaceAll(text, {{"'", "''"}}), "'");
+}
+
+struct Curve {
+  size_t job = 0;
+  std::string series;
+  std::string title;
+  std::string style;  // after the colour
+};
+
+std::string BlockName(size_t job, const std::string& series) {
+  return absl::StrCat("$", series, "_", job);
+}
+
+void AddData(const JobReport& report, size_t job, std::string* script) {
+  for (const v1::Series& series : report.history.series()) {
+    absl::StrAppend(script, BlockName(job, series.name()), " << EOD\n");
+    for (const v1::Point& point : series.points()) {
+      if (!std::isfinite(point.value())) continue;
+      absl::StrAppend(script, point.step(), " ", FormatExact(point.value()), "\n");
+    }
+    absl::StrAppend(script, "EOD\n");
+  }
+  for (size_t at = 0; at < report.heads.size(); ++at) {
+    absl::StrAppend(script, "$heads", at, "_", job, " << EOD\n");
+    for (const std::vector<double>& layer : report.heads[at].importance) {
+      absl::StrAppend(
+          script,
+          absl::StrJoin(layer, " ",
+                        [](std::string* out, double value) {
+                          out->append(std::isfinite(value) ? FormatExact(value) : "NaN");
+                        }),
+          "\n");
+    }
+    absl::StrAppend(script, "EOD\n");
+  }
+}
+
+// A series without points cannot be plotted; a panel of such keeps its place.
+void AddPanel(const std::vector<JobReport>& jobs, const std::string& title, const std::string& axis,
+              const std::vector<Curve>& curves, std::string* script) {
+  std::vector<std::string> plots;
+  for (const Curve& curve : curves) {
+    if (SeriesOf(jobs[curve.job].history, curve.series).points().empty()) continue;
+    plots.push_back(absl::StrCat(BlockName(curve.job, curve.series), " using 1:2 ", curve.style,
+                                 " lc ", curve.job + 1, " title ", Quoted(curve.title)));
+  }
+  absl::StrAppend(script, "set title ", Quoted(title), "\nset ylabel ", Quoted(axis), "\n");
+  if (plots.empty()) {
+    absl::StrAppend(script, "set multiplot next\n");
+    return;
+  }
+  absl::StrAppend(script, "plot ", absl::StrJoin(plots, ", "), "\n");
+}
+
+void AddCurves(const std::vector<JobReport>& jobs, std::string* script) {
+  std::vector<Curve> imbalance;
+  std::vector<Curve> loss;
+  std::vector<Curve> bits;
+  for (size_t job = 0; job < jobs.size(); ++job) {
+    const std::string& id = jobs[job].job.job_id();
+    imbalance.push_back({job, "imbalance", "", "with lines lw 0.4"});
+    imbalance.push_back({job, "imbalance", id, "smooth sbezier with lines lw 2"});
+    loss.push_back({job, "loss", id, "with lines lw 1"});
+    loss.push_back({job, "validation_loss", id + ", validation", "with linespoints lw 1.5 pt 7"});
+    bits.push_back({job, "validation_bits_per_byte", id, "with linespoints lw 1.5 pt 7"});
+  }
+  absl::StrAppend(script, "set xlabel 'step'\nset grid\nset key noenhanced\n");
+  AddPanel(jobs, "Imbalance, raw and smoothed", "imbalance", imbalance, script);
+  AddPanel(jobs, "Loss", "nats per token", loss, script);
+  AddPanel(jobs, "Validation", "bits per byte", bits, script);
+}
+
+void AddHeatmaps(const std::vector<JobReport>& jobs, std::string* script) {
+  absl::StrAppend(script,
+                  "unset grid\nset xlabel 'head'\nset ylabel 'layer'\nset cbrange [0:1]\n"
+                  "set palette defined (0 '#440154', 1 '#3b528b', 2 '#21918c', 3 '#5ec962', "
+                  "4 '#fde725')\nset xtics out nomirror\nset ytics out nomirror\n"
+                  "set yrange [*:*] reverse\nunset key\n");
+  for (size_t job = 0; job < jobs.size(); ++job) {
+    for (size_t at = 0; at < kColumns; ++at) {
+      if (at >= jobs[job].heads.size()) {
+        absl::StrAppend(script, "set multiplot next\n");
+        continue;
+      }
+      absl::StrAppend(script, "set title ",
+                      Quoted(absl::StrCat("Importance, ", jobs[job].job.job_id(), ", step ",
+                                          jobs[job].heads[at].step)),
+                      "\nplot $heads", at, "_", job, " matrix with image\n");
+    }
+  }
+}
+
+}  // namespace
+
+std::string FigureScript(const std::vector<JobReport>& jobs, const std::string& output) {
+  const size_t rows = 1 + jobs.size();
+  std::string script;
+  for (size_t job = 0; job < jobs.size(); ++job) AddData(jobs[job], job, &script);
+  absl::StrAppend(&script, "set terminal pngcairo noenhanced size ", kColumns * kPanelWidth, ",",
+                  rows * kPanelHeight, " font 'sans,11'\nset output ", Quoted(output),
+                  "\nset multiplot layout ", rows, ",", kColumns, "\n");
+  AddCurves(jobs, &script);
+  AddHeatmaps(jobs, &script);
+  absl::StrAppend(&script, "unset multiplot\n");
+  return script;
+}
+
+absl::Status DrawFigure(const std::string& script) {
+  std::string path = "/tmp/sinkforge-figure-XXXXXX";
+  const int fd = mkstemp(path.data());
+  if (fd < 0) return absl::UnknownError(absl::StrCat(path, ": ", std::strerror(errno)));
+  close(fd);
+  absl::Status status = base::WriteFileDurably(path, script);
+  if (status.ok()) {
+    std::string program = "gnuplot";
+    char* const arguments[] = {program.data(), path.data(), nullptr};
+    pid_t pid = 0;
+    const int spawned = posix_spawnp(&pid, "gnuplot", nullptr, nullptr, arguments, environ);
+    int ended = 0;
+    if (spawned == 0 && waitpid(pid, &ended, 0) != pid) {
+      status = absl::UnknownError(absl::StrCat("gnuplot: ", std::strerror(errno)));
+    } else if (spawned == ENOENT || (WIFEXITED(ended) && WEXITSTATUS(ended) == kGnuplotMissing)) {
+      status = absl::FailedPreconditionError(
+          "a PNG is drawn by gnuplot, which is not there; install it (apt install gnuplot-nox), or "
+          "give --format html, csv or json");
+    } else if (spawned != 0 || !WIFEXITED(ended) || WEXITSTATUS(ended) != 0) {
+      status = absl::UnknownError("gnuplot failed; its message is above");
+    }
+  }
+  unlink(path.c_str());
+  return status;
+}
+
+}  // namespace sinkforge::client

@@ -1,0 +1,117 @@
+"""Reports of two jobs: the page in a headless Chromium, the picture, CSV and JSON."""
+
+import csv
+import io
+import json
+import os
+import struct
+import unittest
+
+import browser
+import harness
+
+PICTURES = os.environ.get("SINKFORGE_SCREENSHOTS")
+STEPS = 60
+
+
+class ReportTest(harness.ClusterTest):
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.jobs = [cls.cluster.submit(name="base", train__steps=STEPS, head_balance__loss="none",
+                                       head_balance__coefficient=0),
+                    cls.cluster.submit(name="aux", train__steps=STEPS)]
+        cls.cluster.ok("wait", *cls.jobs)
+
+    def report(self, *arguments):
+        return self.cluster.ok("report", *self.jobs, *arguments)
+
+    def open(self, size, dark):
+        path = self.cluster.path("report.html")
+        self.report("-o", path)
+        page = browser.Browser("file://" + path)
+        self.addCleanup(page.close)
+        page.look(size, dark)
+        page.open("file://" + path)
+        page.await_value("document.querySelectorAll('details').length === 2", "it is drawn")
+        return page
+
+    def finish(self, page, name):
+        if PICTURES:
+            page.screenshot(os.path.join(PICTURES, f"{name}.png"))
+        self.assertFalse(page.wider_than_the_screen(), "the page scrolls sideways")
+        self.assertEqual(page.complaints, [])
+
+    def test_the_page_has_every_figure(self):
+        page = self.open(browser.DESKTOP, dark=False)
+        # Five of curves, and one of points for each job.
+        self.assertEqual(page.value("document.querySelectorAll('canvas').length"), 7)
+        page.value("document.querySelectorAll('canvas')"
+                   ".forEach((canvas, at) => canvas.id = 'c' + at)")
+        for at in range(7):
+            self.assertGreater(page.ink(f"#c{at}"), 0.01, at)
+        # Three heatmaps of two layers of four heads for each job.
+        self.assertEqual(page.value("document.querySelectorAll('table.heat td').length"), 48)
+        page.value("document.querySelectorAll('details').forEach((part) => part.open = true)")
+        text = page.text()
+        for expected in (*self.jobs, "Step 60", "head_balance", f"{STEPS}/{STEPS}", "SinkForge 0."):
+            self.assertIn(expected, text)
+        page.value("document.querySelectorAll('details').forEach((part) => part.open = false)")
+        self.finish(page, "report")
+
+    def test_the_page_reads_on_a_dark_phone(self):
+        page = self.open(browser.PHONE, dark=True)
+        self.assertLess(page.background(), 60)
+        # Curves and axes are drawn in colours of the dark theme.
+        self.assertEqual(page.value("Chart.getChart(document.querySelector('canvas'))"
+                                    ".options.scales.x.ticks.color"), "#9aa5b1")
+        page.look(browser.PHONE, dark=False)
+        page.await_value("Chart.getChart(document.querySelector('canvas'))"
+                         ".options.scales.x.ticks.color === '#5c6670'", "the theme changes")
+        page.look(browser.PHONE, dark=True)
+        self.finish(page, "report-phone-dark")
+
+    def test_the_picture_is_drawn_by_gnuplot(self):
+        path = self.cluster.path("figures.png")
+        self.report("-o", path)
+        with open(path, "rb") as file:
+            content = file.read()
+        self.assertEqual(content[:8], b"\x89PNG\r\n\x1a\n")
+        # Three panels in a row; a row of curves and one of heatmaps for each job.
+        self.assertEqual(struct.unpack(">II", content[16:24]), (3 * 560, 3 * 400))
+        self.assertGreater(len(content), 40_000, "an empty picture is smaller")
+        if PICTURES:
+            with open(os.path.join(PICTURES, "figures.png"), "wb") as file:
+                file.write(content)
+
+    def test_csv_and_json_have_the_history(self):
+        rows = list(csv.DictReader(io.StringIO(self.report("--format", "csv", "-o", "-").out)))
+        found = {(row["job"], row["series"], int(row["step"])): row["value"] for row in rows}
+        document = json.loads(self.report("--format", "json", "-o", "-").out)
+        self.assertEqual([job["job_id"] for job in document["jobs"]], self.jobs)
+        for job in document["jobs"]:
+            history = self.cluster.history(job["job_id"], "imbalance,validation_loss")
+            for name, points in history.items():
+                self.assertEqual([(step, float(value)) for step, value in points],
+                                 [tuple(point) for point in job["series"][name]])
+                for step, value in points:
+                    self.assertEqual(found[(job["job_id"], name, step)], value)
+            self.assertEqual([heads["step"] for heads in job["heads"]], [1, 31, STEPS])
+            last = self.cluster.history(job["job_id"], "importance/1/2")["importance/1/2"][-1]
+            self.assertEqual(job["heads"][-1]["importance"][1][2], float(last[1]))
+            self.assertEqual(job["environment"][0]["worker"], "w")
+            self.assertGreater(job["summary"]["validation_bits_per_byte"], 0)
+
+    def test_a_mistake_is_explained(self):
+        unknown = self.cluster.client("report", "nobody-9")
+        self.assertEqual(unknown.code, 3)
+        self.assertIn("nobody-9", unknown.err)
+        self.assertEqual(self.cluster.client("report", self.jobs[0], "--format", "pdf").code, 2)
+        stdout = self.cluster.client("report", self.jobs[0], "--format", "png", "-o", "-")
+        self.assertEqual(stdout.code, 2)
+        self.assertIn("FILE.png", stdout.err)
+
+
+if __name__ == "__main__":
+    unittest.main()
