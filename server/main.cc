@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/files.h"
 #include "base/log.h"
+#include "base/service_manager.h"
 #include "base/signals.h"
 #include "server/daemon.h"
 
@@ -111,7 +112,9 @@ int main(int argc, char** argv) {
                                      {"data_dir", flags.daemon.data_dir}});
   std::printf("sinkforge-coordinator ready: gRPC port %d, metrics port %d\n", port, metrics_port);
   std::fflush(stdout);
+  sinkforge::base::NotifyServiceManager("READY=1");
   const int signal = sinkforge::base::WaitForTermination();
+  sinkforge::base::NotifyServiceManager("STOPPING=1");
   sinkforge::base::LogInfo("shutting down", {{"signal", int64_t{signal}}});
   (*daemon)->Shutdown();
   daemon->reset();

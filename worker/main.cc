@@ -16,6 +16,7 @@
 #include "base/files.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "base/service_manager.h"
 #include "base/signals.h"
 #include "worker/daemon.h"
 #include "worker/environment.h"
@@ -144,6 +145,7 @@ class FatalError {
 void RunUntilDrained(Daemon* daemon, const FatalError& fatal) {
   base::WaitForTermination();
   if (!fatal.Get().ok()) return;
+  base::NotifyServiceManager("STOPPING=1");
   std::atomic<bool> drained = false;
   std::thread drain([&] {
     daemon->Drain();
@@ -179,6 +181,7 @@ ExitCode Run(const CommandLine& line) {
     const absl::Status written = WritePortFile(line.port_file, line, **daemon);
     if (!written.ok()) return Fail(written);
   }
+  base::NotifyServiceManager("READY=1");
   RunUntilDrained(daemon->get(), fatal);
   const absl::Status end = fatal.Get();
   return end.ok() ? kOk : Fail(end);
