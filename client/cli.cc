@@ -3,11 +3,14 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <sstream>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "client/commands.h"
+#include "client/common_options.h"
 #include "client/exit_code.h"
+#include "client/printable.h"
+#include "proto/jobspec/nearest_name.h"
 
 namespace sinkforge::client {
 namespace {
@@ -41,23 +44,19 @@ void LimitToOneValue(CLI::Option* option, const Target& target) {
   }
 }
 
-void AddGlobalOptions(CLI::App* app, const std::vector<std::string>& formats,
+void AddOption(CLI::App* app, const Option& option, const std::string& group) {
+  CLI::Option* added = AddTarget(app, option.names, option.target, option.help);
+  LimitToOneValue(added, option.target);
+  if (!option.choices.empty()) added->check(CLI::IsMember(option.choices));
+  if (!option.value.empty()) added->option_text(option.value);
+  if (!group.empty()) added->group(group);
+}
+
+void AddCommonOptions(CLI::App* app, const std::vector<std::string>& formats,
                       GlobalOptions* global) {
-  app->add_option("--coordinator", global->coordinator,
-                  "Address; else $SINKFORGE_COORDINATOR, the local instance, 127.0.0.1:7070")
-      ->type_name("HOST:PORT")
-      ->group("Common options");
-  app->add_option_function<double>(
-         "--retry-for", [global](const double& given) { global->retry_seconds = given; },
-         "How long to try again while the coordinator does not answer")
-      ->type_name("SECONDS")
-      ->group("Common options");
-  if (formats.empty()) return;
-  app->add_option("-o,--output", global->format,
-                  absl::StrCat("One of ", absl::StrJoin(formats, ", ")))
-      ->check(CLI::IsMember(formats))
-      ->option_text("FORMAT")
-      ->group("Common options");
+  for (const Option& option : CommonOptions(formats, global)) {
+    AddOption(app, option, "Common options");
+  }
 }
 
 // `chosen` receives the command whose name the arguments give.
@@ -79,13 +78,8 @@ void AddCommand(CLI::App* parent, const Command& command, GlobalOptions* global,
     if (!argument.choices.empty()) option->check(CLI::IsMember(argument.choices));
     option->option_text(" ");
   }
-  for (const Option& option : command.options) {
-    CLI::Option* added = AddTarget(app, option.names, option.target, option.help);
-    LimitToOneValue(added, option.target);
-    if (!option.choices.empty()) added->check(CLI::IsMember(option.choices));
-    if (!option.value.empty()) added->option_text(option.value);
-  }
-  AddGlobalOptions(app, command.formats, global);
+  for (const Option& option : command.options) AddOption(app, option, "");
+  AddCommonOptions(app, command.formats, global);
   if (!command.examples.empty()) app->footer(absl::StrCat("Examples:\n", command.examples));
   app->callback([app, &command, chosen] {
     if (!app->get_subcommands().empty()) return;
@@ -100,7 +94,40 @@ void AddCommand(CLI::App* parent, const Command& command, GlobalOptions* global,
 }
 
 void PrintError(const absl::Status& status, const Environment& environment) {
-  *environment.err << "sinkforge: " << status.message() << std::endl;
+  *environment.err << "sinkforge: " << Printable(std::string(status.message())) << std::endl;
+}
+
+// "sinkforge: no command `lst`; did you mean `list`?", where an argument stands in the place of a
+// command and is none; else empty.
+std::string UnknownCommandMessage(const CLI::App& root) {
+  const CLI::App* app = &root;
+  std::string name = root.get_name();
+  while (!app->get_subcommands().empty()) {
+    app = app->get_subcommands().front();
+    absl::StrAppend(&name, " ", app->get_name());
+  }
+  const std::vector<std::string> left = app->remaining();
+  if (app->get_require_subcommand_min() == 0 || left.empty()) return "";
+  if (left.front().rfind('-', 0) == 0) return "";
+  std::vector<std::string> names;
+  for (const CLI::App* child : app->get_subcommands({})) names.push_back(child->get_name());
+  const std::string nearest = jobspec::NearestName(names, left.front());
+  return absl::StrCat(name, ": no command `", left.front(), "`",
+                      nearest.empty() ? "" : absl::StrCat("; did you mean `", nearest, "`?"),
+                      "\nAll commands: `", name, " --help`.\n");
+}
+
+// Prints help, or what is wrong; returns the exit code.
+int PrintParseError(const CLI::App& app, const CLI::ParseError& error,
+                    const Environment& environment) {
+  std::ostringstream out;
+  std::ostringstream err;
+  const int code = app.exit(error, out, err);
+  *environment.out << out.str() << std::flush;
+  if (code == 0) return kExitOk;
+  const std::string unknown = UnknownCommandMessage(app);
+  *environment.err << Printable(unknown.empty() ? err.str() : unknown) << std::flush;
+  return kExitUsage;
 }
 
 }  // namespace
@@ -113,15 +140,14 @@ int RunCommandLine(const std::vector<std::string>& arguments, const Environment&
   app.get_formatter()->column_width(kHelpColumn);
   app.require_subcommand(1);
   app.footer(absl::StrCat(ExitCodeHelp(), "\nHelp of one command: `sinkforge COMMAND --help`."));
-  AddGlobalOptions(&app, {}, &global);
+  AddCommonOptions(&app, {}, &global);
   for (const Command& command : root.commands) AddCommand(&app, command, &global, &chosen);
   // CLI11 takes the arguments in reverse order.
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
   try {
     app.parse(std::move(reversed));
   } catch (const CLI::ParseError& error) {
-    const int code = app.exit(error, *environment.out, *environment.err);
-    return code == 0 ? kExitOk : kExitUsage;
+    return PrintParseError(app, error, environment);
   }
   Session session(environment, global);
   const absl::StatusOr<int> code = chosen->run(session);

@@ -1,6 +1,8 @@
 // The root of the command tree, in the order of the help.
 #include "client/commands.h"
 
+#include "client/health.h"
+
 namespace sinkforge::client {
 
 Command RootCommand() {
@@ -10,10 +12,11 @@ Command RootCommand() {
       "Trains language models as scheduled jobs, and watches and balances their attention heads.";
   root.formats = {};  // -o comes after the command, whose formats differ
   root.commands = {
-      SubmitCommand(),  SweepCommand(), ListCommand(),       ShowCommand(),    WatchCommand(),
-      WaitCommand(),    LogsCommand(),  MetricsCommand(),    EventsCommand(),  ReportCommand(),
-      CancelCommand(),  PauseCommand(), ResumeCommand(),     DeleteCommand(),  CheckpointsCommand(),
-      WorkersCommand(), LocalCommand(), CompletionCommand(), VersionCommand(),
+      SubmitCommand(), SweepCommand(),  ListCommand(),        ShowCommand(),
+      WatchCommand(),  WaitCommand(),   LogsCommand(),        MetricsCommand(),
+      EventsCommand(), ReportCommand(), CancelCommand(),      PauseCommand(),
+      ResumeCommand(), DeleteCommand(), CheckpointsCommand(), WorkersCommand(),
+      HealthCommand(), LocalCommand(),  CompletionCommand(),  VersionCommand(),
   };
   return root;
 }

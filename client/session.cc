@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "client/local_instance.h"
+#include "client/printable.h"
 
 namespace sinkforge::client {
 namespace {
@@ -28,7 +29,7 @@ Found FindCoordinator(const std::string& flag, const std::string& variable,
   if (instance.ok() && !instance->coordinator.address.empty()) {
     return {instance->coordinator.address, LocalInstanceFile(state_folder)};
   }
-  return {kDefaultCoordinator, "the default address"};
+  return {kDefaultCoordinator, absl::StrCat("the default: nothing is up in ", state_folder)};
 }
 
 enum class Layout { kPeople, kLine };
@@ -90,7 +91,7 @@ void Session::PrintJsonLine(const google::protobuf::Message& message) const {
 }
 
 void Session::Say(const std::string& message) const {
-  err() << "sinkforge: " << message << std::endl;
+  err() << "sinkforge: " << Printable(message) << std::endl;
 }
 
 }  // namespace sinkforge::client

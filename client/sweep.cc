@@ -1,5 +1,6 @@
 // sinkforge sweep: one job for every point of a grid, and a table of what became of them.
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
@@ -12,6 +13,7 @@
 #include "client/session.h"
 #include "client/sweep_grid.h"
 #include "client/sweep_result.h"
+#include "proto/jobspec/job_file.h"
 
 namespace sinkforge::client {
 namespace {
@@ -105,16 +107,26 @@ absl::StatusOr<int> WatchSweep(Session& session, StopSignal* stop, const std::st
   return worst;
 }
 
+int PrintDryRun(const Session& session, const std::vector<v1::JobSpec>& specs) {
+  if (session.json()) {
+    nlohmann::ordered_json json = {{"jobs", nlohmann::ordered_json::array()}};
+    for (const v1::JobSpec& spec : specs) {
+      json["jobs"].push_back({{"name", spec.name()}, {"job_file", jobspec::FormatJobFile(spec)}});
+    }
+    session.out() << json.dump(2) << "\n";
+    return kExitOk;
+  }
+  for (const v1::JobSpec& spec : specs) session.out() << spec.name() << "\n";
+  session.Say(absl::StrCat("dry run: ", specs.size(), " valid jobs; nothing was submitted"));
+  return kExitOk;
+}
+
 absl::StatusOr<int> Sweep(Session& session, const SweepOptions& options) {
   const auto input = ReadJobInput(options.file);
   if (!input.ok()) return input.status();
   const auto specs = MakeSpecs(*input, options);
   if (!specs.ok()) return specs.status();
-  if (options.dry_run) {
-    for (const v1::JobSpec& spec : *specs) session.out() << spec.name() << "\n";
-    session.Say(absl::StrCat("dry run: ", specs->size(), " valid jobs; nothing was submitted"));
-    return kExitOk;
-  }
+  if (options.dry_run) return PrintDryRun(session, *specs);
   // Before the channel, and so that Ctrl-C while submitting is answered after the last one.
   StopSignal stop(StopSignal::Source::kSignals);
   const std::string sweep = options.name.empty()

@@ -12,6 +12,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "proto/jobspec/nearest_name.h"
 
 namespace sinkforge::jobspec {
 namespace {
@@ -122,37 +123,7 @@ std::string FindElsewhere(const Descriptor& type, const std::string& key) {
   return "";
 }
 
-std::string Nearest(const std::vector<std::string>& names, const std::string& key) {
-  std::string best;
-  int best_distance = std::max(2, static_cast<int>(key.size()) / 3) + 1;
-  for (const std::string& name : names) {
-    const int distance = EditDistance(key, name);
-    if (distance < best_distance) {
-      best_distance = distance;
-      best = name;
-    }
-  }
-  return best;
-}
-
 }  // namespace
-
-int EditDistance(const std::string& a, const std::string& b) {
-  constexpr size_t kLengthMax = 64;
-  if (a.size() > kLengthMax || b.size() > kLengthMax) return static_cast<int>(kLengthMax);
-  std::vector<int> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = static_cast<int>(j);
-  for (size_t i = 1; i <= a.size(); ++i) {
-    int diagonal = row[0];
-    row[0] = static_cast<int>(i);
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const int replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
-    }
-  }
-  return row[b.size()];
-}
 
 bool IsRange(const Descriptor& type) { return &type == v1::RangeOrValue::descriptor(); }
 
@@ -172,7 +143,7 @@ std::string UnknownKeyMessage(const Descriptor& type, const std::string& key) {
   }
   std::vector<std::string> names;
   for (int i = 0; i < type.field_count(); ++i) names.push_back(type.field(i)->name());
-  const std::string nearest = Nearest(names, key);
+  const std::string nearest = NearestName(names, key);
   if (!nearest.empty()) return absl::StrCat("unknown key; did you mean `", nearest, "`?");
   std::sort(names.begin(), names.end());
   return absl::StrCat("unknown key; valid keys are ", absl::StrJoin(names, ", "));
@@ -352,7 +323,7 @@ void SpecReader::ReadEnum(const YamlNode& node, const FieldDescriptor& field,
     message->GetReflection()->SetEnumValue(message, &field, number);
     return;
   }
-  const std::string nearest = Nearest(ShortNames(type), node.text);
+  const std::string nearest = NearestName(ShortNames(type), node.text);
   Complain(node.position, path,
            absl::StrCat("expects ", ExpectedOf(field), ", but got ", Describe(node),
                         nearest.empty() ? "" : absl::StrCat("; did you mean `", nearest, "`?")));

@@ -48,7 +48,4 @@ bool IsRange(const google::protobuf::Descriptor& type);
 // "unknown key; did you mean `width`?", or with the list of valid keys where none is near.
 std::string UnknownKeyMessage(const google::protobuf::Descriptor& type, const std::string& key);
 
-// Levenshtein's distance, for keys of at most 64 characters (longer ones count as far away).
-int EditDistance(const std::string& a, const std::string& b);
-
 }  // namespace sinkforge::jobspec

@@ -1,16 +1,19 @@
-// The real program: exit codes, streams, completion scripts.
+// The real program: exit codes, streams, completion scripts, manual pages.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "client/commands.h"
 #include "client/completion_script.h"
+#include "client/man_page.h"
 #include "tests/unit/client/run_client.h"
 
 namespace sinkforge::client {
@@ -64,6 +67,38 @@ TEST_F(ProgramTest, WrongUsageIs2AndSaysWhatIsWrong) {
   }
 }
 
+TEST_F(ProgramTest, NamesTheNearestCommand) {
+  const ClientRun list = Run("lst");
+  EXPECT_EQ(list.code, 2);
+  EXPECT_THAT(list.err, HasSubstr("sinkforge: no command `lst`; did you mean `list`?"));
+  const ClientRun nested = Run("checkpoints exprt d4-1");
+  EXPECT_EQ(nested.code, 2);
+  EXPECT_THAT(nested.err, HasSubstr("sinkforge checkpoints: no command `exprt`; did you mean "
+                                    "`export`?"));
+  const ClientRun far = Run("frobnicate");
+  EXPECT_THAT(far.err, HasSubstr("no command `frobnicate`\n"));
+  EXPECT_THAT(far.err, HasSubstr("sinkforge --help"));
+  EXPECT_THAT(Run("local").err, HasSubstr("A subcommand is required"));
+}
+
+TEST_F(ProgramTest, EscapeSequencesReachNoTerminal) {
+  for (const char* arguments :
+       {"\"$(printf 'a\\033[31mb')\"", "show \"$(printf 'a\\033[31mb')\"",
+        "list \"$(printf -- '--a\\033[31mb')\"", "submit \"$(printf 'a\\033[31mb')\"",
+        "health \"$(printf 'a\\033[31mb')\""}) {
+    const ClientRun run = Run(std::string(arguments) + " --retry-for 0.05");
+    EXPECT_NE(run.code, 0) << arguments;
+    EXPECT_THAT(run.err, Not(HasSubstr("\033"))) << arguments;
+  }
+  EXPECT_THAT(Run("\"$(printf 'a\\033[31mb')\"").err, HasSubstr("a\\x1b[31mb"));
+}
+
+TEST_F(ProgramTest, HealthOfNobodyIs4) {
+  const ClientRun run = Run("health 127.0.0.1:1");
+  EXPECT_EQ(run.code, 4);
+  EXPECT_THAT(run.err, HasSubstr("127.0.0.1:1"));
+}
+
 TEST_F(ProgramTest, NoCoordinatorIs4) {
   for (const char* arguments : {"list", "show d4-1", "watch d4-1", "logs d4-1", "metrics d4-1",
                                 "events d4-1", "cancel d4-1", "workers", "sweep show x",
@@ -82,6 +117,11 @@ TEST_F(ProgramTest, DryRunNeedsNoCoordinator) {
   folder_.Write("bad.yaml", "model: {width: -1}\n");
   EXPECT_EQ(Run("submit bad.yaml --dry-run").code, 2);
   EXPECT_EQ(Run("sweep job.yaml --seeds 1,2 --dry-run").out, "tiny-s1\ntiny-s2\n");
+  const auto json =
+      nlohmann::json::parse(Run("sweep job.yaml --seeds 1,2 --dry-run -o json").out)["jobs"];
+  ASSERT_EQ(json.size(), 2U);
+  EXPECT_EQ(json[1]["name"], "tiny-s2");
+  EXPECT_THAT(json[1]["job_file"].get<std::string>(), HasSubstr("seed: 2"));
 }
 
 TEST_F(ProgramTest, EveryJobFileThatIsDeliveredIsValid) {
@@ -118,49 +158,9 @@ TEST_F(ProgramTest, EveryCommandHasHelpWithExamples) {
   });
 }
 
-TEST_F(ProgramTest, CompletionScriptsAreValidShell) {
-  const ClientRun bash = Run("completion bash > script.bash && bash -n script.bash");
-  EXPECT_EQ(bash.code, 0) << bash.err;
-  EXPECT_THAT(Run("completion zsh").out, HasSubstr("#compdef sinkforge"));
-  EXPECT_THAT(Run("completion fish").out, HasSubstr("complete -c sinkforge"));
-}
-
-// What bash would offer after these words; the last one is being typed.
-class CompletionTest : public ProgramTest {
- protected:
-  std::string Complete(const std::string& words, int count) {
-    folder_.Write("ask.sh", "source <(\"$1\" completion bash)\nCOMP_WORDS=(" + words +
-                                ")\nCOMP_CWORD=" + std::to_string(count - 1) +
-                                "\n_sinkforge\necho \"${COMPREPLY[*]}\"\n");
-    const char* build = std::getenv("SINKFORGE_BUILD_DIR");
-    const std::string program = std::string(build == nullptr ? "." : build) + "/bin/sinkforge";
-    const std::string command =
-        "cd " + folder_.path() + " && bash ask.sh '" + program + "' > answer 2>&1";
-    EXPECT_EQ(std::system(command.c_str()), 0);
-    return ReadAll(folder_.path() + "/answer");
-  }
-};
-
-TEST_F(CompletionTest, OffersSubcommandsOptionsAndChoices) {
-  EXPECT_EQ(Complete("sinkforge ch", 2), "checkpoints\n");
-  EXPECT_EQ(Complete("sinkforge checkpoints e", 3), "export\n");
-  EXPECT_EQ(Complete("sinkforge list --st", 3), "--state\n");
-  EXPECT_EQ(Complete("sinkforge list --state q", 4), "queued\n");
-  EXPECT_EQ(Complete("sinkforge metrics d4-1 -o c", 5), "csv\n");
-  EXPECT_EQ(Complete("sinkforge completion f", 3), "fish\n");
-  // A value is not taken for a subcommand.
-  EXPECT_EQ(Complete("sinkforge --coordinator list sh", 4), "show\n");
-}
-
-TEST_F(CompletionTest, OffersFilesWhereAFileIsMeant) {
-  folder_.Write("job.yaml", kJobFile);
-  EXPECT_EQ(Complete("sinkforge submit job", 3), "job.yaml\n");
-  EXPECT_EQ(Complete("sinkforge show job", 3), "\n");
-}
-
 TEST(CompletionScriptTest, KnowsEveryCommandAndOption) {
   const Command root = RootCommand();
-  for (const char* shell : {"bash", "fish"}) {
+  for (const char* shell : {"bash", "zsh", "fish"}) {
     const std::string script = CompletionScript(root, shell);
     Walk(root, "", [&](const Command& command, const std::string&) {
       EXPECT_THAT(script, HasSubstr(command.name));
@@ -170,6 +170,35 @@ TEST(CompletionScriptTest, KnowsEveryCommandAndOption) {
       }
     });
   }
+}
+
+TEST(ManPageTest, EveryCommandHasAPageWithItsOptions) {
+  const Command root = RootCommand();
+  const std::map<std::string, std::string> pages = ManPages(root, "1.2.3");
+  size_t count = 0;
+  Walk(root, "", [&](const Command& command, const std::string& path) {
+    ++count;
+    std::string name = path.empty() ? "sinkforge" : "sinkforge " + path;
+    std::replace(name.begin(), name.end(), ' ', '-');
+    ASSERT_TRUE(pages.count(name + ".1")) << name;
+    const std::string& page = pages.at(name + ".1");
+    EXPECT_THAT(page, HasSubstr("SinkForge 1.2.3")) << name;
+    for (const Option& option : command.options) EXPECT_THAT(page, HasSubstr(option.value)) << name;
+    for (const Argument& argument : command.arguments) {
+      EXPECT_THAT(page, HasSubstr("\\fI" + argument.name + "\\fR")) << name;
+    }
+  });
+  EXPECT_EQ(pages.size(), count);
+}
+
+TEST(ManPageTest, TextCannotBecomeAMacro) {
+  Command root;
+  root.name = "sinkforge";
+  root.summary = ".so /etc/passwd";
+  root.examples = ".so /etc/passwd\nC:\\n 'quoted'";
+  const std::string page = ManPages(root, "1").at("sinkforge.1");
+  EXPECT_THAT(page, Not(HasSubstr("\n.so")));
+  EXPECT_THAT(page, HasSubstr("C:\\en \\(aqquoted\\(aq"));
 }
 
 }  // namespace

@@ -10,8 +10,8 @@
 #include <random>
 
 #include "google/protobuf/util/message_differencer.h"
+#include "proto/jobspec/nearest_name.h"
 #include "proto/jobspec/resolve.h"
-#include "proto/jobspec/spec_reader.h"
 #include "proto/jobspec/validate.h"
 
 namespace sinkforge::jobspec {
