@@ -11,6 +11,7 @@ Installs Debian 12 packages that are missing. Groups:
   build   what configuring and compiling every CPU part needs
   test    what the tests need beside that
   text    the text that the quickstart trains on (the King James Bible, a Debian package)
+  nightly what tests/nightly.sh needs beside that
   golden  what tests/golden/generate.py needs (PyTorch)
 
 Environment: SINKFORGE_SKIP_INSTALL=1 skips this step, for systems whose packages were installed
@@ -26,17 +27,22 @@ build_packages=(
   libgloo-dev libdnnl-dev ocl-icd-opencl-dev  # Debian's dnnl asks CMake for an OpenCL loader.
   nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libxxhash-dev libssl-dev
   libjs-chart.js  # is embedded in the coordinator's page and in reports
+  help2man dpkg-dev file  # The manual pages of the daemons, and Debian packages.
 )
 
 # clang-format checks the format; Prometheus, Chromium (its smallest build) and Python are the real
-# clients of the end-to-end tests. Debian's prometheus also starts its own service, which the tests
-# do not use.
+# clients of the end-to-end tests; the shells, man and systemd-analyze judge what is made for them.
+# Debian's prometheus also starts its own service, which the tests do not use.
 test_packages=(
   clang-format-14 python3 python3-grpcio python3-protobuf python3-numpy python3-yaml
   prometheus chromium-headless-shell gnuplot-nox curl procps bible-kjv bible-kjv-text
+  bash zsh fish man-db groff-base systemd binutils python3-jsonschema python3-pip
 )
 
 text_packages=(bible-kjv bible-kjv-text)
+
+# Fresh Debians to install packages in.
+nightly_packages=(debootstrap)
 
 # OpenBLAS replaces the reference BLAS, with which PyTorch is 30 times slower.
 golden_packages=(python3-torch python3-numpy libopenblas0-pthread)
@@ -86,6 +92,7 @@ main() {
       build) wanted+=("${build_packages[@]}") ;;
       test) wanted+=("${test_packages[@]}") ;;
       text) wanted+=("${text_packages[@]}") ;;
+      nightly) wanted+=("${nightly_packages[@]}") ;;
       golden) wanted+=("${golden_packages[@]}") ;;
       -h | --help) usage; exit 0 ;;
       *) echo "install.sh: unknown group '$group'" >&2; usage >&2; exit 2 ;;
