@@ -9,13 +9,15 @@ cd "$root"
 
 usage() {
   cat <<'USAGE'
-Usage: tests/nightly.sh [asan] [tsan] [cost] [stress]
+Usage: tests/nightly.sh [asan] [tsan] [cost] [stress] [deploy]
 
   asan  every test under AddressSanitizer and UndefinedBehaviorSanitizer
   tsan  every test under ThreadSanitizer
   cost  what the head-balance loss costs a step (tests/bench/loss_cost.sh)
   stress  100 pauses of three ranks, and ten minutes of kills, stops, full disks and cut links
           (tests/stress); as root, because of the last two
+  deploy  installs, upgrades and purges the Debian packages, and runs the stages of the container
+          images, in fresh Debians (tests/deploy/*.sh); needs root
 
 Without arguments: all of them. tests/bench/effect.py, which trains for hours, is left out.
 USAGE
@@ -40,11 +42,17 @@ stress() {
   tests/stress/stress.py --seconds 600 --workers 4 --jobs 6 --namespaces --full-disks
 }
 
+deployed() {
+  deploy/local/install.sh nightly
+  cmake --preset release && cmake --build --preset release &&
+    tests/deploy/package_lifecycle.sh && tests/deploy/image_stages.sh
+}
+
 parts=("$@")
-[[ ${#parts[@]} -gt 0 ]] || parts=(asan tsan cost stress)
+[[ ${#parts[@]} -gt 0 ]] || parts=(asan tsan cost stress deploy)
 for part in "${parts[@]}"; do
   case "$part" in
-    asan | tsan | cost | stress) ;;
+    asan | tsan | cost | stress | deploy) ;;
     -h | --help) usage; exit 0 ;;
     *) echo "nightly.sh: unknown part '$part'" >&2; usage >&2; exit 2 ;;
   esac
@@ -56,6 +64,7 @@ for part in "${parts[@]}"; do
     asan | tsan) sanitized "$part" ;;
     cost) tests/bench/loss_cost.sh || failures+=(cost) ;;
     stress) stress || failures+=(stress) ;;
+    deploy) deployed || failures+=(deploy) ;;
   esac
 done
 if [[ ${#failures[@]} -gt 0 ]]; then
