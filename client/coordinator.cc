@@ -218,6 +218,30 @@ absl::StatusOr<v1::ListWorkersResponse> Coordinator::ListWorkers() {
                      v1::ListWorkersRequest());
 }
 
+absl::StatusOr<v1::Worker> Coordinator::DrainWorker(const std::string& worker,
+                                                    const std::string& note) {
+  v1::DrainWorkerRequest request;
+  request.set_worker(worker);
+  request.set_note(note);
+  return impl_->Call(impl_->workers.get(), &v1::WorkerService::Stub::DrainWorker, request);
+}
+
+absl::StatusOr<v1::Worker> Coordinator::UndrainWorker(const std::string& worker) {
+  v1::UndrainWorkerRequest request;
+  request.set_worker(worker);
+  return impl_->Call(impl_->workers.get(), &v1::WorkerService::Stub::UndrainWorker, request);
+}
+
+absl::StatusOr<v1::ListNamespacesResponse> Coordinator::ListNamespaces() {
+  return impl_->Call(impl_->jobs.get(), &v1::JobService::Stub::ListNamespaces,
+                     v1::ListNamespacesRequest());
+}
+
+absl::StatusOr<v1::Namespace> Coordinator::UpdateNamespace(
+    const v1::UpdateNamespaceRequest& request) {
+  return impl_->Call(impl_->jobs.get(), &v1::JobService::Stub::UpdateNamespace, request);
+}
+
 absl::Status Coordinator::WatchJob(
     v1::WatchJobRequest request, StopSignal* stop,
     const std::function<bool(const v1::WatchJobResponse&)>& on_message) {

@@ -53,6 +53,10 @@ class Coordinator {
   absl::StatusOr<v1::ListEventsResponse> ListEvents(const std::string& job_id);
   absl::StatusOr<v1::QueryMetricsResponse> QueryMetrics(const v1::QueryMetricsRequest& request);
   absl::StatusOr<v1::ListWorkersResponse> ListWorkers();
+  absl::StatusOr<v1::Worker> DrainWorker(const std::string& worker, const std::string& note);
+  absl::StatusOr<v1::Worker> UndrainWorker(const std::string& worker);
+  absl::StatusOr<v1::ListNamespacesResponse> ListNamespaces();
+  absl::StatusOr<v1::Namespace> UpdateNamespace(const v1::UpdateNamespaceRequest& request);
 
   // Until the job is final, `on_message` returns false (OK), or `stop` (CANCELLED). Opens the
   // stream again where it breaks, from the last step that was seen on.

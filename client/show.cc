@@ -84,6 +84,10 @@ void AddAttempts(const v1::Job& job, Lines* lines) {
       lines->emplace_back(absl::StrCat("rank ", place.rank()),
                           absl::StrCat("worker ", place.worker(), ", slot ", place.slot()));
     }
+    if (!job.lent_from().empty()) {
+      lines->emplace_back(
+          "backfilled", absl::StrCat("stops when ", job.lent_from(), " can start with its slots"));
+    }
     if (job.has_not_before() && job.state() == v1::JOB_STATE_QUEUED) {
       lines->emplace_back("not before", FormatTime(job.not_before()));
     }
@@ -123,6 +127,27 @@ void AddTime(const v1::Job& job, std::chrono::system_clock::time_point now, Line
   if (!losses.empty()) lines->emplace_back("lost to", losses);
 }
 
+// "4", or of an elastic job "2 to 4, now 3".
+std::string RanksText(const v1::Job& job) {
+  const v1::ResourceSpec& resources = job.spec().resources();
+  if (resources.min_ranks() >= resources.ranks()) return absl::StrCat(resources.ranks());
+  return absl::StrCat(resources.min_ranks(), " to ", resources.ranks(),
+                      job.placement_size() > 0 ? absl::StrCat(", now ", job.placement_size()) : "");
+}
+
+// Who is ahead, and what would let it run.
+void AddWait(const v1::JobWait& wait, Lines* lines) {
+  if (wait.ahead_count() > 0) {
+    const int64_t more = wait.ahead_count() - wait.ahead_size();
+    lines->emplace_back("ahead",
+                        absl::StrCat(absl::StrJoin(wait.ahead(), ", "),
+                                     more > 0 ? absl::StrCat(" and ", more, " more") : ""));
+  }
+  for (int i = 0; i < wait.would_run_size(); ++i) {
+    lines->emplace_back(i == 0 ? "would run by" : "or by", OneLine(wait.would_run(i)));
+  }
+}
+
 Lines Describe(const v1::Job& job, const Style& style) {
   Lines lines;
   lines.emplace_back("job", style.Bold(job.job_id()));
@@ -133,15 +158,23 @@ Lines Describe(const v1::Job& job, const Style& style) {
   if (job.delete_requested()) state += ", being deleted";
   lines.emplace_back("state", state);
   if (!job.message().empty()) lines.emplace_back("", OneLine(job.message()));
+  if (job.has_wait()) AddWait(job.wait(), &lines);
   AddProgress(job, &lines);
   AddAttempts(job, &lines);
   lines.emplace_back("model", ModelLine(job));
   lines.emplace_back(
       "resources",
-      absl::StrCat(job.spec().resources().ranks(), " x ",
+      absl::StrCat(RanksText(job), " x ",
                    Short(v1::Device_descriptor(), job.spec().resources().device()), ", priority ",
                    job.spec().priority(), ", namespace ", job.spec().namespace_()));
-  if (!job.sweep().empty()) lines.emplace_back("sweep", job.sweep());
+  if (!job.sweep().empty()) {
+    lines.emplace_back(
+        "sweep", absl::StrCat(job.sweep(), job.sweep_running_max() > 0
+                                               ? absl::StrCat(", at most ", job.sweep_running_max(),
+                                                              " at a time")
+                                               : ""));
+  }
+  if (job.has_deadline()) lines.emplace_back("deadline", FormatTime(job.deadline()));
   lines.emplace_back("created", FormatTime(job.create_time()));
   if (job.has_start_time()) lines.emplace_back("first step", FormatTime(job.start_time()));
   if (job.has_end_time()) lines.emplace_back("ended", FormatTime(job.end_time()));

@@ -26,6 +26,7 @@ struct SweepOptions {
   std::vector<std::string> overrides;
   std::string seeds;
   std::string name;
+  int64_t max_running = 0;
   bool watch = false;
   bool dry_run = false;
 };
@@ -122,6 +123,10 @@ int PrintDryRun(const Session& session, const std::vector<v1::JobSpec>& specs) {
 }
 
 absl::StatusOr<int> Sweep(Session& session, const SweepOptions& options) {
+  if (options.max_running < 0 || options.max_running > kSweepJobsMax) {
+    return UsageError(absl::StrCat("--max-running: is ", options.max_running, "; give 1 to ",
+                                   kSweepJobsMax, ", or 0 for no limit"));
+  }
   const auto input = ReadJobInput(options.file);
   if (!input.ok()) return input.status();
   const auto specs = MakeSpecs(*input, options);
@@ -145,6 +150,7 @@ absl::StatusOr<int> Sweep(Session& session, const SweepOptions& options) {
     v1::SubmitJobRequest request;
     *request.mutable_spec() = spec;
     request.set_sweep(sweep);
+    request.set_sweep_running_max(static_cast<int32_t>(options.max_running));
     request.set_request_id(base::RandomId());
     const auto job = session.coordinator().SubmitJob(request);
     if (!job.ok()) return ExplainViolations(*input, options.overrides, job.status());
@@ -178,6 +184,7 @@ Command SweepCommand() {
   command.examples =
       "  sinkforge sweep job.yaml --grid head_balance.loss=none,cv --name balance --watch\n"
       "  sinkforge sweep job.yaml --grid model.attention=vanilla,sink,gated --seeds 1,2,3\n"
+      "  sinkforge sweep job.yaml --seeds 1,2,3,4,5,6 --max-running 2\n"
       "  sinkforge sweep show balance";
   command.arguments = {{.name = "JOB.yaml",
                         .help = "The job file that all jobs share",
@@ -188,6 +195,8 @@ Command SweepCommand() {
       {"--seeds", "S1,S2", "An axis of seeds (train.seed)", &options->seeds},
       {"--set", "KEY=VALUE", "Set a value in all jobs; repeatable", &options->overrides},
       {"--name", "NAME", "The sweep's name (default: made from the job's)", &options->name},
+      {"--max-running", "N", "Jobs that run at a time (0: as many as there is room for)",
+       &options->max_running},
       {"-w,--watch", "", "Show progress until all have ended, then the results", &options->watch},
       {"--dry-run", "", "Check all jobs and print their names", &options->dry_run}};
   command.commands = {ShowNode()};

@@ -39,7 +39,10 @@ absl::StatusOr<int> Workers(Session& session) {
     }
     std::set<std::string> jobs;
     for (const v1::SlotUse& use : worker.used()) jobs.insert(use.job_id());
-    table.AddRow({worker.worker(), WorkerStateName(worker.state()),
+    const std::string& note = worker.drain().note();
+    table.AddRow({worker.worker(),
+                  absl::StrCat(WorkerStateName(worker.state()),
+                               note.empty() ? "" : absl::StrCat(" (", OneLine(note), ")")),
                   absl::StrCat(worker.used_size(), "/", worker.slots_size(), " ",
                                absl::StrJoin(devices, "+"), " used"),
                   jobs.empty() ? "-" : absl::StrJoin(jobs, ", "),

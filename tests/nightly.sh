@@ -9,13 +9,14 @@ cd "$root"
 
 usage() {
   cat <<'USAGE'
-Usage: tests/nightly.sh [asan] [tsan] [cost] [stress] [deploy]
+Usage: tests/nightly.sh [asan] [tsan] [cost] [stress] [sim] [deploy]
 
   asan  every test under AddressSanitizer and UndefinedBehaviorSanitizer
   tsan  every test under ThreadSanitizer
   cost  what the head-balance loss costs a step (tests/bench/loss_cost.sh)
   stress  100 pauses of three ranks, and ten minutes of kills, stops, full disks and cut links
           (tests/stress); as root, because of the last two
+  sim     10,000 seeds of the simulated cluster (the test run has 200)
   deploy  installs, upgrades and purges the Debian packages, and runs the stages of the container
           images, in fresh Debians (tests/deploy/*.sh); needs root
 
@@ -42,6 +43,20 @@ stress() {
   tests/stress/stress.py --seconds 600 --workers 4 --jobs 6 --namespaces --full-disks
 }
 
+# One process a core, each with its share of the seeds.
+simulated() {
+  local jobs each first status=0 pids=()
+  cmake --preset release && cmake --build --preset release --target sim_run || return 1
+  jobs="$(nproc)"
+  each=$(((10000 + jobs - 1) / jobs))
+  for ((first = 1; first <= 10000; first += each)); do
+    build/release/bin/sim_run "$first" "$((first + each - 1))" &
+    pids+=("$!")
+  done
+  for pid in "${pids[@]}"; do wait "$pid" || status=1; done
+  return "$status"
+}
+
 deployed() {
   deploy/local/install.sh nightly
   cmake --preset release && cmake --build --preset release &&
@@ -49,10 +64,10 @@ deployed() {
 }
 
 parts=("$@")
-[[ ${#parts[@]} -gt 0 ]] || parts=(asan tsan cost stress deploy)
+[[ ${#parts[@]} -gt 0 ]] || parts=(asan tsan cost stress sim deploy)
 for part in "${parts[@]}"; do
   case "$part" in
-    asan | tsan | cost | stress | deploy) ;;
+    asan | tsan | cost | stress | sim | deploy) ;;
     -h | --help) usage; exit 0 ;;
     *) echo "nightly.sh: unknown part '$part'" >&2; usage >&2; exit 2 ;;
   esac
@@ -64,6 +79,7 @@ for part in "${parts[@]}"; do
     asan | tsan) sanitized "$part" ;;
     cost) tests/bench/loss_cost.sh || failures+=(cost) ;;
     stress) stress || failures+=(stress) ;;
+    sim) simulated || failures+=(sim) ;;
     deploy) deployed || failures+=(deploy) ;;
   esac
 done

@@ -166,6 +166,7 @@ std::vector<Violation> Resolve(v1::JobSpec* spec) {
   std::vector<Violation> violations;
   if (!spec->has_namespace_()) spec->set_namespace_("default");
   SINKFORGE_DEFAULT(spec, priority, 0);
+  SINKFORGE_DEFAULT(spec, deadline_hours, 0.0);
   ResolveModel(spec->mutable_model(), &violations);
   ResolveHeadBalance(spec->mutable_head_balance());
   SINKFORGE_DEFAULT(spec->mutable_data(), tokenizer, "bytes");

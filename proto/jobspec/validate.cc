@@ -273,8 +273,8 @@ void CheckOptimizer(const v1::OptimizerSpec& optimizer, Checker* check) {
 void CheckResources(const v1::ResourceSpec& resources, Checker* check) {
   check->Choice("resources.device", resources.device());
   const bool ranks = check->Integer("resources.ranks", resources.ranks(), {1, kRanksMax});
-  const bool least = check->Integer("resources.min_ranks", resources.min_ranks(), {1, kRanksMax});
-  if (ranks && least) {
+  // By default it is `ranks`: a wrong one is named once.
+  if (ranks && check->Integer("resources.min_ranks", resources.min_ranks(), {1, kRanksMax})) {
     check->Require(resources.min_ranks() <= resources.ranks(), "resources.min_ranks",
                    absl::StrCat("is ", resources.min_ranks(), ", more than the ", resources.ranks(),
                                 " of resources.ranks; make it smaller"));
@@ -311,6 +311,7 @@ std::vector<Violation> Validate(const v1::JobSpec& spec) {
   check.Integer("checkpoint.every_steps", spec.checkpoint().every_steps(), {0, kStepsMax});
   check.Integer("checkpoint.keep", spec.checkpoint().keep(), {1, kKeepMax});
   CheckResources(spec.resources(), &check);
+  check.Real("deadline_hours", spec.deadline_hours(), {0, kDeadlineHoursMax});
   check.Integer("priority", spec.priority(), {-kPriorityMax, kPriorityMax});
   CheckInit(spec.init(), &check);
   return check.Take();

@@ -28,6 +28,7 @@ inline constexpr int32_t kRanksMax = 1024;
 inline constexpr int32_t kThreadsMax = 1024;
 inline constexpr int32_t kKeepMax = 1000;
 inline constexpr int32_t kPriorityMax = 1'000'000;
+inline constexpr double kDeadlineHoursMax = 24.0 * 366 * 10;  // ten years: farther is a mistake
 inline constexpr int kDataFilesMax = 10'000;
 inline constexpr int kPathBytesMax = 4096;
 inline constexpr int kNameLengthMax = 40;

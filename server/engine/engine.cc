@@ -241,6 +241,7 @@ absl::Status Engine::Load(const base::Now& now) {
   auto stored = store_->Load();
   if (!stored.ok()) return stored.status();
   coordinator_ = std::make_unique<Coordinator>(options_.coordinator);
+  coordinator_->LoadSettings(stored->namespaces, stored->drains);
   coordinator_->Load(std::move(stored->jobs), stored->next_job_number, now);
   return absl::OkStatus();
 }

@@ -106,7 +106,7 @@ base::GaugeFamily SlotFamily(const FleetView& view) {
     if (worker.state() == v1::WORKER_STATE_LOST) continue;
     std::set<int32_t> used;
     for (const v1::SlotUse& use : worker.used()) used.insert(use.slot());
-    const char* idle = worker.state() == v1::WORKER_STATE_DRAINING ? "draining" : "free";
+    const char* idle = worker.state() == v1::WORKER_STATE_LIVE ? "free" : "draining";
     for (const v1::Slot& slot : worker.slots()) {
       const auto entry = counts.find({slot.device(), used.count(slot.index()) > 0 ? "used" : idle});
       if (entry != counts.end()) ++entry->second;

@@ -1,5 +1,5 @@
-// JobStore: where the engine keeps jobs, their events and the job counter. One conformance suite
-// (tests/unit/server) holds for every implementation.
+// JobStore: where the engine keeps jobs, their events, the job counter and users' settings. One
+// conformance suite (tests/unit/server) holds for every implementation.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,8 @@ namespace sinkforge::server {
 struct StoredJobs {
   std::vector<v1::Job> jobs;
   int64_t next_job_number = 1;
+  std::vector<v1::Namespace> namespaces;
+  std::vector<v1::WorkerDrain> drains;
 };
 
 // What one job takes of a budget.

@@ -15,6 +15,8 @@ constexpr const char* kMethods[] = {
     "JobService/ListEvents",      "WorkerService/ListWorkers",
     "MetricsService/ReportSteps", "MetricsService/QueryMetrics",
     "LogService/AppendLogs",      "RendezvousService/PutRendezvous",
+    "JobService/ListNamespaces",  "JobService/UpdateNamespace",
+    "WorkerService/DrainWorker",  "WorkerService/UndrainWorker",
 };
 
 }  // namespace

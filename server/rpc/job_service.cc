@@ -48,6 +48,9 @@ absl::Status PrepareSubmission(v1::SubmitJobRequest* request, int64_t* parameter
   if (request->sweep().size() > kSweepBytesMax) {
     return InvalidField("sweep", absl::StrCat("longer than ", kSweepBytesMax, " bytes"));
   }
+  if (request->sweep_running_max() < 0) {
+    return InvalidField("sweep_running_max", "negative; give 0 for no limit");
+  }
   const size_t spec_bytes = request->spec().ByteSizeLong();
   if (spec_bytes > kSpecBytesMax) {
     return InvalidField("spec", absl::StrCat(spec_bytes, " bytes, the limit is ", kSpecBytesMax,
@@ -139,6 +142,9 @@ grpc::ServerUnaryReactor* JobServiceImpl::GetJob(grpc::CallbackServerContext* co
         const v1::Job* job = coordinator.Find(request->job_id());
         if (job == nullptr) return call.Finish(JobNotFound(request->job_id()));
         *response = ViewOf(coordinator, *job, now);
+        if (job->state() == v1::JOB_STATE_QUEUED) {
+          *response->mutable_wait() = coordinator.ExplainWait(job->job_id());
+        }
         call.Finish(absl::OkStatus());
       },
       call.finisher());
@@ -282,6 +288,36 @@ grpc::ServerUnaryReactor* JobServiceImpl::ListEvents(grpc::CallbackServerContext
         if (!queued.ok()) call.Finish(queued);
       },
       call.finisher());
+  return call.reactor();
+}
+
+grpc::ServerUnaryReactor* JobServiceImpl::ListNamespaces(grpc::CallbackServerContext* context,
+                                                         const v1::ListNamespacesRequest*,
+                                                         v1::ListNamespacesResponse* response) {
+  const UnaryCall call(context, rpc_, "JobService/ListNamespaces");
+  rpc_->engine->Read(
+      [=](const Coordinator& coordinator, const base::Now&) {
+        for (v1::Namespace& name : coordinator.Namespaces()) {
+          *response->add_namespaces() = std::move(name);
+        }
+        call.Finish(absl::OkStatus());
+      },
+      call.finisher());
+  return call.reactor();
+}
+
+grpc::ServerUnaryReactor* JobServiceImpl::UpdateNamespace(grpc::CallbackServerContext* context,
+                                                          const v1::UpdateNamespaceRequest* request,
+                                                          v1::Namespace* response) {
+  const UnaryCall call(context, rpc_, "JobService/UpdateNamespace");
+  rpc_->engine->Mutate(
+      [=](Coordinator& coordinator, const base::Now& now, Effects* effects) {
+        auto updated = coordinator.UpdateNamespace(*request, now, effects);
+        if (!updated.ok()) return updated.status();
+        *response = *std::move(updated);
+        return absl::OkStatus();
+      },
+      call.finisher(), static_cast<int64_t>(request->ByteSizeLong()));
   return call.reactor();
 }
 

@@ -40,6 +40,12 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
   grpc::ServerUnaryReactor* ListEvents(grpc::CallbackServerContext* context,
                                        const v1::ListEventsRequest* request,
                                        v1::ListEventsResponse* response) override;
+  grpc::ServerUnaryReactor* ListNamespaces(grpc::CallbackServerContext* context,
+                                           const v1::ListNamespacesRequest* request,
+                                           v1::ListNamespacesResponse* response) override;
+  grpc::ServerUnaryReactor* UpdateNamespace(grpc::CallbackServerContext* context,
+                                            const v1::UpdateNamespaceRequest* request,
+                                            v1::Namespace* response) override;
 
  private:
   using Action = absl::StatusOr<v1::Job> (Coordinator::*)(const v1::JobActionRequest&,

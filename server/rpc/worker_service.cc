@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/mutex.h"
+#include "base/rpc.h"
 #include "server/rpc/errors.h"
 
 namespace sinkforge::server {
@@ -175,6 +176,24 @@ class SynchronizeStream final
   std::optional<absl::Status> end_ GUARDED_BY(mutex_);
 };
 
+template <typename Request>
+grpc::ServerUnaryReactor* Act(
+    const UnaryCall& call, Engine* engine, const Request* request, v1::Worker* response,
+    absl::StatusOr<v1::Worker> (Coordinator::*action)(const Request&, const base::Now&, Effects*)) {
+  engine->Mutate(
+      [=](Coordinator& coordinator, const base::Now& now, Effects* effects) {
+        auto worker = (coordinator.*action)(*request, now, effects);
+        if (absl::IsNotFound(worker.status())) {
+          return base::WithReason(worker.status(), "WORKER_NOT_FOUND");
+        }
+        if (!worker.ok()) return worker.status();
+        *response = *std::move(worker);
+        return absl::OkStatus();
+      },
+      call.finisher(), static_cast<int64_t>(request->ByteSizeLong()));
+  return call.reactor();
+}
+
 }  // namespace
 
 grpc::ServerBidiReactor<v1::WorkerSnapshot, v1::DesiredState>* WorkerServiceImpl::Synchronize(
@@ -197,6 +216,20 @@ grpc::ServerUnaryReactor* WorkerServiceImpl::ListWorkers(grpc::CallbackServerCon
       },
       call.finisher());
   return call.reactor();
+}
+
+grpc::ServerUnaryReactor* WorkerServiceImpl::DrainWorker(grpc::CallbackServerContext* context,
+                                                         const v1::DrainWorkerRequest* request,
+                                                         v1::Worker* response) {
+  return Act(UnaryCall(context, rpc_, "WorkerService/DrainWorker"), rpc_->engine, request, response,
+             &Coordinator::DrainWorker);
+}
+
+grpc::ServerUnaryReactor* WorkerServiceImpl::UndrainWorker(grpc::CallbackServerContext* context,
+                                                           const v1::UndrainWorkerRequest* request,
+                                                           v1::Worker* response) {
+  return Act(UnaryCall(context, rpc_, "WorkerService/UndrainWorker"), rpc_->engine, request,
+             response, &Coordinator::UndrainWorker);
 }
 
 }  // namespace sinkforge::server

@@ -19,20 +19,35 @@ void Pool::Erase(const std::string& worker) {
   workers_.erase(it);
 }
 
-int Pool::Total(v1::Device device) const {
-  const auto it = sums_.find(device);
-  return it == sums_.end() ? 0 : it->second.total;
+int Pool::Total(v1::Device device) const { return SumOf(device).total; }
+int Pool::Free(v1::Device device) const { return SumOf(device).free; }
+int Pool::Leaving(v1::Device device) const { return SumOf(device).leaving; }
+
+const std::map<int, std::set<std::string>>& Pool::ByFree(v1::Device device) const {
+  return SumOf(device).by_free;
 }
 
-int Pool::Free(v1::Device device) const {
+const Pool::Sum& Pool::SumOf(v1::Device device) const {
+  static const Sum kNone;
   const auto it = sums_.find(device);
-  return it == sums_.end() ? 0 : it->second.free;
+  return it == sums_.end() ? kNone : it->second;
 }
 
 void Pool::Count(const WorkerView& view, int sign) {
   for (const auto& [device, slots] : view.slots) {
-    sums_[device].total += sign * slots.total;
-    sums_[device].free += sign * static_cast<int>(slots.free.size());
+    Sum& sum = sums_[device];
+    const int free = static_cast<int>(slots.free.size());
+    sum.total += sign * slots.total;
+    sum.free += sign * free;
+    sum.leaving += sign * slots.leaving;
+    if (free == 0) continue;
+    std::set<std::string>& names = sum.by_free[free];
+    if (sign > 0) {
+      names.insert(view.worker);
+    } else {
+      names.erase(view.worker);
+      if (names.empty()) sum.by_free.erase(free);
+    }
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@ namespace sinkforge::server::scheduler {
 struct DeviceSlots {
   int total = 0;
   std::vector<int> free;  // indices, ascending
+  int leaving = 0;        // taken back from a rank that may still run there
 };
 
 struct WorkerView {
@@ -31,13 +33,19 @@ class Pool {
   // Over all workers.
   int Total(v1::Device device) const;
   int Free(v1::Device device) const;
+  int Leaving(v1::Device device) const;
+  // Names by their number of free slots, which is never 0.
+  const std::map<int, std::set<std::string>>& ByFree(v1::Device device) const;
 
  private:
   struct Sum {
     int total = 0;
     int free = 0;
+    int leaving = 0;
+    std::map<int, std::set<std::string>> by_free;  // no empty ones
   };
   void Count(const WorkerView& view, int sign);
+  const Sum& SumOf(v1::Device device) const;
 
   std::map<std::string, WorkerView> workers_;
   std::map<v1::Device, Sum> sums_;

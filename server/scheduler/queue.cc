@@ -8,27 +8,32 @@
 namespace sinkforge::server::scheduler {
 
 void Queue::Add(WaitingJob job) {
-  Class& jobs = classes_[job.device][job.ranks];
+  Class& jobs = devices_[job.device][job.name_space][job.min_ranks];
   const QueueKey key = job.key;
   SINKFORGE_REQUIRE(jobs.emplace(key, std::move(job)).second);
 }
 
 void Queue::Remove(const WaitingJob& job) {
-  const auto by_device = classes_.find(job.device);
-  SINKFORGE_REQUIRE(by_device != classes_.end());
-  const auto by_ranks = by_device->second.find(job.ranks);
-  SINKFORGE_REQUIRE(by_ranks != by_device->second.end());
+  auto& names = devices_[job.device];
+  const auto classes = names.find(job.name_space);
+  SINKFORGE_REQUIRE(classes != names.end());
+  const auto jobs = classes->second.find(job.min_ranks);
+  SINKFORGE_REQUIRE(jobs != classes->second.end());
   const QueueKey key = job.key;  // `job` may be the element that goes away.
-  SINKFORGE_REQUIRE(by_ranks->second.erase(key) == 1);
-  if (by_ranks->second.empty()) by_device->second.erase(by_ranks);
-  if (by_device->second.empty()) classes_.erase(by_device);
+  SINKFORGE_REQUIRE(jobs->second.erase(key) == 1);
+  if (jobs->second.empty()) classes->second.erase(jobs);
+  if (classes->second.empty()) names.erase(classes);
 }
 
-const WaitingJob* Queue::First(v1::Device device, int ranks_max) const {
-  const auto by_device = classes_.find(device);
-  if (by_device == classes_.end()) return nullptr;
+const std::map<std::string, Queue::Classes>& Queue::Namespaces(v1::Device device) const {
+  static const std::map<std::string, Classes> kNone;
+  const auto names = devices_.find(device);
+  return names == devices_.end() ? kNone : names->second;
+}
+
+const WaitingJob* Queue::First(const Classes& classes, int ranks_max) {
   const WaitingJob* first = nullptr;
-  for (const auto& [ranks, jobs] : by_device->second) {
+  for (const auto& [ranks, jobs] : classes) {
     if (ranks > ranks_max) break;
     const WaitingJob& head = jobs.begin()->second;
     if (first == nullptr || head.key < first->key) first = &head;

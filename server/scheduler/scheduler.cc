@@ -1,152 +1,177 @@
-// The policy and its explanations; see scheduler.h.
+// The policy; see scheduler.h.
 #include "server/scheduler/scheduler.h"
 
 #include <algorithm>
 #include <tuple>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "base/check.h"
+#include "server/scheduler/explain.h"
+#include "server/scheduler/order.h"
+#include "server/scheduler/placement.h"
 
 namespace sinkforge::server::scheduler {
 namespace {
 
+using Nanoseconds = std::chrono::nanoseconds;
+
+// How many ranks it can start with now; fewer than min_ranks: it cannot.
+int RanksNow(const Cluster& cluster, const WaitingJob& job) {
+  return std::min(
+      {job.ranks, cluster.pool.Free(job.device), cluster.shares.Left(job.name_space, job.device)});
+}
+
+// Backfilled on slots that are the head's.
+bool IsLentBy(const RunningJob& running, const WaitingJob& head) {
+  if (running.lent_from.empty() || running.stopping || running.device != head.device) return false;
+  return running.lent_from == head.job_id || head.key < running.key;
+}
+
 struct Candidate {
-  const WorkerView* worker = nullptr;
-  const std::vector<int>* free = nullptr;
-  bool holds = false;  // the checkpoint to restore, or a part of it
+  Victim victim;
+  int ranks = 0;
+  double at_risk = 0;
+  int32_t priority = 0;
 };
 
-std::string SlotCount(int count, v1::Device device) {
-  return absl::StrCat(count, " ", DeviceName(device), count == 1 ? " slot" : " slots");
-}
-
-std::vector<Candidate> Candidates(const Pool& pool, const WaitingJob& job) {
+// What the head may take, the least work at risk first; lent slots before those of others.
+std::vector<Candidate> Candidates(const Cluster& cluster, const WaitingJob& head, Nanoseconds now) {
   std::vector<Candidate> candidates;
-  for (const auto& [name, worker] : pool.workers()) {
-    const auto slots = worker.slots.find(job.device);
-    if (slots == worker.slots.end() || slots->second.free.empty()) continue;
-    const bool holds = std::binary_search(job.holders.begin(), job.holders.end(), name);
-    candidates.push_back({&worker, &slots->second.free, holds});
+  for (const auto& [number, running] : cluster.running.jobs()) {
+    if (running.device != head.device || running.stopping) continue;
+    const bool is_lent = IsLentBy(running, head);
+    if (!is_lent && running.key.priority >= head.key.priority) continue;
+    candidates.push_back({{number, is_lent ? Eviction::kAtOnce : Eviction::kCheckpointFirst},
+                          running.ranks,
+                          WorkAtRisk(running, now),
+                          running.key.priority});
   }
-  return candidates;
-}
-
-// One worker where one is enough, because ranks on one machine talk fastest: a holder first, then
-// the fullest, so that wide gaps stay whole for wide gangs. Else few workers: holders first, then
-// the emptiest. Ties go by name.
-std::vector<Candidate> Choose(std::vector<Candidate> candidates, int ranks) {
-  const Candidate* single = nullptr;
-  const auto rank_single = [](const Candidate& c) {
-    return std::make_tuple(!c.holds, c.free->size(), c.worker->worker);
-  };
-  for (const Candidate& c : candidates) {
-    if (static_cast<int>(c.free->size()) < ranks) continue;
-    if (single == nullptr || rank_single(c) < rank_single(*single)) single = &c;
-  }
-  if (single != nullptr) return {*single};
   std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
-    return std::make_tuple(!a.holds, b.free->size(), a.worker->worker) <
-           std::make_tuple(!b.holds, a.free->size(), b.worker->worker);
+    return std::make_tuple(a.victim.how, a.at_risk, a.priority, -a.victim.number) <
+           std::make_tuple(b.victim.how, b.at_risk, b.priority, -b.victim.number);
   });
   return candidates;
 }
 
-std::vector<v1::RankPlacement> Place(const Pool& pool, const WaitingJob& job) {
-  std::vector<v1::RankPlacement> placement;
-  for (const Candidate& c : Choose(Candidates(pool, job), job.ranks)) {
-    for (const int slot : *c.free) {
-      if (static_cast<int>(placement.size()) == job.ranks) return placement;
-      v1::RankPlacement& rank = placement.emplace_back();
-      rank.set_rank(static_cast<int>(placement.size()) - 1);
-      rank.set_worker(c.worker->worker);
-      rank.set_incarnation(c.worker->incarnation);
-      rank.set_slot(slot);
+// The fewest of the first candidates that give `needed` slots; empty where all together do not.
+std::vector<Victim> ChooseVictims(const Cluster& cluster, const WaitingJob& head, int needed,
+                                  Nanoseconds now) {
+  const int most =
+      cluster.running.Lent(head.device) + cluster.running.Below(head.device, head.key.priority);
+  if (most < needed) return {};
+  std::vector<Candidate> chosen;
+  int slots = 0;
+  for (const Candidate& candidate : Candidates(cluster, head, now)) {
+    if (slots >= needed) break;
+    chosen.push_back(candidate);
+    slots += candidate.ranks;
+  }
+  if (slots < needed) return {};
+  std::vector<Victim> victims;
+  // From those with the most at risk on: who is not needed after all stays.
+  for (auto it = chosen.rbegin(); it != chosen.rend(); ++it) {
+    if (slots - it->ranks >= needed) {
+      slots -= it->ranks;
+    } else {
+      victims.push_back(it->victim);
     }
   }
-  SINKFORGE_REQUIRE(static_cast<int>(placement.size()) == job.ranks);
-  return placement;
+  std::reverse(victims.begin(), victims.end());
+  return victims;
 }
 
-std::vector<std::string> MissingHolders(const Pool& pool, const WaitingJob& job) {
-  std::vector<std::string> missing;
-  for (const std::string& holder : job.holders) {
-    const auto it = pool.workers().find(holder);
-    if (it == pool.workers().end() || !it->second.serves_checkpoints) missing.push_back(holder);
+Decision Start(const Cluster& cluster, const WaitingJob& job) {
+  const int ranks = RanksNow(cluster, job);
+  Decision decision;
+  decision.action = Action::kStart;
+  decision.job = &job;
+  decision.placement = Place(cluster.pool, job, ranks);
+  decision.reason = v1::REASON_SCHEDULED;
+  if (ranks < job.ranks) {
+    decision.message = absl::StrCat("with ", ranks, " of ", job.ranks,
+                                    " ranks, which is what is "
+                                    "free; grows when more is");
   }
-  return missing;
+  return decision;
 }
 
-Wait HolderWait(const std::vector<std::string>& missing) {
-  return {v1::REASON_WAITING_FOR_CHECKPOINT_HOLDER,
-          absl::StrCat("its last checkpoint is on ", missing.size() == 1 ? "worker " : "workers ",
-                       absl::StrJoin(missing, ", "),
-                       missing.size() == 1 ? ", which is away; start it to go on"
-                                           : ", which are away; start them to go on")};
+Decision Park(const WaitingJob& job, std::vector<std::string> missing) {
+  Decision decision;
+  decision.action = Action::kPark;
+  decision.job = &job;
+  decision.missing = std::move(missing);
+  Wait wait = HolderWait(decision.missing);
+  decision.reason = wait.reason;
+  decision.message = std::move(wait.message);
+  return decision;
 }
 
-Wait SlotWait(const Pool& pool, const WaitingJob& job) {
-  return {v1::REASON_WAITING_FOR_SLOTS,
-          absl::StrCat("needs ", SlotCount(job.ranks, job.device), "; ", pool.Free(job.device),
-                       " of ", pool.Total(job.device), " free; first in line")};
+// What happens while the head cannot start.
+Decision Hold(const Cluster& cluster, const WaitingJob& head, Nanoseconds now) {
+  Decision decision;
+  decision.job = &head;
+  const v1::Device device = head.device;
+  const int needed = head.min_ranks - cluster.pool.Free(device) - cluster.pool.Leaving(device) -
+                     cluster.running.Stopping(device);
+  // Slots that are on their way to the head are not lent again.
+  if (needed > 0) {
+    decision.victims = ChooseVictims(cluster, head, needed, now);
+    if (!decision.victims.empty()) {
+      decision.action = Action::kEvict;
+      decision.reason = v1::REASON_PREEMPTED;
+      decision.message =
+          absl::StrCat("makes room for ", head.job_id, " (priority ", head.key.priority, ")");
+      return decision;
+    }
+    if (const WaitingJob* job = Backfill(cluster, device); job != nullptr) {
+      std::vector<std::string> missing = MissingHolders(cluster.pool, *job);
+      if (!missing.empty()) return Park(*job, std::move(missing));
+      decision = Start(cluster, *job);
+      decision.lent_from = head.job_id;
+      decision.message =
+          absl::StrCat(decision.message, decision.message.empty() ? "" : "; ",
+                       "backfilled on slots of ", head.job_id, ", which cannot use them yet");
+      return decision;
+    }
+  }
+  decision.action = Action::kWait;
+  Wait wait = SlotWait(cluster, head);
+  decision.reason = wait.reason;
+  decision.message = std::move(wait.message);
+  return decision;
+}
+
+// Nobody waits for what is free.
+Decision Grow(const Cluster& cluster, v1::Device device, const PolicyOptions& options,
+              Nanoseconds now) {
+  Decision decision;
+  if (cluster.pool.Free(device) == 0 || cluster.running.Stopping(device) > 0) return decision;
+  for (const int64_t number : cluster.running.undersized()) {
+    const RunningJob& job = cluster.running.jobs().at(number);
+    if (job.device != device || now - job.started < options.grow_after) continue;
+    const int more = std::min({job.ranks_wanted - job.ranks, cluster.pool.Free(device),
+                               cluster.shares.Left(job.name_space, device)});
+    if (more <= 0) continue;
+    decision.action = Action::kGrow;
+    decision.victims = {{number, Eviction::kCheckpointFirst}};
+    decision.reason = v1::REASON_RESIZED;
+    decision.message =
+        absl::StrCat("goes on with ", job.ranks + more, " instead of ", job.ranks, " ranks");
+    return decision;
+  }
+  return decision;
 }
 
 }  // namespace
 
-Decision Decide(const Queue& queue, const Pool& pool, v1::Device device) {
-  Decision decision;
-  decision.job = queue.First(device, pool.Total(device));
-  if (decision.job == nullptr) return decision;
-  const WaitingJob& job = *decision.job;
-  decision.missing = MissingHolders(pool, job);
-  if (!decision.missing.empty()) {
-    decision.action = Action::kPark;
-    Wait wait = HolderWait(decision.missing);
-    decision.reason = wait.reason;
-    decision.message = wait.message;
-    return decision;
-  }
-  if (job.ranks > pool.Free(device)) {
-    decision.action = Action::kWait;
-    Wait wait = SlotWait(pool, job);
-    decision.reason = wait.reason;
-    decision.message = wait.message;
-    return decision;
-  }
-  decision.action = Action::kStart;
-  decision.placement = Place(pool, job);
-  decision.reason = v1::REASON_SCHEDULED;
-  return decision;
-}
-
-Wait ExplainWait(const Queue& queue, const Pool& pool, const WaitingJob& job) {
-  const int total = pool.Total(job.device);
-  if (job.ranks > total) {
-    return {v1::REASON_NOT_ENOUGH_SLOTS_EXIST,
-            absl::StrCat("needs ", SlotCount(job.ranks, job.device),
-                         " at once; all live workers together have ", total,
-                         ". Start another worker, or submit it again with fewer resources.ranks")};
-  }
-  const std::vector<std::string> missing = MissingHolders(pool, job);
-  if (!missing.empty()) return HolderWait(missing);
-  const WaitingJob* first = queue.First(job.device, total);
-  if (first != nullptr && first->key < job.key) {
-    return {v1::REASON_BEHIND_OTHER_JOB,
-            absl::StrCat("behind ", first->job_id, ", which is first in line for ",
-                         SlotCount(first->ranks, first->device))};
-  }
-  return SlotWait(pool, job);
-}
-
-std::string DeviceName(v1::Device device) {
-  switch (device) {
-    case v1::DEVICE_CPU:
-      return "cpu";
-    case v1::DEVICE_CUDA:
-      return "cuda";
-    default:
-      return "unknown";
-  }
+Decision Decide(const Cluster& cluster, v1::Device device, const PolicyOptions& options,
+                Nanoseconds now) {
+  const WaitingJob* head = Head(cluster, device);
+  if (head == nullptr) return Grow(cluster, device, options, now);
+  std::vector<std::string> missing = MissingHolders(cluster.pool, *head);
+  if (!missing.empty()) return Park(*head, std::move(missing));
+  if (RanksNow(cluster, *head) >= head->min_ranks) return Start(cluster, *head);
+  return Hold(cluster, *head, now);
 }
 
 }  // namespace sinkforge::server::scheduler

@@ -11,6 +11,8 @@
 #include "server/state/job_moves.h"
 #include "server/state/rank_report.h"
 #include "server/state/retry.h"
+#include "server/state/stops.h"
+#include "server/state/sweeps.h"
 #include "server/state/waiting.h"
 
 namespace sinkforge::server {
@@ -37,20 +39,43 @@ void ReleaseRank(Call* call, const RankKey& key, const RankState& rank) {
   call->RefreshPool(*worker);
 }
 
-// Back into the queue after `delay`.
-void Requeue(Call* call, JobRecord* record, v1::Reason reason, const std::string& message,
-             Monotonic delay) {
-  if (delay > Monotonic{0}) {
-    *record->job.mutable_not_before() = base::ToProto(
-        call->now().wall + std::chrono::duration_cast<std::chrono::system_clock::duration>(delay));
-  }
-  call->Move(record, v1::JOB_STATE_QUEUED, reason, message);
-  StartWaiting(call, record, call->now().monotonic + delay);
+// The attempt is about to end: its slots count for nobody.
+void Vacate(State* state, const JobRecord& record) {
+  const v1::Job& job = record.job;
+  state->active.erase(record.number);
+  state->cluster.running.Remove(record.number);
+  state->cluster.shares.Use(job.spec().namespace_(), job.spec().resources().device(),
+                            -WorldSize(job));
+  NoteLeft(state, record);
 }
 
-void BecomePaused(Call* call, JobRecord* record, const std::string& message) {
-  record->job.set_pause_requested(false);
-  call->Move(record, v1::JOB_STATE_PAUSED, v1::REASON_PAUSED_BY_USER, message);
+constexpr int kAvoidedMax = 16;  // workers remembered of a job: the latest
+
+// The job starts there again only where nowhere else is room.
+void Avoid(Call* call, JobRecord* record, const std::string& worker) {
+  if (worker.empty()) return;
+  auto* avoided = record->job.mutable_avoided_workers();
+  for (int i = avoided->size() - 1; i >= 0; --i) {
+    const bool is_over = base::FromProto(avoided->Get(i).until()) <= call->now().wall;
+    if (is_over || avoided->Get(i).worker() == worker) avoided->DeleteSubrange(i, 1);
+  }
+  if (avoided->size() >= kAvoidedMax) avoided->DeleteSubrange(0, 1);
+  v1::AvoidedWorker* entry = avoided->Add();
+  entry->set_worker(worker);
+  *entry->mutable_until() = base::ToProto(
+      call->now().wall + std::chrono::duration_cast<std::chrono::system_clock::duration>(
+                             call->options().avoid_worker_for));
+}
+
+// The worker of the rank that holds the others up; empty where nothing points at one.
+std::string SlowestWorker(const Attempt& attempt) {
+  const auto slower = [](const RankState& a, const RankState& b) {
+    return std::make_pair(a.phase, a.step) < std::make_pair(b.phase, b.step);
+  };
+  const auto [slowest, fastest] =
+      std::minmax_element(attempt.ranks.begin(), attempt.ranks.end(), slower);
+  const bool tells = attempt.ranks.size() == 1 || slower(*slowest, *fastest);
+  return tells ? slowest->placement.worker() : "";
 }
 
 // What "every rank ended as asked" means for the job.
@@ -66,7 +91,8 @@ void Finish(Call* call, JobRecord* record) {
   if (step > 0 && (newest == nullptr || newest->step() < step)) {
     FailAttempt(call, record, v1::REASON_TRAINER_CRASHED,
                 absl::StrCat("every rank ended, but the checkpoint of step ", step,
-                             " is not complete on their workers"));
+                             " is not complete on their workers"),
+                "");
     return;
   }
   if (completed) {
@@ -76,11 +102,15 @@ void Finish(Call* call, JobRecord* record) {
     call->Move(record, v1::JOB_STATE_SUCCEEDED, v1::REASON_COMPLETED, message);
     return;
   }
-  if (record->job.pause_requested()) {
+  if (record->job.pause_requested() && record->job.stop_reason() != v1::REASON_DEADLINE_EXCEEDED) {
     const std::string message = absl::StrCat("paused after step ", step, "; `sinkforge resume ",
                                              record->job.job_id(), "` goes on from there");
     EndAttempt(call, record, v1::REASON_PAUSE_REQUESTED, message);
     BecomePaused(call, record, message);
+    return;
+  }
+  if (record->job.stop_reason() != v1::REASON_UNSPECIFIED) {
+    EndStopped(call, record, step);
     return;
   }
   const bool drained = IsToStop(call->state(), *record);
@@ -151,9 +181,26 @@ void NoteTraining(Call* call, JobRecord* record) {
 
 }  // namespace
 
-void StartAttempt(Call* call, JobRecord* record, const std::vector<v1::RankPlacement>& placement) {
+void Requeue(Call* call, JobRecord* record, v1::Reason reason, const std::string& message,
+             Monotonic delay) {
+  if (delay > Monotonic{0}) {
+    *record->job.mutable_not_before() = base::ToProto(
+        call->now().wall + std::chrono::duration_cast<std::chrono::system_clock::duration>(delay));
+  }
+  call->Move(record, v1::JOB_STATE_QUEUED, reason, message);
+  StartWaiting(call, record, call->now().monotonic + delay);
+}
+
+void BecomePaused(Call* call, JobRecord* record, const std::string& message) {
+  record->job.set_pause_requested(false);
+  call->Move(record, v1::JOB_STATE_PAUSED, v1::REASON_PAUSED_BY_USER, message);
+}
+
+void StartAttempt(Call* call, JobRecord* record, const AttemptPlan& plan) {
   v1::Job& job = record->job;
   job.set_attempt(job.attempt() + 1);
+  job.set_world_size(static_cast<int32_t>(plan.placement.size()));
+  job.set_lent_from(plan.lent_from);
   job.clear_placement();
   job.clear_rank_notes();
   job.clear_not_before();
@@ -161,7 +208,7 @@ void StartAttempt(Call* call, JobRecord* record, const std::vector<v1::RankPlace
   record->attempt.emplace();
   record->attempt->started = call->now().monotonic;
   record->attempt->last_progress = call->now().monotonic;
-  for (const v1::RankPlacement& rank : placement) {
+  for (const v1::RankPlacement& rank : plan.placement) {
     *job.add_placement() = rank;
     record->attempt->ranks.emplace_back().placement = rank;
     WorkerRecord* worker = call->state().FindWorker(rank.worker());
@@ -171,8 +218,9 @@ void StartAttempt(Call* call, JobRecord* record, const std::vector<v1::RankPlace
     call->Touch(worker);
     call->RefreshPool(*worker);
   }
-  call->state().active.insert(record->number);
-  const std::string where = PlacementText(*record);
+  Occupy(&call->state(), *record);
+  const std::string where = absl::StrCat(PlacementText(*record), plan.note.empty() ? "" : " (",
+                                         plan.note, plan.note.empty() ? "" : ")");
   call->Move(record, v1::JOB_STATE_STARTING, v1::REASON_SCHEDULED,
              absl::StrCat("starts on ", where));
   const v1::Checkpoint* restore = RestoreOf(job);
@@ -183,6 +231,23 @@ void StartAttempt(Call* call, JobRecord* record, const std::vector<v1::RankPlace
                           step});
 }
 
+void Occupy(State* state, const JobRecord& record) {
+  const v1::Job& job = record.job;
+  state->active.insert(record.number);
+  scheduler::RunningJob running;
+  running.job_id = job.job_id();
+  running.key = KeyOf(record);
+  running.device = job.spec().resources().device();
+  running.name_space = job.spec().namespace_();
+  running.ranks = WorldSize(job);
+  running.ranks_wanted = std::max(1, job.spec().resources().ranks());
+  running.stopping = job.stop_reason() != v1::REASON_UNSPECIFIED;
+  running.lent_from = job.lent_from();
+  running.started = running.safe_until = record.attempt->started;
+  state->cluster.shares.Use(running.name_space, running.device, running.ranks);
+  state->cluster.running.Add(running);
+}
+
 void EndAttempt(Call* call, JobRecord* record, v1::Reason reason, const std::string& message) {
   SINKFORGE_REQUIRE(record->attempt.has_value());
   v1::Job& job = record->job;
@@ -190,16 +255,28 @@ void EndAttempt(Call* call, JobRecord* record, v1::Reason reason, const std::str
   for (const RankState& rank : record->attempt->ranks) {
     ReleaseRank(call, {job.job_id(), job.attempt(), rank.placement.rank()}, rank);
   }
+  Vacate(&call->state(), *record);
   record->attempt.reset();
-  call->state().active.erase(record->number);
   job.clear_placement();
+  job.clear_lent_from();
+  job.clear_stop_reason();
+  job.clear_stop_message();
   job.mutable_progress()->clear_eta();
 }
 
-void FailAttempt(Call* call, JobRecord* record, v1::Reason reason, const std::string& message) {
+void FailAttempt(Call* call, JobRecord* record, v1::Reason reason, const std::string& message,
+                 std::string worker) {
   if (reason == v1::REASON_CHECKPOINT_LOST) LoseRestore(call, record, message);
   const FaultKind kind = KindOf(reason);
+  const bool is_overdue = record->job.stop_reason() == v1::REASON_DEADLINE_EXCEEDED;
   EndAttempt(call, record, reason, message);
+  if (is_overdue && kind != FaultKind::kFatal) {
+    record->job.set_pause_requested(false);
+    call->Move(record, v1::JOB_STATE_FAILED, v1::REASON_DEADLINE_EXCEEDED,
+               DeadlineText(record->job));
+    return;
+  }
+  if (kind != FaultKind::kFatal) Avoid(call, record, worker);
   if (kind == FaultKind::kFatal) {
     record->job.set_pause_requested(false);
     call->Move(record, v1::JOB_STATE_FAILED, reason, FatalText(record->job, reason, message));
@@ -246,7 +323,7 @@ void EvaluateAttempt(Call* call, JobRecord* record) {
                                     ? absl::StrCat("the loss of step ", cause->step + 1,
                                                    " is not finite (", cause->message, ")")
                                     : cause->message;
-    FailAttempt(call, record, reason, message);
+    FailAttempt(call, record, reason, message, cause->placement.worker());
     return;
   }
   if (AllEnded(*record->attempt)) Finish(call, record);
@@ -259,13 +336,14 @@ void CheckAttempt(Call* call, JobRecord* record) {
     const WorkerRecord* worker = call->state().FindWorker(name);
     if (worker != nullptr && worker->incarnation != rank.placement.incarnation()) {
       FailAttempt(call, record, v1::REASON_WORKER_LOST,
-                  absl::StrCat("worker ", name, " was started anew"));
+                  absl::StrCat("worker ", name, " was started anew"), "");
       return;
     }
     if (worker == nullptr || !worker->alive) {
       FailAttempt(call, record, v1::REASON_WORKER_LOST,
                   absl::StrCat("worker ", name, " has not been heard of for ",
-                               SecondsText(call->options().lease)));
+                               SecondsText(call->options().lease)),
+                  name);
       return;
     }
   }
@@ -278,12 +356,14 @@ void CheckAttempt(Call* call, JobRecord* record) {
       now - attempt.started >= call->options().start_timeout) {
     FailAttempt(
         call, record, v1::REASON_START_TIMEOUT,
-        absl::StrCat("did not start to train within ", SecondsText(call->options().start_timeout)));
+        absl::StrCat("did not start to train within ", SecondsText(call->options().start_timeout)),
+        SlowestWorker(attempt));
   } else if (record->job.state() == v1::JOB_STATE_RUNNING &&
              now - attempt.last_progress >= call->options().no_progress_timeout) {
     FailAttempt(call, record, v1::REASON_NO_PROGRESS,
                 absl::StrCat("no progress for ", SecondsText(call->options().no_progress_timeout),
-                             " after step ", record->job.progress().step()));
+                             " after step ", record->job.progress().step()),
+                SlowestWorker(attempt));
   }
 }
 

@@ -9,16 +9,31 @@
 
 namespace sinkforge::server {
 
-// Moves the QUEUED job, which waits nowhere any more, to STARTING. One placement per rank, in
-// order.
-void StartAttempt(Call* call, JobRecord* record, const std::vector<v1::RankPlacement>& placement);
+struct AttemptPlan {
+  std::vector<v1::RankPlacement> placement;  // by rank
+  std::string lent_from;                     // see v1::Job
+  std::string note;                          // why so; may be empty
+};
+
+// Moves the QUEUED job, which waits nowhere any more, to STARTING.
+void StartAttempt(Call* call, JobRecord* record, const AttemptPlan& plan);
+
+// Counts the attempt under way, with its placement, as a user of slots. EndAttempt undoes it.
+void Occupy(State* state, const JobRecord& record);
 
 // Takes every rank back from its worker. The job's state is the caller's to move.
 void EndAttempt(Call* call, JobRecord* record, v1::Reason reason, const std::string& message);
 
 // Ends the attempt for a fault; then the job waits for another one, is PAUSED (where a pause was
-// under way), or FAILED.
-void FailAttempt(Call* call, JobRecord* record, v1::Reason reason, const std::string& message);
+// under way), or FAILED. `worker`: where the fault was, empty where that is not known;
+// a copy, because the attempt that may own it ends.
+void FailAttempt(Call* call, JobRecord* record, v1::Reason reason, const std::string& message,
+                 std::string worker);
+
+// After EndAttempt: back into the queue after `delay`, or PAUSED by the user.
+void Requeue(Call* call, JobRecord* record, v1::Reason reason, const std::string& message,
+             Monotonic delay);
+void BecomePaused(Call* call, JobRecord* record, const std::string& message);
 
 // Takes in what the rank's worker says about it. Call EvaluateAttempt after all of a snapshot.
 void UpdateRank(Call* call, JobRecord* record, const v1::RankStatus& status);

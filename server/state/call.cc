@@ -18,11 +18,14 @@ void InsertSorted(std::vector<std::string>* sorted, const std::string& value) {
   if (it == sorted->end() || *it != value) sorted->insert(it, value);
 }
 
+bool IsBeingLeft(const WorkerRecord& worker, int32_t slot) {
+  return std::any_of(worker.removals.begin(), worker.removals.end(),
+                     [&](const Removal& removal) { return removal.slot == slot; });
+}
+
 bool SlotIsFree(const WorkerRecord& worker, int32_t slot) {
   if (worker.assigned.contains(slot)) return false;
-  for (const Removal& removal : worker.removals) {
-    if (removal.slot == slot) return false;
-  }
+  if (IsBeingLeft(worker, slot)) return false;
   for (const v1::RankStatus& rank : worker.snapshot.ranks()) {
     if (rank.slot() == slot && rank.phase() != v1::RANK_PHASE_ENDED) return false;
   }
@@ -97,7 +100,7 @@ void Call::Touch(const std::string& worker) {
 
 void Call::RefreshPool(const WorkerRecord& worker) {
   if (!worker.reported || !worker.alive) {
-    state_.pool.Erase(worker.name);
+    state_.cluster.pool.Erase(worker.name);
     return;
   }
   scheduler::WorkerView view;
@@ -111,10 +114,11 @@ void Call::RefreshPool(const WorkerRecord& worker) {
       ++slots.total;
       // Work waits for the stream: what cannot be sent now may start sooner elsewhere.
       if (worker.connected && SlotIsFree(worker, slot.index())) slots.free.push_back(slot.index());
+      slots.leaving += IsBeingLeft(worker, slot.index()) ? 1 : 0;
     }
     for (auto& [device, slots] : view.slots) std::sort(slots.free.begin(), slots.free.end());
   }
-  state_.pool.Update(std::move(view));
+  state_.cluster.pool.Update(std::move(view));
 }
 
 void Call::Finish(Effects* effects) {
@@ -142,6 +146,14 @@ void Call::Finish(Effects* effects) {
     InsertSorted(&effects->changed_jobs, state_.jobs.at(number).job.job_id());
   }
   for (const std::string& worker : touched_) InsertSorted(&effects->changed_workers, worker);
+  for (const std::string& name : namespaces_) {
+    effects->namespaces.push_back(state_.cluster.shares.settings().at(name));
+  }
+  for (const std::string& name : drains_) {
+    const auto drain = state_.drains.find(name);
+    effects->drains[name] =
+        drain == state_.drains.end() ? std::nullopt : std::make_optional(drain->second);
+  }
   if (next_number_changed_) effects->next_job_number = state_.next_job_number;
 }
 

@@ -28,6 +28,8 @@ class Call {
   // Only watchers are told.
   void Watch(const JobRecord& record);
   void StoreNextJobNumber() { next_number_changed_ = true; }
+  void StoreNamespace(const std::string& name) { namespaces_.insert(name); }
+  void StoreDrain(const std::string& worker) { drains_.insert(worker); }
   // The record is about to be erased.
   void Deleted(const JobRecord& record);
 
@@ -62,6 +64,8 @@ class Call {
   std::set<std::string> revised_;
   std::vector<v1::Event> events_;
   std::vector<std::string> deleted_;
+  std::set<std::string> namespaces_;
+  std::set<std::string> drains_;  // workers
   bool next_number_changed_ = false;
 };
 

@@ -55,6 +55,7 @@ void Commit(Call* call, JobRecord* record, int64_t step) {
     *job.mutable_progress()->mutable_update_time() = base::ToProto(call->now().wall);
   }
   IndexCheckpoint(&call->state(), *record, *checkpoint);
+  call->state().cluster.running.SetSafe(record->number, call->now().monotonic);
   const std::vector<std::string> holders = HoldersOf(*checkpoint);
   call->AddEvent(record, {v1::EVENT_KIND_CHECKPOINT_COMMITTED, v1::REASON_UNSPECIFIED,
                           absl::StrCat("checkpoint of step ", step, ": ", bytes, " bytes on ",

@@ -14,6 +14,9 @@
 #include "server/state/copies.h"
 #include "server/state/job_moves.h"
 #include "server/state/model.h"
+#include "server/state/settings.h"
+#include "server/state/stops.h"
+#include "server/state/sweeps.h"
 #include "server/state/waiting.h"
 #include "server/state/worker_link.h"
 
@@ -61,11 +64,28 @@ void ExplainInPlace(Call* call, JobRecord* record) {
   call->Store(*record);
 }
 
+// The scheduler compares the first jobs of all namespaces: there must not be many.
+absl::Status CheckNamespaceRoom(const State& state, const v1::JobSpec& spec) {
+  const auto& names = state.cluster.queue.Namespaces(spec.resources().device());
+  const bool is_new = !names.contains(spec.namespace_());
+  if (!is_new || static_cast<int>(names.size()) < state.options.namespace_count_max) {
+    return absl::OkStatus();
+  }
+  return absl::ResourceExhaustedError(
+      absl::StrCat("jobs of ", names.size(),
+                   " namespaces wait, which is the limit; submit it to "
+                   "one of these, or try again later"));
+}
+
 void RebuildAttempt(State* state, JobRecord* record, const base::Now& now) {
   record->attempt.emplace();
   record->attempt->started = now.monotonic;
   record->attempt->last_progress = now.monotonic;
-  state->active.insert(record->number);
+  const v1::Reason stop = record->job.stop_reason();
+  if (stop != v1::REASON_UNSPECIFIED && stop != v1::REASON_RESIZED) {
+    record->attempt->stop_deadline = now.monotonic + state->options.stop_grace;
+  }
+  Occupy(state, *record);
   for (const v1::RankPlacement& placement : record->job.placement()) {
     RankState& rank = record->attempt->ranks.emplace_back();
     rank.placement = placement;
@@ -113,6 +133,14 @@ int64_t Coordinator::NumberOf(const std::string& job_id) {
   return error == std::errc() && rest == end && number > 0 ? number : 0;
 }
 
+void Coordinator::LoadSettings(const std::vector<v1::Namespace>& namespaces,
+                               const std::vector<v1::WorkerDrain>& drains) {
+  State& state = impl_->state;
+  SINKFORGE_REQUIRE(state.jobs.empty() && state.workers.empty());
+  for (const v1::Namespace& settings : namespaces) state.cluster.shares.Set(settings);
+  for (const v1::WorkerDrain& drain : drains) state.drains[drain.worker()] = drain;
+}
+
 void Coordinator::Load(std::vector<v1::Job> jobs, int64_t next_job_number, const base::Now& now) {
   State& state = impl_->state;
   SINKFORGE_REQUIRE(state.jobs.empty() && state.workers.empty());
@@ -133,8 +161,15 @@ void Coordinator::Load(std::vector<v1::Job> jobs, int64_t next_job_number, const
     }
   }
   Call call(&state, now);
+  // Those that run first: they count in their sweeps before the others ask to be let in.
   for (auto& [number, record] : state.jobs) {
-    if (HasAttempt(record.job.state())) RebuildAttempt(&state, &record, now);
+    if (!IsFinal(record.job.state())) WatchDeadline(&state, record);
+    if (!HasAttempt(record.job.state())) continue;
+    RebuildAttempt(&state, &record, now);
+    record.waiting_job.key = KeyOf(record);
+    AdmitToSweep(&call, &record);
+  }
+  for (auto& [number, record] : state.jobs) {
     if (record.job.state() != v1::JOB_STATE_QUEUED) continue;
     Monotonic delay{0};
     if (record.job.has_not_before()) {
@@ -160,6 +195,8 @@ absl::StatusOr<v1::Job> Coordinator::Submit(const v1::SubmitJobRequest& request,
         absl::StrCat("the queue is full (", state.options.queue_max,
                      " jobs); try again when some have started, or cancel some"));
   }
+  const absl::Status room = CheckNamespaceRoom(state, request.spec());
+  if (!room.ok()) return room;
   Call call(&state, now);
   const int64_t number = state.next_job_number++;
   call.StoreNextJobNumber();
@@ -174,6 +211,13 @@ absl::StatusOr<v1::Job> Coordinator::Submit(const v1::SubmitJobRequest& request,
   job.set_request_id(request.request_id());
   job.set_parameters(parameters);
   job.set_sweep(request.sweep());
+  job.set_sweep_running_max(request.sweep_running_max());
+  if (const double hours = request.spec().deadline_hours(); hours > 0) {
+    const std::chrono::duration<double, std::ratio<3600>> after(hours);
+    *job.mutable_deadline() = base::ToProto(
+        now.wall + std::chrono::duration_cast<std::chrono::system_clock::duration>(after));
+    WatchDeadline(&state, record);
+  }
   job.mutable_progress()->set_steps_total(request.spec().train().steps());
   state.number_by_request[request.request_id()] = number;
   ++state.count_by_state[v1::JOB_STATE_QUEUED];
@@ -265,6 +309,9 @@ absl::StatusOr<v1::Job> Coordinator::Resume(const v1::JobActionRequest& request,
     TouchRanks(&call, *record);
   } else {
     job.clear_retries();
+    // Who goes on past a deadline does not mean it any more.
+    if (job.has_deadline() && base::FromProto(job.deadline()) <= now.wall) job.clear_deadline();
+    WatchDeadline(&impl_->state, *record);
     call.Move(record, v1::JOB_STATE_QUEUED, v1::REASON_RESUMED_BY_USER, "resumed by the user");
     StartWaiting(&call, record, now.monotonic);
     RunScheduler(&call);
@@ -327,6 +374,30 @@ absl::StatusOr<v1::Job> Coordinator::DeleteCheckpoint(const v1::DeleteCheckpoint
   return record->job;
 }
 
+absl::StatusOr<v1::Namespace> Coordinator::UpdateNamespace(
+    const v1::UpdateNamespaceRequest& request, const base::Now& now, Effects* effects) {
+  Call call(&impl_->state, now);
+  auto result = SetNamespace(&call, request);
+  impl_->Finish(&call, effects);
+  return result;
+}
+
+absl::StatusOr<v1::Worker> Coordinator::DrainWorker(const v1::DrainWorkerRequest& request,
+                                                    const base::Now& now, Effects* effects) {
+  Call call(&impl_->state, now);
+  auto result = SetDrain(&call, request);
+  impl_->Finish(&call, effects);
+  return result;
+}
+
+absl::StatusOr<v1::Worker> Coordinator::UndrainWorker(const v1::UndrainWorkerRequest& request,
+                                                      const base::Now& now, Effects* effects) {
+  Call call(&impl_->state, now);
+  auto result = ClearDrain(&call, request.worker());
+  impl_->Finish(&call, effects);
+  return result;
+}
+
 absl::Status Coordinator::HandleSnapshot(const v1::WorkerSnapshot& snapshot, const base::Now& now,
                                          Effects* effects) {
   Call call(&impl_->state, now);
@@ -348,6 +419,7 @@ void Coordinator::HandleDisconnect(const std::string& name, const std::string& i
 void Coordinator::Tick(const base::Now& now, Effects* effects) {
   Call call(&impl_->state, now);
   CheckLeases(&call);
+  CheckDeadlines(&call);
   WakeBackedOff(&call);
   impl_->Finish(&call, effects);
 }
@@ -378,7 +450,7 @@ std::array<int64_t, v1::JobState_ARRAYSIZE> Coordinator::CountByState() const {
 std::vector<v1::Worker> Coordinator::Workers() const {
   std::vector<v1::Worker> workers;
   for (const auto& [name, worker] : impl_->state.workers) {
-    if (worker.reported) workers.push_back(Describe(worker));
+    if (worker.reported) workers.push_back(Describe(impl_->state, worker));
   }
   return workers;
 }
@@ -386,6 +458,15 @@ std::vector<v1::Worker> Coordinator::Workers() const {
 Explanation Coordinator::Explain(const std::string& job_id, const base::Now& now) const {
   const JobRecord* record = std::as_const(impl_->state).Find(job_id);
   return record == nullptr ? Explanation{} : ExplainJob(impl_->state, *record, now);
+}
+
+v1::JobWait Coordinator::ExplainWait(const std::string& job_id) const {
+  const JobRecord* record = std::as_const(impl_->state).Find(job_id);
+  return record == nullptr ? v1::JobWait() : ExplainJobInFull(impl_->state, *record);
+}
+
+std::vector<v1::Namespace> Coordinator::Namespaces() const {
+  return DescribeNamespaces(impl_->state);
 }
 
 bool Coordinator::IsCurrentAttempt(const std::string& job_id, int64_t attempt) const {

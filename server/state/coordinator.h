@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -29,12 +30,15 @@ struct Effects {
   std::vector<v1::Event> events;          // new, with their sequence
   std::vector<std::string> deleted_jobs;  // with all their events, history and logs
   std::optional<int64_t> next_job_number;
+  std::vector<v1::Namespace> namespaces;                         // settings to store
+  std::map<std::string, std::optional<v1::WorkerDrain>> drains;  // by worker; absent: to delete
   std::vector<std::string> changed_workers;  // whose Desired() changed: send it now; sorted
   std::vector<std::string> changed_jobs;  // for watchers, sorted. Progress alone is here at every
                                           // report, but in `jobs` only every few seconds.
 
   bool NeedsStore() const {
-    return !jobs.empty() || !events.empty() || !deleted_jobs.empty() || next_job_number.has_value();
+    return !jobs.empty() || !events.empty() || !deleted_jobs.empty() ||
+           next_job_number.has_value() || !namespaces.empty() || !drains.empty();
   }
 };
 
@@ -57,6 +61,15 @@ struct CoordinatorOptions {
   // Doubled at every failure of a kind. The first infrastructure failure is retried at once.
   std::chrono::nanoseconds backoff_first = std::chrono::seconds(1);
   std::chrono::nanoseconds backoff_max = std::chrono::minutes(2);
+  // An attempt that was asked to checkpoint and stop, for a more important job or at its deadline,
+  // is ended after this long.
+  std::chrono::nanoseconds stop_grace = std::chrono::minutes(2);
+  // An elastic attempt is not stopped earlier to go on with more ranks.
+  std::chrono::nanoseconds grow_after = std::chrono::seconds(60);
+  // A worker where a job failed is the last choice for it for this long.
+  std::chrono::nanoseconds avoid_worker_for = std::chrono::minutes(10);
+  // Namespaces with settings, and those that jobs wait in; the scheduler compares their heads.
+  int namespace_count_max = 1000;
   int64_t queue_max = 100000;       // waiting jobs; a submission beyond gets RESOURCE_EXHAUSTED
   int worker_count_max = 1000;      // known workers; one more gets RESOURCE_EXHAUSTED
   int slots_per_worker_max = 1024;  // a snapshot with more gets INVALID_ARGUMENT
@@ -84,8 +97,11 @@ class Coordinator {
   Coordinator(Coordinator&&) noexcept;
   Coordinator& operator=(Coordinator&&) noexcept;
 
-  // Once, before anything else, with what was stored (any order). Attempts that were under way keep
-  // their number and placement and wait a fresh lease for their workers to report; nothing is
+  // Settings that were stored. Once, before Load.
+  void LoadSettings(const std::vector<v1::Namespace>& namespaces,
+                    const std::vector<v1::WorkerDrain>& drains);
+  // Once, before the calls below, with what was stored (any order). Attempts that were under way
+  // keep their number and placement and wait a fresh lease for their workers to report; nothing is
   // restarted. Nothing is scheduled before the first call that takes an Effects.
   void Load(std::vector<v1::Job> jobs, int64_t next_job_number, const base::Now& now);
 
@@ -112,6 +128,14 @@ class Coordinator {
   absl::Status Delete(const v1::JobActionRequest& request, const base::Now& now, Effects* effects);
   // NOT_FOUND: job, or step. FAILED_PRECONDITION: the newest checkpoint of an unfinished job.
   absl::StatusOr<v1::Job> DeleteCheckpoint(const v1::DeleteCheckpointRequest& request,
+                                           const base::Now& now, Effects* effects);
+
+  // See the .proto files.
+  absl::StatusOr<v1::Namespace> UpdateNamespace(const v1::UpdateNamespaceRequest& request,
+                                                const base::Now& now, Effects* effects);
+  absl::StatusOr<v1::Worker> DrainWorker(const v1::DrainWorkerRequest& request,
+                                         const base::Now& now, Effects* effects);
+  absl::StatusOr<v1::Worker> UndrainWorker(const v1::UndrainWorkerRequest& request,
                                            const base::Now& now, Effects* effects);
 
   // Renews the lease and takes in everything the worker says. A stale report_sequence is ignored
@@ -142,6 +166,10 @@ class Coordinator {
   std::vector<v1::Worker> Workers() const;
   // Present reason and message of any job; empty for an unknown one.
   Explanation Explain(const std::string& job_id, const base::Now& now) const;
+  // Of a job that waits: who is ahead, and what would let it run. Looks at every waiting job.
+  v1::JobWait ExplainWait(const std::string& job_id) const;
+  // With what they use now, by name. Looks at every job.
+  std::vector<v1::Namespace> Namespaces() const;
   // The attempt is the job's current one and has not ended: it may meet at the rendezvous.
   bool IsCurrentAttempt(const std::string& job_id, int64_t attempt) const;
   int64_t next_job_number() const;

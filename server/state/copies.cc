@@ -2,6 +2,7 @@
 #include "server/state/copies.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -43,7 +44,9 @@ WorkerRecord* ChooseTarget(State* state, const v1::CheckpointPart& part,
 }
 
 // True: the part is on enough workers that stay.
-bool PlanPart(Call* call, const v1::Checkpoint& checkpoint, const v1::CheckpointPart& part) {
+// `under_way`: what any worker is fetching.
+bool PlanPart(Call* call, const v1::Checkpoint& checkpoint, const v1::CheckpointPart& part,
+              std::set<PartKey>* under_way) {
   State& state = call->state();
   const std::vector<std::string> holders = HoldersOfRank(checkpoint, part.rank());
   int staying = 0;
@@ -56,12 +59,11 @@ bool PlanPart(Call* call, const v1::Checkpoint& checkpoint, const v1::Checkpoint
   if (staying >= kCheckpointHolders) return true;
   if (!readable) return false;
   const PartKey key{part.job_id(), part.attempt(), part.step(), part.rank()};
-  for (const auto& [name, worker] : state.workers) {
-    if (worker.copying.contains(key)) return false;  // on its way
-  }
+  if (under_way->contains(key)) return false;
   WorkerRecord* target = ChooseTarget(&state, part, holders);
   if (target != nullptr) {
     target->copying.insert(key);
+    under_way->insert(key);
     call->Touch(target);
   }
   return false;
@@ -139,10 +141,12 @@ void PlanCopies(Call* call) {
   const auto takers = std::count_if(state.workers.begin(), state.workers.end(),
                                     [](const auto& entry) { return entry.second.takes_work(); });
   if (takers < kCheckpointHolders) return;  // the next worker that comes makes a new plan
+  std::set<PartKey> under_way;
   for (auto& [name, worker] : state.workers) {
     std::erase_if(worker.copying, [&](const PartKey& key) {
       return !worker.takes_work() || FateOf(state, key) != PartFate::kCommitted;
     });
+    under_way.insert(worker.copying.begin(), worker.copying.end());
   }
   for (auto it = state.thin.begin(); it != state.thin.end();) {
     const auto job = state.jobs.find(*it);
@@ -151,7 +155,7 @@ void PlanCopies(Call* call) {
       for (const v1::Checkpoint& checkpoint : job->second.job.checkpoints()) {
         if (checkpoint.deleting()) continue;
         for (const v1::CheckpointPart& part : checkpoint.parts()) {
-          enough = PlanPart(call, checkpoint, part) && enough;
+          enough = PlanPart(call, checkpoint, part, &under_way) && enough;
         }
       }
       if (enough) RetainCheckpoints(call, &job->second);

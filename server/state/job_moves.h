@@ -14,11 +14,12 @@ using JobStates = uint32_t;
 constexpr JobStates Bit(v1::JobState state) { return JobStates{1} << static_cast<int>(state); }
 
 // Indexed by the state that is left. FAILED to QUEUED and PAUSED to QUEUED are the user's alone
-// (Coordinator::Resume). Every success goes through RUNNING, however short the job.
+// (Coordinator::Resume); QUEUED to FAILED is a deadline's alone. Every success goes through
+// RUNNING, however short the job.
 inline constexpr std::array<JobStates, v1::JobState_ARRAYSIZE> kJobMoves = {
     /* UNSPECIFIED */ Bit(v1::JOB_STATE_QUEUED),
     /* QUEUED */ Bit(v1::JOB_STATE_STARTING) | Bit(v1::JOB_STATE_PAUSED) |
-        Bit(v1::JOB_STATE_CANCELLED),
+        Bit(v1::JOB_STATE_FAILED) | Bit(v1::JOB_STATE_CANCELLED),
     /* STARTING */ Bit(v1::JOB_STATE_RUNNING) | Bit(v1::JOB_STATE_QUEUED) |
         Bit(v1::JOB_STATE_PAUSED) | Bit(v1::JOB_STATE_FAILED) | Bit(v1::JOB_STATE_CANCELLED),
     /* RUNNING */ Bit(v1::JOB_STATE_SUCCEEDED) | Bit(v1::JOB_STATE_QUEUED) |
@@ -45,7 +46,6 @@ constexpr bool HasAttempt(v1::JobState state) {
 static_assert(v1::JobState_ARRAYSIZE == 8, "a new state needs its row");
 static_assert(CanMove(v1::JOB_STATE_QUEUED, v1::JOB_STATE_STARTING));
 static_assert(!CanMove(v1::JOB_STATE_QUEUED, v1::JOB_STATE_RUNNING));
-static_assert(!CanMove(v1::JOB_STATE_QUEUED, v1::JOB_STATE_FAILED));
 static_assert(!CanMove(v1::JOB_STATE_STARTING, v1::JOB_STATE_SUCCEEDED));
 static_assert(!CanMove(v1::JOB_STATE_RUNNING, v1::JOB_STATE_STARTING));
 static_assert(!CanMove(v1::JOB_STATE_PAUSED, v1::JOB_STATE_STARTING));

@@ -26,7 +26,9 @@ const WorkerRecord* State::FindWorker(const std::string& name) const {
   return it == workers.end() ? nullptr : &it->second;
 }
 
-int WorldSize(const v1::Job& job) { return std::max(1, job.spec().resources().ranks()); }
+int WorldSize(const v1::Job& job) {
+  return std::max(1, job.world_size() > 0 ? job.world_size() : job.spec().resources().ranks());
+}
 
 const v1::Checkpoint* NewestCheckpoint(const v1::Job& job) {
   for (int i = job.checkpoints_size() - 1; i >= 0; --i) {
@@ -58,10 +60,11 @@ std::vector<std::string> FirstHoldersOf(const v1::Checkpoint& checkpoint) {
 
 bool IsToStop(const State& state, const JobRecord& record) {
   if (record.job.pause_requested()) return true;
+  if (record.job.stop_reason() != v1::REASON_UNSPECIFIED) return true;
   if (!record.attempt.has_value()) return false;
   for (const RankState& rank : record.attempt->ranks) {
     const WorkerRecord* worker = state.FindWorker(rank.placement.worker());
-    if (worker != nullptr && worker->reported && worker->snapshot.draining()) return true;
+    if (worker != nullptr && worker->reported && worker->leaving()) return true;
   }
   return false;
 }

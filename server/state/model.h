@@ -16,8 +16,7 @@
 #include <utility>
 #include <vector>
 
-#include "server/scheduler/pool.h"
-#include "server/scheduler/queue.h"
+#include "server/scheduler/scheduler.h"
 #include "server/state/coordinator.h"
 #include "sinkforge/v1/job.pb.h"
 #include "sinkforge/v1/worker_service.pb.h"
@@ -61,10 +60,12 @@ struct Attempt {
   Monotonic last_progress{0};
   // A rank said that it lost its peers: the attempt ends then, or as soon as a peer says why.
   std::optional<Monotonic> cause_deadline;
+  // It was asked to stop, and is ended then if it has not.
+  std::optional<Monotonic> stop_deadline;
 };
 
 // Where a QUEUED job waits.
-enum class Waiting { kNot, kReady, kBackingOff, kParked };
+enum class Waiting { kNot, kReady, kBackingOff, kParked, kHeldBySweep };
 
 struct JobRecord {
   int64_t number = 0;
@@ -94,6 +95,7 @@ struct WorkerRecord {
   bool reported = false;            // to this Coordinator
   bool connected = false;           // its stream is open
   bool alive = true;                // its lease runs
+  bool drained = false;             // by the user
   Monotonic lease_end{0};
   Monotonic lost_at{0};
   std::chrono::system_clock::time_point last_seen;
@@ -105,7 +107,8 @@ struct WorkerRecord {
   std::vector<Removal> removals;
   std::set<PartKey> copying;  // of committed checkpoints: to fetch from their holders
 
-  bool takes_work() const { return reported && alive && !snapshot.draining(); }
+  bool leaving() const { return drained || snapshot.draining(); }
+  bool takes_work() const { return reported && alive && !leaving(); }
 };
 
 // A committed checkpoint of a job.
@@ -114,6 +117,15 @@ struct CheckpointKey {
   int64_t attempt = 0;
   int64_t step = 0;
   auto operator<=>(const CheckpointKey&) const = default;
+};
+
+// A sweep that runs only so many jobs at a time. Who is ready or has an attempt under way is
+// admitted; the others are held out of the queue.
+struct SweepGate {
+  size_t running_max = 0;
+  std::set<int64_t> admitted;
+  std::map<scheduler::QueueKey, int64_t> held;
+  std::set<int64_t> left;  // admitted ones to look at again
 };
 
 struct State {
@@ -128,8 +140,11 @@ struct State {
   std::unordered_map<std::string, int64_t> number_by_request;
   std::array<int64_t, v1::JobState_ARRAYSIZE> count_by_state{};
   std::set<int64_t> active;  // jobs with an attempt under way
-  scheduler::Queue queue;
-  scheduler::Pool pool;
+  scheduler::Cluster cluster;
+  std::map<std::string, SweepGate> sweeps;  // by name; no empty ones
+  std::set<std::string> sweeps_left;        // those whose `left` is not empty
+  std::set<std::pair<std::chrono::system_clock::time_point, int64_t>> deadlines;
+  std::map<std::string, v1::WorkerDrain> drains;  // by worker
   std::set<std::pair<Monotonic, int64_t>> backing_off;
   std::map<std::string, std::set<int64_t>> parked;               // by missing holder
   std::map<std::string, std::set<CheckpointKey>> held;           // by holder
@@ -143,6 +158,7 @@ struct State {
   const WorkerRecord* FindWorker(const std::string& name) const;
 };
 
+// Ranks of the current or last attempt; before the first, those that it asks for.
 int WorldSize(const v1::Job& job);
 // The newest one that is not going away; null where there is none.
 const v1::Checkpoint* NewestCheckpoint(const v1::Job& job);
@@ -152,7 +168,8 @@ const v1::Checkpoint* RestoreOf(const v1::Job& job);
 std::vector<std::string> HoldersOf(const v1::Checkpoint& checkpoint);
 // Where the parts are read first; sorted, each once.
 std::vector<std::string> FirstHoldersOf(const v1::Checkpoint& checkpoint);
-// The ranks are to checkpoint and stop: the user pauses the job, or one of its workers drains.
+// The ranks are to checkpoint and stop: the user pauses the job, the scheduler stops it, or one of
+// its workers drains.
 bool IsToStop(const State& state, const JobRecord& record);
 
 enum class PartFate { kCommitted, kPending, kDrop };

@@ -6,27 +6,56 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "server/scheduler/explain.h"
 #include "server/scheduler/scheduler.h"
 #include "server/state/attempts.h"
+#include "server/state/stops.h"
+#include "server/state/sweeps.h"
 
 namespace sinkforge::server {
 namespace {
 
-scheduler::WaitingJob Describe(const JobRecord& record) {
+scheduler::WaitingJob Describe(const JobRecord& record, const base::Now& now) {
   scheduler::WaitingJob waiting;
   waiting.job_id = record.job.job_id();
-  waiting.key = {record.job.spec().priority(), record.number};
+  waiting.key = KeyOf(record);
+  waiting.name_space = record.job.spec().namespace_();
   waiting.device = record.job.spec().resources().device();
-  waiting.ranks = WorldSize(record.job);
+  waiting.ranks = std::max(1, record.job.spec().resources().ranks());
+  // Jobs that were stored before there were elastic ones do not say.
+  const int least = record.job.spec().resources().min_ranks();
+  waiting.min_ranks = least < 1 ? waiting.ranks : std::min(least, waiting.ranks);
   if (const v1::Checkpoint* checkpoint = NewestCheckpoint(record.job); checkpoint != nullptr) {
     waiting.holders = FirstHoldersOf(*checkpoint);
   }
+  for (const v1::AvoidedWorker& avoided : record.job.avoided_workers()) {
+    if (base::FromProto(avoided.until()) > now.wall) waiting.avoided.push_back(avoided.worker());
+  }
+  std::sort(waiting.avoided.begin(), waiting.avoided.end());
   return waiting;
 }
 
-void BecomeReady(Call* call, JobRecord* record) {
+void JoinQueue(Call* call, JobRecord* record) {
   record->waiting = Waiting::kReady;
-  call->state().queue.Add(record->waiting_job);
+  call->state().cluster.queue.Add(record->waiting_job);
+}
+
+void BecomeReady(Call* call, JobRecord* record) {
+  if (AdmitToSweep(call, record)) {
+    JoinQueue(call, record);
+  } else {
+    record->waiting = Waiting::kHeldBySweep;
+  }
+}
+
+// It leads the queue no more: who runs on slots that were its own may keep them.
+void GiveLentAway(Call* call, const JobRecord& record) {
+  State& state = call->state();
+  for (const int64_t number : state.cluster.running.GiveAway(record.job.job_id())) {
+    JobRecord& borrower = state.jobs.at(number);
+    borrower.job.clear_lent_from();
+    call->Store(borrower);
+  }
 }
 
 // The reason is stored only when it changes its kind: the numbers in the message would be another
@@ -48,17 +77,39 @@ void Park(Call* call, JobRecord* record, const scheduler::Decision& decision) {
   KeepReason(call, record, decision.reason, decision.message);
 }
 
+void Evict(Call* call, const scheduler::Decision& decision) {
+  // The decision points into the queue, which changes when a victim waits again.
+  const std::string head = decision.job->job_id;
+  for (const scheduler::Victim& victim : decision.victims) {
+    JobRecord* record = &call->state().jobs.at(victim.number);
+    if (victim.how == scheduler::Eviction::kAtOnce) {
+      TakeBack(call, record, absl::StrCat("ran on slots of ", head, ", which can use them now"));
+    } else {
+      RequestStop(call, record, decision.reason, decision.message);
+    }
+  }
+}
+
 // False when the device has nothing more to start.
 bool ApplyNextDecision(Call* call, v1::Device device) {
   State& state = call->state();
-  const scheduler::Decision decision = scheduler::Decide(state.queue, state.pool, device);
+  scheduler::PolicyOptions policy;
+  policy.grow_after = state.options.grow_after;
+  const scheduler::Decision decision =
+      scheduler::Decide(state.cluster, device, policy, call->now().monotonic);
   if (decision.action == scheduler::Action::kNothing) return false;
-  JobRecord* record = state.Find(decision.job->job_id);
-  SINKFORGE_REQUIRE(record != nullptr);
+  JobRecord* record = decision.job == nullptr ? nullptr : state.Find(decision.job->job_id);
   switch (decision.action) {
     case scheduler::Action::kStart:
       StopWaiting(call, record);
-      StartAttempt(call, record, decision.placement);
+      StartAttempt(call, record, {decision.placement, decision.lent_from, decision.message});
+      return true;
+    case scheduler::Action::kEvict:
+      Evict(call, decision);
+      return true;
+    case scheduler::Action::kGrow:
+      RequestStop(call, &state.jobs.at(decision.victims[0].number), decision.reason,
+                  decision.message);
       return true;
     case scheduler::Action::kPark:
       Park(call, record, decision);
@@ -74,10 +125,18 @@ bool ApplyNextDecision(Call* call, v1::Device device) {
 
 }  // namespace
 
+scheduler::QueueKey KeyOf(const JobRecord& record) {
+  scheduler::QueueKey key;
+  key.priority = record.job.spec().priority();
+  key.number = record.number;
+  if (record.job.has_deadline()) key.deadline = record.job.deadline().seconds();
+  return key;
+}
+
 void StartWaiting(Call* call, JobRecord* record, Monotonic not_before) {
   SINKFORGE_REQUIRE(record->waiting == Waiting::kNot);
   SINKFORGE_REQUIRE(record->job.state() == v1::JOB_STATE_QUEUED);
-  record->waiting_job = Describe(*record);
+  record->waiting_job = Describe(*record, call->now());
   if (not_before <= call->now().monotonic) {
     BecomeReady(call, record);
     return;
@@ -93,7 +152,12 @@ void StopWaiting(Call* call, JobRecord* record) {
     case Waiting::kNot:
       return;
     case Waiting::kReady:
-      state.queue.Remove(record->waiting_job);
+      state.cluster.queue.Remove(record->waiting_job);
+      NoteLeft(&state, *record);
+      GiveLentAway(call, *record);
+      break;
+    case Waiting::kHeldBySweep:
+      LeaveHold(&state, *record);
       break;
     case Waiting::kBackingOff:
       state.backing_off.erase({record->not_before, record->number});
@@ -140,6 +204,7 @@ void WakeParked(Call* call, const std::string& holder) {
 }
 
 void RunScheduler(Call* call) {
+  SettleSweeps(call, [call](JobRecord* record) { JoinQueue(call, record); });
   for (const v1::Device device : {v1::DEVICE_CPU, v1::DEVICE_CUDA}) {
     while (ApplyNextDecision(call, device)) {
     }
@@ -156,12 +221,56 @@ Explanation ExplainJob(const State& state, const JobRecord& record, const base::
       return {v1::REASON_BACKING_OFF,
               absl::StrCat("tries again in ", left.count(), " s; ", record.job.message())};
     }
+    case Waiting::kHeldBySweep:
+      return {v1::REASON_WAITING_FOR_SWEEP, SweepWaitText(state, record)};
     case Waiting::kReady:
     case Waiting::kParked:
       break;
   }
-  const scheduler::Wait wait = scheduler::ExplainWait(state.queue, state.pool, record.waiting_job);
+  const scheduler::Wait wait = scheduler::ExplainWait(state.cluster, record.waiting_job);
   return {wait.reason, wait.message};
+}
+
+v1::JobWait ExplainJobInFull(const State& state, const JobRecord& record) {
+  v1::JobWait wait;
+  switch (record.waiting) {
+    case Waiting::kNot:
+      return wait;
+    case Waiting::kBackingOff:
+      wait.add_would_run("the time until its next attempt; `sinkforge events` says what failed");
+      return wait;
+    case Waiting::kHeldBySweep: {
+      const SweepGate& gate = state.sweeps.at(record.job.sweep());
+      for (const auto& [key, number] : gate.held) {
+        if (number == record.number) break;
+        wait.set_ahead_count(wait.ahead_count() + 1);
+        if (wait.ahead_size() < 5) wait.add_ahead(state.jobs.at(number).job.job_id());
+      }
+      wait.add_would_run("the end of a job of its sweep");
+      return wait;
+    }
+    case Waiting::kParked:
+      for (const std::string& holder : record.parked_on) {
+        wait.add_would_run(absl::StrCat("worker ", holder, ", which holds its last checkpoint"));
+      }
+      return wait;
+    case Waiting::kReady:
+      break;
+  }
+  wait = scheduler::ExplainInFull(state.cluster, record.waiting_job);
+  for (const auto& [name, drain] : state.drains) {
+    const WorkerRecord* worker = state.FindWorker(name);
+    if (worker == nullptr || !worker->alive) continue;
+    const auto& slots = worker->snapshot.slots();
+    const auto count = std::count_if(slots.begin(), slots.end(), [&](const v1::Slot& slot) {
+      return slot.device() == record.waiting_job.device;
+    });
+    if (count == 0) continue;
+    wait.add_would_run(absl::StrCat(
+        "the ", scheduler::SlotCount(static_cast<int>(count), record.waiting_job.device),
+        " of a drained worker: `sinkforge undrain ", name, "`"));
+  }
+  return wait;
 }
 
 }  // namespace sinkforge::server

@@ -19,6 +19,10 @@ void WakeBackedOff(Call* call);
 void WakeParked(Call* call, const std::string& holder);
 // Starts what can start, and keeps the reason of the first in line.
 void RunScheduler(Call* call);
+// Who is ahead, and what would let it run; empty for a job that does not wait.
+v1::JobWait ExplainJobInFull(const State& state, const JobRecord& record);
+// Its place in the order of service.
+scheduler::QueueKey KeyOf(const JobRecord& record);
 Explanation ExplainJob(const State& state, const JobRecord& record, const base::Now& now);
 
 }  // namespace sinkforge::server

@@ -10,6 +10,7 @@
 #include "server/state/copies.h"
 #include "server/state/fault_text.h"
 #include "server/state/snapshot_check.h"
+#include "server/state/stops.h"
 #include "server/state/waiting.h"
 
 namespace sinkforge::server {
@@ -65,6 +66,7 @@ absl::StatusOr<WorkerRecord*> Admit(Call* call, const v1::WorkerSnapshot& snapsh
     worker = &call->state().workers[name];
     worker->name = name;
     worker->incarnation = snapshot.incarnation();
+    worker->drained = call->state().drains.contains(name);
     return worker;
   }
   if (worker->incarnation == snapshot.incarnation()) return worker;
@@ -155,6 +157,13 @@ void TakeRanks(Call* call, WorkerRecord* worker) {
   if (must_answer) call->Touch(worker);
 }
 
+v1::WorkerState StateOf(const WorkerRecord& worker) {
+  if (!worker.alive) return v1::WORKER_STATE_LOST;
+  if (!worker.leaving()) return v1::WORKER_STATE_LIVE;
+  const bool is_idle = worker.assigned.empty() && worker.removals.empty();
+  return worker.drained && is_idle ? v1::WORKER_STATE_DRAINED : v1::WORKER_STATE_DRAINING;
+}
+
 }  // namespace
 
 absl::Status TakeSnapshot(Call* call, const v1::WorkerSnapshot& snapshot) {
@@ -212,7 +221,11 @@ void CheckLeases(Call* call) {
     NoteThinOf(call, name);
   }
   const std::set<int64_t> active = state.active;
-  for (const int64_t number : active) CheckAttempt(call, &state.jobs.at(number));
+  for (const int64_t number : active) {
+    JobRecord* record = &state.jobs.at(number);
+    CheckAttempt(call, record);
+    CheckStop(call, record);
+  }
   std::erase_if(state.workers, [&](const auto& entry) {
     const WorkerRecord& worker = entry.second;
     return !worker.alive && worker.assigned.empty() &&
@@ -225,16 +238,17 @@ void ExpectWorker(State* state, const v1::RankPlacement& placement, const base::
   if (!worker.name.empty()) return;
   worker.name = placement.worker();
   worker.incarnation = placement.incarnation();
+  worker.drained = state->drains.contains(worker.name);
   worker.lease_end = now.monotonic + state->options.lease;
 }
 
-v1::Worker Describe(const WorkerRecord& record) {
+v1::Worker Describe(const State& state, const WorkerRecord& record) {
   v1::Worker worker;
   worker.set_worker(record.name);
   worker.set_incarnation(record.incarnation);
-  worker.set_state(!record.alive                ? v1::WORKER_STATE_LOST
-                   : record.snapshot.draining() ? v1::WORKER_STATE_DRAINING
-                                                : v1::WORKER_STATE_LIVE);
+  worker.set_state(StateOf(record));
+  const auto drain = state.drains.find(record.name);
+  if (drain != state.drains.end()) *worker.mutable_drain() = drain->second;
   worker.set_address(record.snapshot.address());
   worker.set_metrics_address(record.snapshot.metrics_address());
   *worker.mutable_slots() = record.snapshot.slots();

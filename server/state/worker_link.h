@@ -15,6 +15,6 @@ void CheckLeases(Call* call);
 // A worker that a stored placement names, until it reports.
 void ExpectWorker(State* state, const v1::RankPlacement& placement, const base::Now& now);
 v1::DesiredState DesiredOf(const State& state, const WorkerRecord& worker);
-v1::Worker Describe(const WorkerRecord& worker);
+v1::Worker Describe(const State& state, const WorkerRecord& worker);
 
 }  // namespace sinkforge::server

@@ -20,19 +20,38 @@ KeyBuilder EventsOf(const std::string& job_id) { return EventTable().Text(job_id
 std::string EventKey(const std::string& job_id, int64_t sequence) {
   return EventsOf(job_id).Number(sequence).key();
 }
+KeyBuilder NamespaceTable() { return KeyBuilder("namespace"); }
+KeyBuilder DrainTable() { return KeyBuilder("drain"); }
 std::string CounterKey() { return KeyBuilder("counter").Text("next_job_number").key(); }
 
 int64_t SizeOf(std::string_view key, std::string_view value) {
   return static_cast<int64_t>(key.size() + value.size());
 }
 
-// Both keys begin with the table's name.
-std::string JobOfKey(std::string_view key) {
+// Every key begins with the table's name, and a name.
+std::string NameOfKey(std::string_view key) {
   KeyReader reader(key);
   std::string table;
   std::string job_id;
   if (!reader.Text(&table) || !reader.Text(&job_id)) return "";
   return job_id;
+}
+
+// Every message of a table whose keys are names.
+template <typename Message>
+absl::Status ReadTable(const base::KvStore& kv, const KeyBuilder& table, const char* what,
+                       std::vector<Message>* messages) {
+  std::string unreadable;
+  const absl::Status scanned =
+      kv.Scan(table.key(), table.PrefixEnd(), [&](std::string_view key, std::string_view value) {
+        Message& message = messages->emplace_back();
+        if (message.ParseFromArray(value.data(), static_cast<int>(value.size()))) return true;
+        unreadable = NameOfKey(key);
+        return false;
+      });
+  if (!scanned.ok() || unreadable.empty()) return scanned;
+  return absl::DataLossError(absl::StrCat(what, " ", unreadable, ": its record cannot be read; ",
+                                          "restore the data directory from a backup"));
 }
 
 }  // namespace
@@ -53,29 +72,17 @@ absl::Status KvJobStore::CountEventBytes() {
   base::MutexLock lock(&mutex_);
   return kv_->Scan(EventTable().key(), EventTable().PrefixEnd(),
                    [this](std::string_view key, std::string_view value) {
-                     event_bytes_[JobOfKey(key)] += SizeOf(key, value);
+                     event_bytes_[NameOfKey(key)] += SizeOf(key, value);
                      return true;
                    });
 }
 
 absl::StatusOr<StoredJobs> KvJobStore::Load() const {
   StoredJobs stored;
-  std::string unreadable;
-  const absl::Status scanned = kv_->Scan(
-      JobTable().key(), JobTable().PrefixEnd(), [&](std::string_view key, std::string_view value) {
-        v1::Job job;
-        if (!job.ParseFromArray(value.data(), static_cast<int>(value.size()))) {
-          unreadable = JobOfKey(key);
-          return false;
-        }
-        stored.jobs.push_back(std::move(job));
-        return true;
-      });
-  if (!scanned.ok()) return scanned;
-  if (!unreadable.empty()) {
-    return absl::DataLossError(absl::StrCat("job ", unreadable, ": its record cannot be read; ",
-                                            "restore the data directory from a backup"));
-  }
+  absl::Status read = ReadTable(*kv_, JobTable(), "job", &stored.jobs);
+  if (read.ok()) read = ReadTable(*kv_, NamespaceTable(), "namespace", &stored.namespaces);
+  if (read.ok()) read = ReadTable(*kv_, DrainTable(), "drained worker", &stored.drains);
+  if (!read.ok()) return read;
   const auto counter = kv_->Get(CounterKey());
   if (absl::IsNotFound(counter.status())) return stored;
   if (!counter.ok()) return counter.status();
@@ -100,6 +107,17 @@ absl::Status KvJobStore::Write(const Effects& effects) {
   for (const std::string& job_id : effects.deleted_jobs) {
     batch.Delete(JobTable().Text(job_id).key());
     batch.DeleteRange(EventsOf(job_id).key(), EventsOf(job_id).PrefixEnd());
+  }
+  for (const v1::Namespace& settings : effects.namespaces) {
+    batch.Put(NamespaceTable().Text(settings.namespace_()).key(), settings.SerializeAsString());
+  }
+  for (const auto& [worker, drain] : effects.drains) {
+    const std::string key = DrainTable().Text(worker).key();
+    if (drain.has_value()) {
+      batch.Put(key, drain->SerializeAsString());
+    } else {
+      batch.Delete(key);
+    }
   }
   if (effects.next_job_number.has_value()) {
     batch.Put(CounterKey(), absl::StrCat(*effects.next_job_number));

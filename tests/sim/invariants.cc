@@ -36,6 +36,7 @@ void SimCluster::CheckEffects(const server::Effects& effects) {
     }
     last = event.sequence();
     ++counters_[v1::EventKind_Name(event.kind())];
+    if (event.kind() == v1::EVENT_KIND_ATTEMPT_ENDED) CheckEnd(event);
   }
   std::set<std::string> seen;
   for (const v1::Job& job : effects.jobs) {
@@ -45,6 +46,9 @@ void SimCluster::CheckEffects(const server::Effects& effects) {
                         last_event_[job.job_id()]));
     }
     const auto before = stored_.find(job.job_id());
+    const bool is_start = server::HasAttempt(job.state()) &&
+                          (before == stored_.end() || before->second.attempt() < job.attempt());
+    if (is_start) CheckStart(job);
     if (before == stored_.end()) continue;
     if (job.attempt() < before->second.attempt()) Fail(job.job_id() + ": attempt went back");
     if (before->second.state() == v1::JOB_STATE_SUCCEEDED &&
@@ -63,7 +67,7 @@ void SimCluster::CheckCommit(const v1::Job& before, const v1::Job& after) {
       Fail(absl::StrCat(after.job_id(), ": attempt ", checkpoint.attempt(),
                         " committed while the last one was ", before.attempt()));
     }
-    if (checkpoint.parts_size() != after.spec().resources().ranks()) {
+    if (checkpoint.parts_size() != before.world_size()) {
       Fail(absl::StrCat(after.job_id(), ": step ", checkpoint.step(), " committed with ",
                         checkpoint.parts_size(), " parts"));
     }
@@ -97,8 +101,17 @@ void SimCluster::CheckState() {
     ++count[static_cast<size_t>(job.state())];
     const bool has_attempt = server::HasAttempt(job.state());
     if (coordinator_->IsCurrentAttempt(job_id, job.attempt()) != has_attempt ||
-        job.placement_size() != (has_attempt ? job.spec().resources().ranks() : 0)) {
+        job.placement_size() != (has_attempt ? job.world_size() : 0)) {
       Fail(job_id + ": placement does not fit the state");
+    }
+    if (!has_attempt && (job.stop_reason() != v1::REASON_UNSPECIFIED || !job.lent_from().empty())) {
+      Fail(job_id + ": what an attempt was asked for outlives it");
+    }
+    if (!job.lent_from().empty()) {
+      const auto lender = stored_.find(job.lent_from());
+      if (lender == stored_.end() || lender->second.state() != v1::JOB_STATE_QUEUED) {
+        Fail(absl::StrCat(job_id, ": runs on slots of ", job.lent_from(), ", which does not wait"));
+      }
     }
     if (job.state() == v1::JOB_STATE_SUCCEEDED && job.reason() != v1::REASON_COMPLETED) {
       Fail(job_id + ": SUCCEEDED for another reason than completion");
@@ -106,6 +119,59 @@ void SimCluster::CheckState() {
   }
   if (count != coordinator_->CountByState()) Fail("counts by state are wrong");
   CheckDesired();
+  CheckLimits();
+}
+
+// Invariant 5, and what a lease promises: nobody is taken for lost who was heard of within it, by
+// this coordinator or since it started.
+void SimCluster::CheckEnd(const v1::Event& event) {
+  ++counters_[v1::Reason_Name(event.reason())];
+  if (event.reason() != v1::REASON_WORKER_LOST) return;
+  for (const Link& link : links_) {
+    const std::string silent = absl::StrCat("worker ", link.worker->name(), " has not been heard");
+    if (event.message().rfind(silent, 0) != 0) continue;
+    const auto heard = std::max(link.heard, loaded_);
+    if (now_.monotonic - heard < options_.coordinator.lease) {
+      Fail(absl::StrCat(event.job_id(),
+                        ": ended though its worker had been heard of: ", event.message()));
+    }
+  }
+}
+
+// A new attempt is of a size that the job allows, and not on a drained worker.
+void SimCluster::CheckStart(const v1::Job& job) {
+  const v1::ResourceSpec& resources = job.spec().resources();
+  if (job.world_size() < resources.min_ranks() || job.world_size() > resources.ranks()) {
+    Fail(absl::StrCat(job.job_id(), ": started with ", job.world_size(), " ranks"));
+  }
+  if (job.world_size() < resources.ranks()) ++counters_["elastic starts"];
+  for (const v1::RankPlacement& rank : job.placement()) {
+    if (drains_.contains(rank.worker())) {
+      Fail(absl::StrCat(job.job_id(), ": started on ", rank.worker(), ", which is drained"));
+    }
+  }
+}
+
+// Nobody starts beyond the quota of a namespace or the limit of a sweep.
+void SimCluster::CheckLimits() {
+  std::map<std::string, int> slots;
+  int in_sweep = 0;
+  for (const auto& [job_id, job] : stored_) {
+    if (job.reason() == v1::REASON_WAITING_FOR_SWEEP) ++counters_["held by a sweep"];
+    if (!server::HasAttempt(job.state())) continue;
+    slots[job.spec().namespace_()] += job.placement_size();
+    in_sweep += job.sweep().empty() ? 0 : 1;
+  }
+  if (in_sweep > kSweepRunningMax) Fail(absl::StrCat("the sweep runs ", in_sweep, " jobs"));
+  for (const auto& [name, used] : slots) {
+    const auto settings = namespaces_.find(name);
+    if (settings == namespaces_.end() || !settings->second.has_cpu_slots()) continue;
+    if (used > settings->second.cpu_slots() && used > slots_before_[name]) {
+      Fail(absl::StrCat("namespace ", name, " was given ", used, " slots of ",
+                        settings->second.cpu_slots()));
+    }
+  }
+  slots_before_ = std::move(slots);
 }
 
 // Invariant 2: a slot never runs two attempts, an attempt never runs with a missing rank.
@@ -146,6 +212,11 @@ void SimCluster::CheckReload() {
   server::Coordinator other(options_.coordinator);
   std::vector<v1::Job> jobs;
   for (const auto& [job_id, job] : stored_) jobs.push_back(job);
+  std::vector<v1::Namespace> settings;
+  for (const auto& [name, stored] : namespaces_) settings.push_back(stored);
+  std::vector<v1::WorkerDrain> drains;
+  for (const auto& [name, drain] : drains_) drains.push_back(drain);
+  other.LoadSettings(settings, drains);
   other.Load(jobs, next_job_number_, now_);
   if (other.next_job_number() != coordinator_->next_job_number()) Fail("the job number is lost");
   if (other.CountByState() != coordinator_->CountByState()) Fail("a restart changes the counts");

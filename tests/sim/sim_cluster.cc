@@ -13,6 +13,7 @@ namespace {
 constexpr auto kTick = std::chrono::milliseconds(100);
 constexpr int64_t kReportTicks = 10;  // a snapshot a second, a fifth of the lease
 constexpr int64_t kReconnectTicks = 5;
+constexpr int kNamespaces = 3;
 
 bool Happens(Random* random, int64_t one_in) { return one_in > 0 && random->OneIn(one_in); }
 
@@ -42,6 +43,10 @@ void SimCluster::Tick(const Faults& faults, Clients clients) {
   ++tick_;
   now_.monotonic += kTick;
   now_.wall += kTick;
+  if (Happens(&random_, faults.jump_clock)) {
+    ++counters_["clock jumps"];
+    now_.wall += std::chrono::seconds(random_.Between(-1800, 1800));
+  }
   if (Happens(&random_, faults.restart_coordinator)) RestartCoordinator();
   if (clients == Clients::kAct && random_.OneIn(8)) ActAsClient();
   for (Link& link : links_) TickLink(faults, &link);
@@ -65,7 +70,17 @@ void SimCluster::RestartCoordinator() {
   // Another machine's monotonic clock.
   now_.monotonic = std::chrono::seconds(random_.Between(1, 100000));
   coordinator_ = std::make_unique<server::Coordinator>(options_.coordinator);
+  std::vector<v1::Namespace> settings;
+  for (const auto& [name, stored] : namespaces_) settings.push_back(stored);
+  std::vector<v1::WorkerDrain> drains;
+  for (const auto& [name, drain] : drains_) drains.push_back(drain);
+  coordinator_->LoadSettings(settings, drains);
   coordinator_->Load(jobs, next_job_number_, now_);
+  loaded_ = now_.monotonic;
+  for (Link& link : links_) {
+    link.heard = std::chrono::nanoseconds(0);
+    link.heard_sequence = -1;
+  }
 }
 
 void SimCluster::BreakStream(Link* link) {
@@ -84,6 +99,7 @@ void SimCluster::TickLink(const Faults& faults, Link* link) {
   if (!worker.is_running()) {
     if (tick_ < link->down_until) return;
     worker.Start();
+    link->slow = Happens(&random_, faults.slow_worker);
     link->next_report = tick_;
   }
   const bool is_killed = Happens(&random_, faults.kill_worker);
@@ -98,7 +114,7 @@ void SimCluster::TickLink(const Faults& faults, Link* link) {
   }
   if (Happens(&random_, faults.drain_worker)) worker.Drain();
   if (Happens(&random_, faults.break_stream)) BreakStream(link);
-  worker.Tick(faults.trainer);
+  if (!link->slow || tick_ % 10 == 0) worker.Tick(faults.trainer);
   if (tick_ >= link->next_report) {
     link->next_report = tick_ + kReportTicks;
     v1::WorkerSnapshot snapshot = worker.Snapshot();
@@ -126,6 +142,7 @@ void SimCluster::Deliver(Link* link) {
       return;
     }
     link->open = true;
+    NoteHeard(snapshot, link);
     if (!Apply(effects)) return;  // Every stream is closed then.
   }
   for (size_t i = 0; i < link->down.size();) {
@@ -140,16 +157,43 @@ void SimCluster::Deliver(Link* link) {
   }
 }
 
+// Only what is newer than all before renews a lease.
+void SimCluster::NoteHeard(const v1::WorkerSnapshot& snapshot, Link* link) {
+  if (link->heard_incarnation != snapshot.incarnation()) {
+    link->heard_incarnation = snapshot.incarnation();
+    link->heard_sequence = -1;
+  }
+  if (snapshot.report_sequence() <= link->heard_sequence) return;
+  link->heard_sequence = snapshot.report_sequence();
+  link->heard = now_.monotonic;
+}
+
 bool SimCluster::Apply(const server::Effects& effects) {
   if (effects.NeedsStore() && Happens(&random_, faults_.fail_store)) {
     ++counters_["store failures"];
     RestartCoordinator();
     return false;
   }
+  // Before the checks: what is set here lets jobs start in the same call.
+  for (const v1::Namespace& settings : effects.namespaces) {
+    namespaces_[settings.namespace_()] = settings;
+  }
+  for (const auto& [worker, drain] : effects.drains) {
+    drains_.erase(worker);
+    if (drain.has_value()) drains_[worker] = *drain;
+  }
   CheckEffects(effects);
   for (const v1::Job& job : effects.jobs) stored_[job.job_id()] = job;
-  for (const std::string& job_id : effects.deleted_jobs) stored_.erase(job_id);
+  for (const std::string& job_id : effects.deleted_jobs) {
+    stored_.erase(job_id);
+    deleted_.insert(job_id);
+  }
   if (effects.next_job_number.has_value()) next_job_number_ = *effects.next_job_number;
+  if (effects.NeedsStore() && Happens(&random_, faults_.crash_after_store)) {
+    ++counters_["crashes after a write"];
+    RestartCoordinator();
+    return false;
+  }
   for (const std::string& name : effects.changed_workers) {
     for (Link& link : links_) {
       if (link.worker->name() != name || !link.open) continue;
@@ -175,20 +219,29 @@ void SimCluster::Submit() {
       static_cast<int32_t>(random_.Between(1, 3)));
   request.mutable_spec()->mutable_resources()->set_device(v1::DEVICE_CPU);
   // At most one per worker, so that every job can run once the faults are over.
-  request.mutable_spec()->mutable_resources()->set_ranks(
-      static_cast<int32_t>(random_.Between(1, options_.worker_count)));
+  const auto ranks = static_cast<int32_t>(random_.Between(1, options_.worker_count));
+  request.mutable_spec()->mutable_resources()->set_ranks(ranks);
+  request.mutable_spec()->mutable_resources()->set_min_ranks(
+      random_.OneIn(2) ? ranks : static_cast<int32_t>(random_.Between(1, ranks)));
+  request.mutable_spec()->set_namespace_(absl::StrCat("n", random_.Below(kNamespaces)));
+  if (random_.OneIn(6)) request.mutable_spec()->set_deadline_hours(random_.Between(1, 20) / 60.0);
+  if (random_.OneIn(4)) {
+    request.set_sweep("sweep");
+    request.set_sweep_running_max(kSweepRunningMax);
+  }
   const auto known = acknowledged_.find(request.request_id());
   if (known != acknowledged_.end() && deleted_.contains(known->second)) return;
   server::Effects effects;
   const absl::StatusOr<v1::Job> job = coordinator_->Submit(request, 1, now_, &effects);
   if (!job.ok()) return Fail(std::string(job.status().message()));
-  if (!Apply(effects)) return;  // The client hears UNAVAILABLE and has been promised nothing.
+  if (!Apply(effects)) return;  // The client hears UNAVAILABLE: it may have been kept or not.
   const auto [first, is_new] = acknowledged_.emplace(request.request_id(), job->job_id());
   if (first->second != job->job_id()) Fail("a repeated submission made another job");
   if (is_new) ++counters_["submissions"];
 }
 
 void SimCluster::ActAsClient() {
+  if (random_.OneIn(10)) return ActOnSettings();
   const int64_t choice = random_.Below(10);
   if (choice < 4 || stored_.empty()) return Submit();
   auto it = stored_.begin();
@@ -205,10 +258,8 @@ void SimCluster::ActAsClient() {
     if (coordinator_->Cancel(action, now_, &effects).ok()) ++counters_["cancels"];
   } else if (random_.OneIn(2)) {
     const bool ok = coordinator_->Delete(action, now_, &effects).ok();
-    if (Apply(effects) && ok) {
-      deleted_.insert(action.job_id());
-      ++counters_["deletes"];
-    }
+    Apply(effects);
+    if (ok) ++counters_["deletes"];
     return;
   } else if (!it->second.checkpoints().empty()) {
     v1::DeleteCheckpointRequest request;
@@ -221,9 +272,49 @@ void SimCluster::ActAsClient() {
   Apply(effects);
 }
 
+void SimCluster::ActOnSettings() {
+  server::Effects effects;
+  const std::string worker =
+      links_[random_.Below(static_cast<int64_t>(links_.size()))].worker->name();
+  if (random_.OneIn(2)) {
+    ++counters_["quota changes"];
+    v1::UpdateNamespaceRequest request;
+    request.set_namespace_(absl::StrCat("n", random_.Below(kNamespaces)));
+    request.set_weight(static_cast<double>(random_.Between(1, 3)));
+    request.set_cpu_slots(static_cast<int32_t>(random_.Between(-1, 4)));
+    static_cast<void>(coordinator_->UpdateNamespace(request, now_, &effects));
+  } else if (random_.OneIn(3)) {
+    ++counters_["drains by users"];
+    v1::DrainWorkerRequest request;
+    request.set_worker(worker);
+    static_cast<void>(coordinator_->DrainWorker(request, now_, &effects));
+  } else {
+    v1::UndrainWorkerRequest request;
+    request.set_worker(worker);
+    static_cast<void>(coordinator_->UndrainWorker(request, now_, &effects));
+  }
+  Apply(effects);
+}
+
 void SimCluster::Heal() {
   faults_ = Faults();
-  for (Link& link : links_) link.down_until = tick_;
+  for (Link& link : links_) {
+    link.down_until = tick_;
+    link.slow = false;
+    server::Effects effects;
+    v1::UndrainWorkerRequest request;
+    request.set_worker(link.worker->name());
+    static_cast<void>(coordinator_->UndrainWorker(request, now_, &effects));
+    Apply(effects);
+  }
+  for (int i = 0; i < kNamespaces; ++i) {
+    server::Effects effects;
+    v1::UpdateNamespaceRequest request;
+    request.set_namespace_(absl::StrCat("n", i));
+    request.set_cpu_slots(-1);
+    static_cast<void>(coordinator_->UpdateNamespace(request, now_, &effects));
+    Apply(effects);
+  }
   std::vector<std::string> paused;
   for (const auto& [job_id, job] : stored_) {
     if (job.state() == v1::JOB_STATE_PAUSED || job.pause_requested()) paused.push_back(job_id);

@@ -29,6 +29,10 @@ struct Faults {
   int64_t restart_coordinator = 0;
   // The store fails: nothing of the call is kept, and the coordinator is loaded anew.
   int64_t fail_store = 0;
+  // The coordinator dies after its store has the call and before anybody hears of it.
+  int64_t crash_after_store = 0;
+  int64_t jump_clock = 0;   // the wall clock jumps by up to half an hour, either way
+  int64_t slow_worker = 0;  // one in so many workers is ten times as slow as the others
   TrainerOptions trainer;
 };
 
@@ -39,6 +43,8 @@ struct ClusterOptions {
   int jobs_max = 12;
   server::CoordinatorOptions coordinator;
 };
+
+constexpr int kSweepRunningMax = 2;  // of the one sweep there is
 
 class SimCluster {
  public:
@@ -71,15 +77,21 @@ class SimCluster {
     bool open = false;  // the stream, as the coordinator sees it
     int64_t next_report = 0;
     int64_t down_until = 0;  // the daemon
+    bool slow = false;
+    std::chrono::nanoseconds heard{0};  // when the coordinator took in the last snapshot
+    std::string heard_incarnation;
+    int64_t heard_sequence = -1;
     std::deque<ToCoordinator> up;
     std::deque<ToWorker> down;
   };
 
   void ActAsClient();
   void Submit();
+  void ActOnSettings();
   void TickLink(const Faults& faults, Link* link);
   void BreakStream(Link* link);
   void Deliver(Link* link);
+  void NoteHeard(const v1::WorkerSnapshot& snapshot, Link* link);
   void RestartCoordinator();
   // Stores and checks what a call changed, then sends. False where the store failed.
   bool Apply(const server::Effects& effects);
@@ -89,6 +101,9 @@ class SimCluster {
   void CheckCommit(const v1::Job& before, const v1::Job& after);
   void CheckState();
   void CheckDesired();
+  void CheckEnd(const v1::Event& event);
+  void CheckStart(const v1::Job& job);
+  void CheckLimits();
   void CheckReload();
 
   const ClusterOptions options_;
@@ -102,6 +117,10 @@ class SimCluster {
   // The disk of the coordinator.
   std::map<std::string, v1::Job> stored_;
   int64_t next_job_number_ = 1;
+  std::map<std::string, v1::Namespace> namespaces_;
+  std::map<std::string, v1::WorkerDrain> drains_;
+  std::chrono::nanoseconds loaded_{0};         // when the coordinator was
+  std::map<std::string, int> slots_before_;    // in use, by namespace, at the last step
   std::map<std::string, int64_t> last_event_;  // sequence
   // What clients were promised.
   std::map<std::string, std::string> acknowledged_;  // job by request

@@ -66,8 +66,26 @@ class FakeServices::Workers final : public v1::WorkerService::Service {
     *response = fake_->workers_answer_;
     return grpc::Status::OK;
   }
+  grpc::Status DrainWorker(grpc::ServerContext*, const v1::DrainWorkerRequest* request,
+                           v1::Worker* response) override {
+    return Act("drain " + request->worker() + " " + request->note(), v1::WORKER_STATE_DRAINING,
+               request->worker(), response);
+  }
+  grpc::Status UndrainWorker(grpc::ServerContext*, const v1::UndrainWorkerRequest* request,
+                             v1::Worker* response) override {
+    return Act("undrain " + request->worker(), v1::WORKER_STATE_LIVE, request->worker(), response);
+  }
 
  private:
+  grpc::Status Act(const std::string& action, v1::WorkerState state, const std::string& name,
+                   v1::Worker* response) {
+    base::MutexLock lock(&fake_->mutex_);
+    fake_->actions_.push_back(action);
+    response->set_worker(name);
+    response->set_state(state);
+    return grpc::Status::OK;
+  }
+
   FakeServices* fake_;
 };
 
@@ -154,6 +172,34 @@ void FakeServices::SetMetrics(
     std::function<v1::QueryMetricsResponse(const v1::QueryMetricsRequest&)> answer) {
   base::MutexLock lock(&mutex_);
   metrics_answer_ = std::move(answer);
+}
+
+void FakeServices::SetNamespaces(const v1::ListNamespacesResponse& namespaces) {
+  base::MutexLock lock(&mutex_);
+  namespaces_answer_ = namespaces;
+}
+
+std::vector<v1::UpdateNamespaceRequest> FakeServices::updates() const {
+  base::MutexLock lock(&mutex_);
+  return updates_;
+}
+
+grpc::Status FakeServices::ListNamespaces(grpc::ServerContext*, const v1::ListNamespacesRequest*,
+                                          v1::ListNamespacesResponse* response) {
+  base::MutexLock lock(&mutex_);
+  *response = namespaces_answer_;
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeServices::UpdateNamespace(grpc::ServerContext*,
+                                           const v1::UpdateNamespaceRequest* request,
+                                           v1::Namespace* response) {
+  base::MutexLock lock(&mutex_);
+  updates_.push_back(*request);
+  response->set_namespace_(request->namespace_());
+  response->set_weight(request->has_weight() ? request->weight() : 1);
+  if (request->cpu_slots() >= 0) response->set_cpu_slots(request->cpu_slots());
+  return grpc::Status::OK;
 }
 
 void FakeServices::SetWorkers(const v1::ListWorkersResponse& workers) {

@@ -44,12 +44,14 @@ class FakeServices final : public v1::JobService::Service {
   void SetMetrics(std::function<v1::QueryMetricsResponse(const v1::QueryMetricsRequest&)> answer)
       EXCLUDES_LOCK(mutex_);
   void SetWorkers(const v1::ListWorkersResponse& workers) EXCLUDES_LOCK(mutex_);
+  void SetNamespaces(const v1::ListNamespacesResponse& namespaces) EXCLUDES_LOCK(mutex_);
   // The stream that ReadCheckpoint sends, by rank.
   void SetPart(int rank, std::vector<v1::CheckpointData> data) EXCLUDES_LOCK(mutex_);
 
   // What was asked.
   std::vector<v1::SubmitJobRequest> submissions() const EXCLUDES_LOCK(mutex_);
   std::vector<std::string> actions() const EXCLUDES_LOCK(mutex_);  // "pause d4-1"
+  std::vector<v1::UpdateNamespaceRequest> updates() const EXCLUDES_LOCK(mutex_);
   std::vector<v1::WatchJobRequest> watches() const EXCLUDES_LOCK(mutex_);
   std::vector<v1::ReadLogsRequest> log_reads() const EXCLUDES_LOCK(mutex_);
 
@@ -74,6 +76,12 @@ class FakeServices final : public v1::JobService::Service {
                                 v1::Job* response) override;
   grpc::Status ListEvents(grpc::ServerContext* context, const v1::ListEventsRequest* request,
                           v1::ListEventsResponse* response) override;
+  grpc::Status ListNamespaces(grpc::ServerContext* context,
+                              const v1::ListNamespacesRequest* request,
+                              v1::ListNamespacesResponse* response) override;
+  grpc::Status UpdateNamespace(grpc::ServerContext* context,
+                               const v1::UpdateNamespaceRequest* request,
+                               v1::Namespace* response) override;
 
  private:
   class Logs;
@@ -92,6 +100,8 @@ class FakeServices final : public v1::JobService::Service {
   std::function<v1::QueryMetricsResponse(const v1::QueryMetricsRequest&)> metrics_answer_
       GUARDED_BY(mutex_);
   v1::ListWorkersResponse workers_answer_ GUARDED_BY(mutex_);
+  v1::ListNamespacesResponse namespaces_answer_ GUARDED_BY(mutex_);
+  std::vector<v1::UpdateNamespaceRequest> updates_ GUARDED_BY(mutex_);
   std::map<int, std::vector<v1::CheckpointData>> parts_ GUARDED_BY(mutex_);
   std::vector<v1::SubmitJobRequest> submissions_ GUARDED_BY(mutex_);
   std::vector<std::string> actions_ GUARDED_BY(mutex_);

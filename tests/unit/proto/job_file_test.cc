@@ -35,6 +35,7 @@ evaluation: {every_steps: 50, tokens: 65536}
 checkpoint: {every_steps: 100, keep: 3}
 resources: {device: cpu, ranks: 1, min_ranks: 1, threads: 2}
 priority: 0
+deadline_hours: 0
 init: {from: null}
 )";
 

@@ -57,6 +57,8 @@ class MemoryJobStore final : public JobStore {
     StoredJobs stored;
     for (const auto& [id, job] : jobs_) stored.jobs.push_back(job);
     stored.next_job_number = next_job_number_;
+    for (const auto& [name, settings] : namespaces_) stored.namespaces.push_back(settings);
+    for (const auto& [worker, drain] : drains_) stored.drains.push_back(drain);
     return stored;
   }
   absl::Status Write(const Effects& effects) override {
@@ -81,6 +83,13 @@ class MemoryJobStore final : public JobStore {
       events_.erase(id);
     }
     if (effects.next_job_number.has_value()) next_job_number_ = *effects.next_job_number;
+    for (const v1::Namespace& settings : effects.namespaces) {
+      namespaces_[settings.namespace_()] = settings;
+    }
+    for (const auto& [worker, drain] : effects.drains) {
+      drains_.erase(worker);
+      if (drain.has_value()) drains_[worker] = *drain;
+    }
     return absl::OkStatus();
   }
   absl::StatusOr<std::vector<v1::Event>> ListEvents(const std::string& job_id,
@@ -127,6 +136,8 @@ class MemoryJobStore final : public JobStore {
   std::map<std::string, v1::Job> jobs_ GUARDED_BY(mutex_);
   std::map<std::string, std::map<int64_t, v1::Event>> events_ GUARDED_BY(mutex_);
   int64_t next_job_number_ GUARDED_BY(mutex_) = 1;
+  std::map<std::string, v1::Namespace> namespaces_ GUARDED_BY(mutex_);
+  std::map<std::string, v1::WorkerDrain> drains_ GUARDED_BY(mutex_);
   int failures_ GUARDED_BY(mutex_) = 0;
   absl::Status failure_ GUARDED_BY(mutex_);
   mutable int load_failures_ GUARDED_BY(mutex_) = 0;

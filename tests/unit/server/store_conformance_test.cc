@@ -89,6 +89,28 @@ TEST_P(JobStoreTest, KeepsTheLastRecordOfAJobAndTheCounter) {
   EXPECT_EQ(stored->next_job_number, 3);
 }
 
+TEST_P(JobStoreTest, KeepsSettingsUntilTheyAreDeleted) {
+  Effects first;
+  first.namespaces.emplace_back().set_namespace_("team");
+  first.namespaces[0].set_cpu_slots(0);
+  first.drains["w1"].emplace().set_worker("w1");
+  first.drains["w2"].emplace().set_worker("w2");
+  ASSERT_TRUE(first.NeedsStore());
+  ASSERT_TRUE(store_->Write(first).ok());
+  Effects second;
+  second.drains["w1"] = std::nullopt;
+  ASSERT_TRUE(second.NeedsStore());
+  ASSERT_TRUE(store_->Write(second).ok());
+  Settle();
+  const auto stored = store_->Load();
+  ASSERT_TRUE(stored.ok()) << stored.status();
+  ASSERT_EQ(stored->namespaces.size(), 1u);
+  EXPECT_EQ(stored->namespaces[0].namespace_(), "team");
+  EXPECT_TRUE(stored->namespaces[0].has_cpu_slots());
+  ASSERT_EQ(stored->drains.size(), 1u);
+  EXPECT_EQ(stored->drains[0].worker(), "w2");
+}
+
 TEST_P(JobStoreTest, ListsEventsInOrderAfterASequenceUpToALimit) {
   Effects effects;
   // 300 comes after 2 only where sequences are ordered as numbers.

@@ -23,6 +23,13 @@ void TestBed::Apply(const Effects& effects) {
     std::erase_if(events, [&](const v1::Event& event) { return event.job_id() == job_id; });
   }
   if (effects.next_job_number.has_value()) next_job_number = *effects.next_job_number;
+  for (const v1::Namespace& settings : effects.namespaces) {
+    namespaces[settings.namespace_()] = settings;
+  }
+  for (const auto& [worker, drain] : effects.drains) {
+    drains.erase(worker);
+    if (drain.has_value()) drains[worker] = *drain;
+  }
 }
 
 void TestBed::Advance(std::chrono::nanoseconds duration) {
@@ -40,6 +47,11 @@ void TestBed::Restart() {
   std::vector<v1::Job> jobs;
   for (const auto& [job_id, job] : stored) jobs.push_back(job);
   coordinator = Coordinator(options);
+  std::vector<v1::Namespace> settings;
+  for (const auto& [name, stored_settings] : namespaces) settings.push_back(stored_settings);
+  std::vector<v1::WorkerDrain> stored_drains;
+  for (const auto& [worker, drain] : drains) stored_drains.push_back(drain);
+  coordinator.LoadSettings(settings, stored_drains);
   coordinator.Load(jobs, next_job_number, now);
 }
 
@@ -53,6 +65,12 @@ absl::StatusOr<v1::Job> TestBed::TrySubmit(const JobOptions& o) {
   request.mutable_spec()->mutable_checkpoint()->set_keep(o.keep);
   request.mutable_spec()->mutable_resources()->set_device(o.device);
   request.mutable_spec()->mutable_resources()->set_ranks(o.ranks);
+  request.mutable_spec()->mutable_resources()->set_min_ranks(o.min_ranks == 0 ? o.ranks
+                                                                              : o.min_ranks);
+  request.mutable_spec()->set_namespace_(o.name_space);
+  request.mutable_spec()->set_deadline_hours(o.deadline_hours);
+  request.set_sweep(o.sweep);
+  request.set_sweep_running_max(o.sweep_running_max);
   Effects effects;
   absl::StatusOr<v1::Job> job = coordinator.Submit(request, 1234, now, &effects);
   Apply(effects);
@@ -100,6 +118,32 @@ absl::Status TestBed::Delete(const std::string& job_id, const std::string& reque
   absl::Status status = coordinator.Delete(Action(job_id, request_id), now, &effects);
   Apply(effects);
   return status;
+}
+
+absl::Status TestBed::UpdateNamespace(const v1::UpdateNamespaceRequest& request) {
+  Effects effects;
+  const absl::Status status = coordinator.UpdateNamespace(request, now, &effects).status();
+  Apply(effects);
+  return status;
+}
+
+absl::StatusOr<v1::Worker> TestBed::Drain(const std::string& worker, const std::string& note) {
+  v1::DrainWorkerRequest request;
+  request.set_worker(worker);
+  request.set_note(note);
+  Effects effects;
+  auto drained = coordinator.DrainWorker(request, now, &effects);
+  Apply(effects);
+  return drained;
+}
+
+absl::StatusOr<v1::Worker> TestBed::Undrain(const std::string& worker) {
+  v1::UndrainWorkerRequest request;
+  request.set_worker(worker);
+  Effects effects;
+  auto undrained = coordinator.UndrainWorker(request, now, &effects);
+  Apply(effects);
+  return undrained;
 }
 
 absl::Status TestBed::DeleteCheckpoint(const std::string& job_id, int64_t step) {

@@ -19,6 +19,11 @@ struct JobOptions {
   v1::Device device = v1::DEVICE_CPU;
   int keep = 2;
   std::string request_id = "";  // empty: a new one
+  int min_ranks = 0;            // 0: like `ranks`
+  std::string name_space = "default";
+  std::string sweep = "";
+  int sweep_running_max = 0;
+  double deadline_hours = 0;
 };
 
 class TestBed {
@@ -38,6 +43,9 @@ class TestBed {
   absl::StatusOr<v1::Job> Pause(const std::string& job_id, const std::string& request_id = "");
   absl::StatusOr<v1::Job> Resume(const std::string& job_id, const std::string& request_id = "");
   absl::Status Delete(const std::string& job_id, const std::string& request_id = "");
+  absl::Status UpdateNamespace(const v1::UpdateNamespaceRequest& request);
+  absl::StatusOr<v1::Worker> Drain(const std::string& worker, const std::string& note = "");
+  absl::StatusOr<v1::Worker> Undrain(const std::string& worker);
   absl::Status DeleteCheckpoint(const std::string& job_id, int64_t step);
 
   const v1::Job& Job(const std::string& job_id) const;
@@ -50,6 +58,8 @@ class TestBed {
   base::Now now;
   Effects last;  // of the last call
   std::map<std::string, v1::Job> stored;
+  std::map<std::string, v1::Namespace> namespaces;
+  std::map<std::string, v1::WorkerDrain> drains;
   std::vector<v1::Event> events;
   int64_t next_job_number = 1;
 
