@@ -21,7 +21,7 @@ TEST(JobMovesTest, OnlyListedMovesAreLegal) {
     }
     EXPECT_FALSE(CanMove(static_cast<v1::JobState>(from), static_cast<v1::JobState>(from)));
   }
-  EXPECT_EQ(moves, 16);
+  EXPECT_EQ(moves, 17);
 }
 
 TEST(CoordinatorJobTest, StartsAtOnceOnAnIdleWorker) {
