@@ -12,8 +12,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/tensor.h"
 
@@ -105,6 +106,20 @@ struct MuonArgs {
   double gradient_scale = 1;
 };
 
+// A training step as far as a backend's own memory depends on it.
+struct StepShape {
+  AttentionConfig attention;
+  AttentionShape shape;
+  int64_t vocabulary = 0;
+  int64_t muon_elements = 0;       // of the largest matrix that Muon updates; 0: none
+  int64_t muon_gram_elements = 0;  // the largest square of such a matrix's shorter side
+};
+
+struct Workspace {
+  std::string name;
+  int64_t bytes = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -117,6 +132,10 @@ class Backend {
   virtual void CopyFromHost(const Tensor& to, const void* from) = 0;
   virtual void CopyToHost(void* to, const Tensor& from) = 0;
   virtual void Zero(const Tensor& x) = 0;
+  // to = from, of the same size.
+  virtual void Copy(const Tensor& from, const Tensor& to) = 0;
+  // What the backend itself holds after a step of this shape, beside the tensors that it is given.
+  virtual std::vector<Workspace> PlanWorkspace(const StepShape& /*shape*/) const { return {}; }
 
   // out[n] = table[tokens[n]].
   virtual void Embedding(const Tensor& tokens, const Tensor& table, const Tensor& out) = 0;

@@ -26,4 +26,9 @@ void HostBackend::CopyToHost(void* to, const Tensor& from) {
   if (from.bytes() > 0) std::memcpy(to, from.data, static_cast<size_t>(from.bytes()));
 }
 
+void HostBackend::Copy(const Tensor& from, const Tensor& to) {
+  SINKFORGE_CHECK(from.bytes() == to.bytes());
+  CopyFromHost(to, from.data);
+}
+
 }  // namespace sinkforge::kernels

@@ -12,6 +12,7 @@ class HostBackend : public Backend {
   void Free(void* memory) final;
   void CopyFromHost(const Tensor& to, const void* from) final;
   void CopyToHost(void* to, const Tensor& from) final;
+  void Copy(const Tensor& from, const Tensor& to) final;
 };
 
 }  // namespace sinkforge::kernels

@@ -73,14 +73,26 @@ float* Offset(const Tensor& x, int64_t offset) {
 
 }  // namespace
 
+struct CpuAttention::ForwardPlan {
+  int64_t row_tiles;  // of the sequence
+  int64_t ranges;     // of rows, each a task for every sample and head
+  int64_t rows_each;
+  int64_t scratch;   // floats of scratch_ a thread
+  int64_t partials;  // of partials_
+};
+
 struct CpuAttention::BackwardPlan {
   const AttentionConfig& config;
   const AttentionShape& shape;
-  int64_t row_tiles;    // of the sequence
-  int64_t key_ranges;   // 1: one task a key head
+  int64_t row_tiles;  // of the sequence
+  int64_t key_ranges;
+  bool by_head;         // one task a key head
   int64_t padded_rows;  // of the sequence
   int64_t matrix;       // padded_rows * padded head_dim
   int64_t part;         // floats of packed_ that one head needs: q, dU, D and key_ranges of dQ
+  int64_t parts;        // that are held at once
+  int64_t scratch;      // floats of scratch_ a thread
+  int64_t partials;     // of partials_
 };
 
 CpuAttention::CpuAttention(const SimdKernels& kernels, AttentionStatistics statistics,
@@ -89,19 +101,59 @@ CpuAttention::CpuAttention(const SimdKernels& kernels, AttentionStatistics stati
       statistics_(statistics == AttentionStatistics::kImportance ? 1 : 0),
       pool_(pool) {}
 
-void CpuAttention::Forward(const AttentionConfig& config, const AttentionShape& shape,
-                           const AttentionForwardArgs& args) {
+CpuAttention::ForwardPlan CpuAttention::PlanForward(const AttentionShape& shape) const {
   const int64_t row_tiles = CeilDivide(shape.sequence, kAttentionRowTile);
   const int64_t pairs = shape.batch * shape.heads;
   const int64_t ranges_wanted = CeilDivide(kTasksPerThread * pool_->threads(), pairs);
   const int64_t tiles_each =
       std::clamp<int64_t>(row_tiles / ranges_wanted, 1, kForwardRowsMax / kAttentionRowTile);
-  const int64_t ranges = CeilDivide(row_tiles, tiles_each);
   const int64_t rows_each = tiles_each * kAttentionRowTile;
-  const int64_t scratch =
-      AttentionForwardScratch(shape.head_dim, std::min(rows_each, shape.sequence));
+  return {.row_tiles = row_tiles,
+          .ranges = CeilDivide(row_tiles, tiles_each),
+          .rows_each = rows_each,
+          .scratch = AttentionForwardScratch(shape.head_dim, std::min(rows_each, shape.sequence)),
+          .partials = pairs * row_tiles};
+}
+
+CpuAttention::BackwardPlan CpuAttention::PlanBackward(const AttentionConfig& config,
+                                                      const AttentionShape& shape) const {
+  static_assert(kAttentionRowTile == kAttentionBackwardKeys);
+  const int64_t row_tiles = CeilDivide(shape.sequence, kAttentionRowTile);
+  const int64_t kv_pairs = shape.batch * shape.kv_heads;
+  const int64_t wanted = kTasksPerThread * pool_->threads();
+  const bool by_head = pool_->threads() == 1 || kv_pairs >= wanted || row_tiles == 1;
+  const int64_t key_ranges = by_head ? 1 : std::min(row_tiles, CeilDivide(wanted, kv_pairs));
+  const int64_t padded_rows = AttentionPaddedRows(shape.sequence);
+  const int64_t matrix = padded_rows * AttentionPaddedDim(shape.head_dim);
+  return {.config = config,
+          .shape = shape,
+          .row_tiles = row_tiles,
+          .key_ranges = key_ranges,
+          .by_head = by_head,
+          .padded_rows = padded_rows,
+          .matrix = matrix,
+          .part = (2 + key_ranges) * matrix + padded_rows,
+          .parts = by_head ? pool_->threads() : shape.batch * shape.heads,
+          .scratch = AttentionBackwardScratch(shape.head_dim),
+          .partials = shape.batch * shape.heads * row_tiles};
+}
+
+int64_t CpuAttention::WorkspaceBytes(const AttentionConfig& config,
+                                     const AttentionShape& shape) const {
+  const ForwardPlan forward = PlanForward(shape);
+  const BackwardPlan backward = PlanBackward(config, shape);
+  const int64_t floats = std::max(forward.scratch, backward.scratch) * pool_->threads() +
+                         backward.part * backward.parts;
+  const int64_t doubles = std::max(forward.partials, backward.partials);
+  return floats * SizeOf(DType::kF32) + doubles * SizeOf(DType::kF64);
+}
+
+void CpuAttention::Forward(const AttentionConfig& config, const AttentionShape& shape,
+                           const AttentionForwardArgs& args) {
+  const auto [row_tiles, ranges, rows_each, scratch, partials] = PlanForward(shape);
+  const int64_t pairs = shape.batch * shape.heads;
   GrowTo(scratch * pool_->threads(), &scratch_);
-  GrowTo(pairs * row_tiles, &partials_);
+  GrowTo(partials, &partials_);
 
   pool_->Run(pairs * ranges, [&](int64_t index, int thread) {
     // The last rows see the most keys: they go first.
@@ -188,7 +240,7 @@ void GivePackedPart(float* part, int64_t matrix, int64_t padded_rows, AttentionB
 void CpuAttention::BackwardByHead(const AttentionBackwardArgs& args, const BackwardPlan& plan) {
   const AttentionShape& shape = plan.shape;
   const int64_t group = shape.heads / shape.kv_heads;
-  const int64_t scratch = AttentionBackwardScratch(shape.head_dim);
+  const int64_t scratch = plan.scratch;
   pool_->Run(shape.batch * shape.kv_heads, [&](int64_t index, int thread) {
     for (int64_t member = 0; member < group; ++member) {
       AttentionBackwardTask task =
@@ -206,7 +258,7 @@ void CpuAttention::BackwardByKeyRange(const AttentionBackwardArgs& args, const B
   const AttentionShape& shape = plan.shape;
   const int64_t group = shape.heads / shape.kv_heads;
   const int64_t pairs = shape.batch * shape.heads;
-  const int64_t scratch = AttentionBackwardScratch(shape.head_dim);
+  const int64_t scratch = plan.scratch;
   const auto task_of = [&](int64_t pair) {
     AttentionBackwardTask task = BackwardTask(args, plan, pair / shape.heads, pair % shape.heads);
     GivePackedPart(packed_.data() + pair * plan.part, plan.matrix, plan.padded_rows, &task);
@@ -246,25 +298,11 @@ void CpuAttention::BackwardByKeyRange(const AttentionBackwardArgs& args, const B
 
 void CpuAttention::Backward(const AttentionConfig& config, const AttentionShape& shape,
                             const AttentionBackwardArgs& args) {
-  static_assert(kAttentionRowTile == kAttentionBackwardKeys);
-  const int64_t row_tiles = CeilDivide(shape.sequence, kAttentionRowTile);
-  const int64_t kv_pairs = shape.batch * shape.kv_heads;
-  const int64_t wanted = kTasksPerThread * pool_->threads();
-  const bool by_head = pool_->threads() == 1 || kv_pairs >= wanted || row_tiles == 1;
-  const int64_t key_ranges = by_head ? 1 : std::min(row_tiles, CeilDivide(wanted, kv_pairs));
-  const int64_t padded_rows = AttentionPaddedRows(shape.sequence);
-  const int64_t matrix = padded_rows * AttentionPaddedDim(shape.head_dim);
-  const BackwardPlan plan = {.config = config,
-                             .shape = shape,
-                             .row_tiles = row_tiles,
-                             .key_ranges = key_ranges,
-                             .padded_rows = padded_rows,
-                             .matrix = matrix,
-                             .part = (2 + key_ranges) * matrix + padded_rows};
-  GrowTo(AttentionBackwardScratch(shape.head_dim) * pool_->threads(), &scratch_);
-  GrowTo(shape.batch * shape.heads * row_tiles, &partials_);
-  GrowTo(plan.part * (by_head ? pool_->threads() : shape.batch * shape.heads), &packed_);
-  if (by_head) {
+  const BackwardPlan plan = PlanBackward(config, shape);
+  GrowTo(plan.scratch * pool_->threads(), &scratch_);
+  GrowTo(plan.partials, &partials_);
+  GrowTo(plan.part * plan.parts, &packed_);
+  if (plan.by_head) {
     BackwardByHead(args, plan);
   } else {
     BackwardByKeyRange(args, plan);
@@ -273,8 +311,8 @@ void CpuAttention::Backward(const AttentionConfig& config, const AttentionShape&
   for (int64_t h = 0; h < shape.heads; ++h) {
     double sum = 0;
     for (int64_t b = 0; b < shape.batch; ++b) {
-      const double* partial = partials_.data() + (b * shape.heads + h) * row_tiles;
-      for (int64_t i = 0; i < row_tiles; ++i) sum += partial[i];
+      const double* partial = partials_.data() + (b * shape.heads + h) * plan.row_tiles;
+      for (int64_t i = 0; i < plan.row_tiles; ++i) sum += partial[i];
     }
     args.d_sinks.as<float>()[h] += static_cast<float>(sum);
   }

@@ -21,9 +21,15 @@ class CpuAttention {
                const AttentionForwardArgs& args);
   void Backward(const AttentionConfig& config, const AttentionShape& shape,
                 const AttentionBackwardArgs& args);
+  // What is kept after one of each.
+  int64_t WorkspaceBytes(const AttentionConfig& config, const AttentionShape& shape) const;
 
  private:
+  struct ForwardPlan;
   struct BackwardPlan;
+
+  ForwardPlan PlanForward(const AttentionShape& shape) const;
+  BackwardPlan PlanBackward(const AttentionConfig& config, const AttentionShape& shape) const;
 
   void BackwardByHead(const AttentionBackwardArgs& args, const BackwardPlan& plan);
   void BackwardByKeyRange(const AttentionBackwardArgs& args, const BackwardPlan& plan);

@@ -35,6 +35,14 @@ class CpuBackend final : public HostBackend {
   std::string_view name() const override { return "cpu"; }
   DType compute_dtype() const override { return DType::kF32; }
 
+  std::vector<Workspace> PlanWorkspace(const StepShape& step) const override {
+    const int64_t rows = step.shape.batch * step.shape.sequence;
+    return {{"attention", attention_.WorkspaceBytes(step.attention, step.shape)},
+            {"cross-entropy logits", CpuCrossEntropy::WorkspaceBytes(rows, step.vocabulary)},
+            {"muon", CpuMuon::WorkspaceBytes(step.muon_elements, step.muon_gram_elements)},
+            {"rotary table", RopeTable::WorkspaceBytes(step.shape.sequence, step.shape.head_dim)}};
+  }
+
   void Zero(const Tensor& x) override {
     unsigned char* bytes = x.as<unsigned char>();
     ForRanges(&pool_, x.bytes() / 4 + 1, 1, [&](int64_t begin, int64_t end) {

@@ -16,9 +16,11 @@ class CpuCrossEntropy {
   CpuCrossEntropy(const SimdKernels& kernels, ThreadPool* pool) : kernels_(kernels), pool_(pool) {}
 
   void Run(const CrossEntropyArgs& args);
+  static int64_t WorkspaceBytes(int64_t rows, int64_t vocabulary);
 
  private:
-  void RunRows(const CrossEntropyArgs& args, int64_t begin, int64_t end, float* logits);
+  void RunRow(const CrossEntropyArgs& args, int64_t n, float* logits);
+  void RunGradients(const CrossEntropyArgs& args, int64_t row0, int64_t count);
 
   const SimdKernels& kernels_;
   ThreadPool* const pool_;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/cpu/matrix_product.h"
 #include "kernels/cpu/simd_kernels.h"
 #include "kernels/cpu/thread_pool.h"
 
@@ -15,14 +16,22 @@ class CpuMuon {
   CpuMuon(const SimdKernels& kernels, ThreadPool* pool) : kernels_(kernels), pool_(pool) {}
 
   void Step(const MuonArgs& args);
+  // For the largest matrix and the largest Gram matrix that Step is called with.
+  static int64_t WorkspaceBytes(int64_t elements, int64_t gram_elements) {
+    return 2 * (elements + gram_elements) * SizeOf(DType::kF32);
+  }
 
  private:
+  void Momentum(const MuonArgs& args);
+  double NormOfUpdate(int64_t elements);
   void NewtonSchulzStep(int64_t rows, int64_t cols);
+  void SymmetricProduct(const MatrixProduct& product);
 
   const SimdKernels& kernels_;
   ThreadPool* const pool_;
-  std::vector<float> x_, next_;           // [min, max] of (rows, cols)
-  std::vector<float> gram_, polynomial_;  // [min, min]: A, and b A + c A^2
+  std::vector<float> x_, next_;           // [rows, cols]
+  std::vector<float> gram_, polynomial_;  // [s, s], s the smaller of both: A, and a I + b A + c A^2
+  std::vector<double> partials_;          // of the norm
 };
 
 }  // namespace sinkforge::kernels

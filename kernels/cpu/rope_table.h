@@ -9,6 +9,9 @@ namespace sinkforge::kernels {
 
 class RopeTable {
  public:
+  static int64_t WorkspaceBytes(int64_t sequence, int64_t head_dim) {
+    return sequence * (head_dim / 2) * 2 * static_cast<int64_t>(sizeof(float));
+  }
   void Prepare(double base, int64_t sequence, int64_t head_dim);
   // [head_dim / 2] for position t < sequence.
   const float* Cosines(int64_t t) const { return cosines_.data() + t * half_; }

@@ -175,6 +175,7 @@ std::vector<Violation> Resolve(v1::JobSpec* spec) {
   SINKFORGE_DEFAULT(train, micro_batch, 8);
   SINKFORGE_DEFAULT(train, batch_tokens, DefaultBatchTokens(*spec));
   SINKFORGE_DEFAULT(train, precision, v1::PRECISION_FP32);
+  SINKFORGE_DEFAULT(train, recompute, v1::RECOMPUTE_NONE);
   SINKFORGE_DEFAULT(train, seed, 1);
   SINKFORGE_DEFAULT(train, gradient_clip, 1.0);
   ResolveOptimizer(spec->mutable_optimizer());

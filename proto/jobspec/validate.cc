@@ -237,6 +237,7 @@ void CheckTrain(const v1::JobSpec& spec, Checker* check) {
     check->Require(spec.resources().device() != v1::DEVICE_CPU, "train.precision",
                    "bf16 is not available on CPU in this version; use fp32, or device: cuda");
   }
+  check->Choice("train.recompute", train.recompute());
   check->Real("train.gradient_clip", train.gradient_clip(), {0, 1e9});
 }
 

@@ -16,8 +16,8 @@
 
 #include "kernels/cpu/attention_baseline.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "tests/bench/arbitrary_rows.h"
 #include "tests/bench/paired_ratio.h"
-#include "worker/trainer/core/dataset.h"
 #include "worker/trainer/core/solo_collective.h"
 #include "worker/trainer/core/trainer.h"
 
@@ -25,7 +25,6 @@ namespace sinkforge::bench {
 namespace {
 
 using kernels::AttentionVariant;
-using trainer::Dataset;
 using trainer::TrainingConfig;
 
 constexpr double kLimit = 1.01;
@@ -36,30 +35,6 @@ struct Arguments {
   int pairs = 300;
   int threads = 2;
   std::vector<std::string> attention;
-};
-
-// Arbitrary bytes: the time of a step does not depend on what they say.
-class ArbitraryRows final : public Dataset {
- public:
-  explicit ArbitraryRows(int64_t sequence) : sequence_(sequence) {}
-  int64_t tokens() const override { return kRows * sequence_ + 1; }
-  int64_t rows() const override { return kRows; }
-  void ReadRow(int64_t row, int32_t* inputs, int32_t* targets) const override {
-    ReadTokens(row * sequence_, sequence_, inputs);
-    ReadTokens(row * sequence_ + 1, sequence_, targets);
-  }
-  void ReadTokens(int64_t first, int64_t count, int32_t* tokens) const override {
-    for (int64_t i = 0; i < count; ++i) {
-      const uint64_t mixed = static_cast<uint64_t>(first + i) * 0x9E3779B97F4A7C15ULL;
-      tokens[i] = static_cast<int32_t>(mixed >> 56);
-    }
-  }
-  std::optional<int64_t> TokenBytes(int32_t) const override { return 1; }
-  int64_t ShuffledRow(uint64_t, int64_t index) const override { return index % kRows; }
-
- private:
-  static constexpr int64_t kRows = 1024;
-  int64_t sequence_;
 };
 
 // The quickstart's model (deploy/jobs/quickstart.yaml) with a quarter of its batch.
@@ -78,7 +53,8 @@ TrainingConfig ConfigOf(AttentionVariant attention) {
 
 // A backend and the trainer on it.
 struct Side {
-  Side(std::unique_ptr<kernels::Backend> made, const TrainingConfig& config, const Dataset& data)
+  Side(std::unique_ptr<kernels::Backend> made, const TrainingConfig& config,
+       const trainer::Dataset& data)
       : backend(std::move(made)) {
     trainer::TrainerEnvironment environment;
     environment.backend = backend.get();
@@ -121,7 +97,7 @@ const char* VerdictText(Verdict verdict) {
 
 Verdict Measure(const std::string& name, AttentionVariant attention, const Arguments& arguments) {
   TrainingConfig config = ConfigOf(attention);
-  const ArbitraryRows data(config.sequence_length);
+  const ArbitraryRows data(config.sequence_length, config.model.vocab_size);
   Side without(kernels::MakeCpuBackendWithoutImportance(arguments.threads), config, data);
   config.head_balance.loss = kernels::BalanceLoss::kCv;
   config.head_balance.coefficient = 1e-3;

@@ -153,6 +153,10 @@ void AddElementwise(std::vector<OpCase>* cases) {
          .fields = {Written("x", {n}, WriteMode::kAssign)},
          .run = [](Backend* backend, const TensorMap& t) { backend->Zero(t.at("x")); }});
     cases->push_back(
+        {.name = Name("Copy", {n}, WriteMode::kAssign),
+         .fields = {{.name = "x", .shape = {n}}, Written("y", {n}, WriteMode::kAssign)},
+         .run = [](Backend* backend, const TensorMap& t) { backend->Copy(t.at("x"), t.at("y")); }});
+    cases->push_back(
         {.name = Name("Sums", {n}, WriteMode::kAssign),
          .fields = {{.name = "x", .shape = {n}},
                     {.name = "sums",
@@ -218,7 +222,6 @@ void AddCrossEntropy(std::vector<OpCase>* cases) {
     for (bool gradient : {false, true}) {
       cases->push_back(CrossEntropyCase(1, 8, 3, softcap, gradient));
       cases->push_back(CrossEntropyCase(129, 24, 257, softcap, gradient));
-      // More logits than one block holds.
       cases->push_back(CrossEntropyCase(300, 4, 30'011, softcap, gradient));
     }
   }

@@ -69,6 +69,17 @@ OptimizerConfig ToOptimizer(const v1::OptimizerSpec& spec, const v1::TrainSpec& 
   return optimizer;
 }
 
+Recompute ToRecompute(v1::Recompute recompute) {
+  switch (recompute) {
+    case v1::RECOMPUTE_ATTENTION:
+      return Recompute::kAttention;
+    case v1::RECOMPUTE_BLOCK:
+      return Recompute::kBlock;
+    default:
+      return Recompute::kNone;
+  }
+}
+
 }  // namespace
 
 TrainingConfig ToTrainingConfig(const v1::JobSpec& spec) {
@@ -83,6 +94,7 @@ TrainingConfig ToTrainingConfig(const v1::JobSpec& spec) {
   config.micro_batch_rows = spec.train().micro_batch();
   config.micro_steps =
       spec.train().batch_tokens() / (config.micro_batch_rows * config.sequence_length);
+  config.recompute = ToRecompute(spec.train().recompute());
   config.seed = spec.train().seed();
   config.evaluate_every_steps = spec.evaluation().every_steps();
   config.evaluation_tokens = spec.evaluation().tokens();

@@ -63,8 +63,9 @@ ExitCode RunWorkerCommand(const WorkerCommand& command) {
 void AddTrainOptions(CLI::App* app, TrainCommand* command) {
   app->add_option("--job", command->job, "Job file (YAML)")->required();
   app->add_option("--work-dir", command->work_dir,
-                  "Where metrics.jsonl, checkpoints/ and dump/ are written")
-      ->required();
+                  "Where metrics.jsonl, checkpoints/ and dump/ are written");
+  app->add_flag("--explain-memory", command->explain_memory,
+                "Only print what a rank of the job allocates, by name; reads no data");
   app->add_option("--data-root", command->data_roots,
                   "Folder that the job's data paths are under; may be repeated (default: the job "
                   "file's folder)");
@@ -119,6 +120,9 @@ int main(int argc, char** argv) {
   AddWorkerOptions(worker_app, &worker);
   try {
     app.parse(Arguments(argc, argv));
+    if (*train_app && train.work_dir.empty() && !train.explain_memory) {
+      throw CLI::RequiredError("--work-dir");
+    }
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
   }

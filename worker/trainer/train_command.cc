@@ -5,6 +5,8 @@
 #include <filesystem>
 
 #include "proto/jobspec/job_file.h"
+#include "worker/trainer/core/memory_plan.h"
+#include "worker/trainer/job_config.h"
 #include "worker/trainer/standalone_host.h"
 #include "worker/trainer/training_run.h"
 
@@ -18,6 +20,16 @@ ExitCode Report(const RunEnd& end) {
   return end.exit_code;
 }
 
+RunEnd ExplainMemory(const v1::JobSpec& spec, BackendChoice choice) {
+  const auto backend = MakeBackend(spec.resources(), choice);
+  if (!backend.ok()) return FailedRun(v1::REASON_BAD_JOB, backend.status().message());
+  const int64_t ranks = spec.resources().ranks();
+  const auto plan = PlanMemory(ToTrainingConfig(spec), ranks, backend.value().get());
+  if (!plan.ok()) return FailedRun(v1::REASON_BAD_JOB, plan.status().message());
+  std::fputs(FormatMemoryPlan(plan.value()).c_str(), stdout);
+  return {};
+}
+
 }  // namespace
 
 ExitCode RunTrainCommand(const TrainCommand& command) {
@@ -25,6 +37,7 @@ ExitCode RunTrainCommand(const TrainCommand& command) {
   if (!spec.ok()) {
     return Report(FailedRun(v1::REASON_BAD_JOB, std::string(spec.status().message())));
   }
+  if (command.explain_memory) return Report(ExplainMemory(*spec, command.backend));
   RunRequest request;
   request.spec = *spec;
   request.backend = command.backend;

@@ -1,10 +1,15 @@
 // After the first call of a shape no op allocates: this program counts every operator new while the
 // whole conformance table runs a second time on warm backends.
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <atomic>
+#include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <new>
+#include <utility>
+#include <vector>
 
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/ref/ref_backend.h"
@@ -13,22 +18,33 @@
 namespace {
 
 std::atomic<int64_t> allocations{0};
+std::atomic<int64_t> live_bytes{0};
+std::atomic<int64_t> peak_bytes{0};
 
 void* CountedAllocation(std::size_t size) {
   allocations.fetch_add(1, std::memory_order_relaxed);
   void* memory = std::malloc(size == 0 ? 1 : size);
   if (memory == nullptr) std::abort();
+  const int64_t live = live_bytes += static_cast<int64_t>(malloc_usable_size(memory));
+  int64_t peak = peak_bytes.load();
+  while (live > peak && !peak_bytes.compare_exchange_weak(peak, live)) {
+  }
   return memory;
+}
+
+void Release(void* memory) {
+  live_bytes -= static_cast<int64_t>(malloc_usable_size(memory));
+  std::free(memory);
 }
 
 }  // namespace
 
 void* operator new(std::size_t size) { return CountedAllocation(size); }
 void* operator new[](std::size_t size) { return CountedAllocation(size); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void* memory) noexcept { Release(memory); }
+void operator delete[](void* memory) noexcept { Release(memory); }
+void operator delete(void* memory, std::size_t) noexcept { Release(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { Release(memory); }
 
 namespace sinkforge::kernels::conformance {
 namespace {
@@ -62,6 +78,57 @@ TEST(AllocationTest, CounterCounts) {
 
 TEST(AllocationTest, CpuBackendWithThreads) { ExpectNoAllocations(MakeCpuBackend(3).get()); }
 TEST(AllocationTest, CpuBackendAlone) { ExpectNoAllocations(MakeCpuBackend(1).get()); }
+// 1024 rows of 65,536 logits are 256 MiB, of which the op may hold half: two blocks, which give the
+// bits of two calls.
+TEST(AllocationTest, CrossEntropyHoldsABlockOfLogitsAlone) {
+  constexpr int64_t kRows = 1024;
+  constexpr int64_t kWidth = 4;
+  constexpr int64_t kVocabulary = 65'536;
+  const auto backend = MakeCpuBackend(2);
+  std::vector<Tensor> made;
+  const auto make = [&](std::initializer_list<int64_t> dims, DType dtype) {
+    Tensor tensor(nullptr, dtype, dims);
+    tensor.data = backend->Allocate(tensor.bytes());
+    for (int64_t i = 0; dtype == DType::kF32 && i < tensor.elements(); ++i) {
+      tensor.as<float>()[i] = std::sin(static_cast<float>(i));
+    }
+    made.push_back(tensor);
+    return tensor;
+  };
+  CrossEntropyArgs whole;
+  whole.x = make({kRows, kWidth}, DType::kF32);
+  whole.w = make({kVocabulary, kWidth}, DType::kF32);
+  whole.targets = make({kRows}, DType::kI32);
+  whole.loss_scale = 1;
+  for (int64_t i = 0; i < kRows; ++i) {
+    whole.targets.as<int32_t>()[i] = static_cast<int32_t>(63 * i);
+  }
+  CrossEntropyArgs halves = whole;
+  for (CrossEntropyArgs* args : {&whole, &halves}) {
+    args->losses = make({kRows}, DType::kF32);
+    args->d_x = make({kRows, kWidth}, DType::kF32);
+    args->d_w = make({kVocabulary, kWidth}, DType::kF32);
+  }
+  peak_bytes = live_bytes.load();
+  const int64_t before = live_bytes;
+  backend->CrossEntropy(whole);
+  EXPECT_LE(peak_bytes - before, (128 << 20) + 65'536);
+  for (int64_t first = 0; first < kRows; first += kRows / 2) {
+    CrossEntropyArgs half = halves;
+    for (Tensor* tensor : {&half.x, &half.targets, &half.losses, &half.d_x}) {
+      const int64_t row_bytes = tensor->bytes() / kRows;
+      tensor->data = tensor->as<char>() + first * row_bytes;
+      tensor->shape[0] = kRows / 2;
+    }
+    backend->CrossEntropy(half);
+  }
+  for (const auto& [a, b] : {std::pair{whole.losses, halves.losses},
+                             std::pair{whole.d_x, halves.d_x}, std::pair{whole.d_w, halves.d_w}}) {
+    EXPECT_EQ(std::memcmp(a.data, b.data, static_cast<size_t>(a.bytes())), 0);
+  }
+  for (const Tensor& tensor : made) backend->Free(tensor.data);
+}
+
 TEST(AllocationTest, RefBackend) { ExpectNoAllocations(MakeRefBackend(DType::kF32).get()); }
 
 }  // namespace

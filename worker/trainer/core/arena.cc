@@ -65,7 +65,6 @@ const Tensor& Arena::at(size_t index) const {
 }
 
 Tensor Arena::Flat(DType dtype) const {
-  SINKFORGE_CHECK(memory_ != nullptr);
   return Tensor(memory_, dtype, {bytes_ / kernels::SizeOf(dtype)});
 }
 

@@ -38,7 +38,8 @@ class Arena {
   const kernels::Tensor& at(size_t index) const;
   const std::vector<Allocation>& table() const { return table_; }
   int64_t bytes() const { return bytes_; }
-  // The whole block as one vector of `dtype`, the zeroed gaps between the tensors included.
+  // The whole block as one vector of `dtype`, the zeroed gaps between the tensors included; without
+  // data while it is only planned.
   kernels::Tensor Flat(kernels::DType dtype) const;
 
  private:

@@ -50,6 +50,11 @@ struct OptimizerConfig {
   double gradient_clip = 1.0;
 };
 
+// Which activations the backward computes anew instead of keeping them: none, everything of
+// attention from its input's norm to its output, or all of a layer but its input. The bits of a run
+// do not depend on it.
+enum class Recompute { kNone, kAttention, kBlock };
+
 struct TrainingConfig {
   ModelConfig model;
   kernels::HeadBalanceConfig head_balance;
@@ -58,6 +63,7 @@ struct TrainingConfig {
   int64_t sequence_length = 256;
   int64_t micro_batch_rows = 8;  // rows of the global micro-batch
   int64_t micro_steps = 1;       // per optimizer step
+  Recompute recompute = Recompute::kNone;
   uint64_t seed = 1;
   int64_t evaluate_every_steps = 0;  // 0: at the end only
   int64_t evaluation_tokens = 0;     // 0: all of the validation text

@@ -1,7 +1,7 @@
 // Model: the plan of its memory, forward and loss. The backward is in model_backward.cc.
 #include "worker/trainer/core/model.h"
 
-#include <limits>
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -18,8 +18,6 @@ using kernels::WriteMode;
 
 namespace {
 
-constexpr double kNormEpsilon = std::numeric_limits<float>::epsilon();
-
 Tensor First(Tensor full, int64_t count) {
   SINKFORGE_CHECK(count <= full.dim(0));
   full.shape[0] = count;
@@ -34,13 +32,29 @@ Tensor LayerRow(const Tensor& matrix, int64_t layer) {
 
 }  // namespace
 
+kernels::AttentionConfig AttentionConfigOf(const ModelConfig& config) {
+  kernels::AttentionConfig attention;
+  attention.variant = config.attention;
+  attention.gate = config.gate;
+  attention.head_norm = config.head_norm;
+  attention.lse_gradient = config.lse_gradient;
+  attention.epsilon = static_cast<float>(kNormEpsilon);
+  return attention;
+}
+
 Model::Model(const ModelConfig& config, const ModelPlan& plan, kernels::Backend* backend)
-    : config_(config), plan_(plan), backend_(backend), arena_("activations", backend) {
-  attention_.variant = config.attention;
-  attention_.gate = config.gate;
-  attention_.head_norm = config.head_norm;
-  attention_.lse_gradient = config.lse_gradient;
-  attention_.epsilon = std::numeric_limits<float>::epsilon();
+    : config_(config),
+      plan_(plan),
+      backend_(backend),
+      attention_(AttentionConfigOf(config)),
+      arena_("activations", backend) {}
+
+std::unique_ptr<Model> Model::CreateUnallocated(const ModelConfig& config, const ModelPlan& plan,
+                                                kernels::Backend* backend) {
+  std::unique_ptr<Model> model(new Model(config, plan, backend));
+  model->parameters_ = ParameterSet::CreateUnallocated(config, backend);
+  model->Plan();
+  return model;
 }
 
 Result<std::unique_ptr<Model>> Model::Create(const ModelConfig& config, const ModelPlan& plan,
@@ -49,17 +63,30 @@ Result<std::unique_ptr<Model>> Model::Create(const ModelConfig& config, const Mo
   Result<std::unique_ptr<ParameterSet>> parameters = ParameterSet::Create(config, backend);
   if (!parameters.ok()) return parameters.status();
   model->parameters_ = std::move(parameters).value();
-  if (Status status = model->Plan(); !status.ok()) return status;
+  model->Plan();
+  if (Status status = model->arena_.Allocate(); !status.ok()) return status;
+  model->BindTensors();
   return model;
 }
 
-Status Model::Plan() {
-  std::vector<std::pair<Tensor*, size_t>> wanted;
+void Model::Plan() {
   layers_.resize(static_cast<size_t>(config_.layers));
-  PlanScratch(&wanted);
-  for (int64_t layer = 0; layer < config_.layers; ++layer) PlanLayer(layer, &wanted);
-  if (Status status = arena_.Allocate(); !status.ok()) return status;
-  for (const auto& [tensor, index] : wanted) *tensor = arena_.at(index);
+  PlanScratch();
+  for (int64_t layer = 0; layer < config_.layers; ++layer) PlanLayer(layer);
+}
+
+void Model::BindTensors() {
+  for (const auto& [tensor, index] : wanted_) *tensor = arena_.at(index);
+  const int64_t positions = plan_.rows_max * plan_.sequence;
+  const Tensor& both = arena_.at(union_);
+  const auto part = [&](int64_t first, int64_t width) {
+    char* start = both.as<char>() + first * positions * kernels::SizeOf(both.dtype);
+    return Tensor(start, both.dtype, {positions, width});
+  };
+  scratch_.act = part(0, config_.mlp_width);
+  scratch_.d_q = part(0, config_.width);
+  scratch_.d_k = part(config_.width, config_.width);
+  scratch_.d_v = part(2 * config_.width, config_.width);
   for (size_t layer = 0; layer < layers_.size(); ++layer) {
     const auto row = static_cast<int64_t>(layer);
     layers_[layer].gate_sums = LayerRow(scratch_.gate_sums, row);
@@ -68,16 +95,15 @@ Status Model::Plan() {
       layers_[layer].argmax_counts = LayerRow(scratch_.argmax_counts, row);
     }
   }
-  return Status();
 }
 
-void Model::PlanScratch(std::vector<std::pair<Tensor*, size_t>>* wanted) {
+void Model::PlanScratch() {
   const DType dtype = backend_->compute_dtype();
   const int64_t positions = plan_.rows_max * plan_.sequence;
   const int64_t width = config_.width;
   const auto add = [&](const char* name, Tensor* tensor, DType type,
                        std::initializer_list<int64_t> dims) {
-    wanted->emplace_back(tensor, arena_.Add(name, type, dims));
+    wanted_.emplace_back(tensor, arena_.Add(name, type, dims));
   };
   add("tokens", &scratch_.tokens, DType::kI32, {positions});
   add("targets", &scratch_.targets, DType::kI32, {positions});
@@ -86,16 +112,16 @@ void Model::PlanScratch(std::vector<std::pair<Tensor*, size_t>>* wanted) {
   add("x_rstd", &scratch_.x_rstd, dtype, {positions});
   add("dx", &scratch_.dx, dtype, {positions, width});
   add("d_norm", &scratch_.d_norm, dtype, {positions, width});
-  add("d_attn_out", &scratch_.d_attn_out, dtype, {positions, width});
-  add("d_q", &scratch_.d_q, dtype, {positions, width});
-  add("d_k", &scratch_.d_k, dtype, {positions, width});
-  add("d_v", &scratch_.d_v, dtype, {positions, width});
+  union_ = arena_.Add("act or d_q, d_k, d_v", dtype,
+                      {positions, std::max(config_.mlp_width, 3 * width)});
   if (config_.attention == AttentionVariant::kGated) {
     const int64_t gates = config_.gate == GateGranularity::kHead ? config_.heads : width;
     add("d_gate_logits", &scratch_.d_gate_logits, dtype, {positions, gates});
   }
-  add("d_fc", &scratch_.d_fc, dtype, {positions, config_.mlp_width});
   add("gate_sums", &scratch_.gate_sums, DType::kF64, {config_.layers, config_.heads});
+  if (plan_.recompute != Recompute::kNone) {
+    add("recomputed_sums", &scratch_.recomputed_sums, DType::kF64, {config_.heads});
+  }
   if (plan_.statistics == GateStatistics::kSumsAndArgmax) {
     add("argmax_counts", &scratch_.argmax_counts, DType::kF64, {config_.layers, config_.heads});
   }
@@ -103,38 +129,53 @@ void Model::PlanScratch(std::vector<std::pair<Tensor*, size_t>>* wanted) {
       {config_.layers, config_.heads});
 }
 
-void Model::PlanLayer(int64_t layer, std::vector<std::pair<Tensor*, size_t>>* wanted) {
+void Model::PlanLayer(int64_t layer) {
   const DType dtype = backend_->compute_dtype();
   const int64_t positions = plan_.rows_max * plan_.sequence;
   const int64_t width = config_.width;
   const int64_t heads = config_.heads;
+  const int64_t rows = plan_.rows_max;
   LayerActivations& a = layers_[static_cast<size_t>(layer)];
-  const std::string prefix = "layer" + std::to_string(layer) + "/";
-  const auto add = [&](const char* name, Tensor* tensor, std::initializer_list<int64_t> dims) {
-    wanted->emplace_back(tensor, arena_.Add(prefix + name, dtype, dims));
+  const bool keeps_block = plan_.recompute != Recompute::kBlock;
+  const bool keeps_attention = plan_.recompute == Recompute::kNone;
+  const auto add = [&](bool keeps, const char* name, Tensor LayerActivations::*member,
+                       std::initializer_list<int64_t> dims) {
+    size_t index = 0;
+    if (keeps || layer == 0) {
+      const std::string owner = keeps ? "layer" + std::to_string(layer) : "recomputed";
+      index = arena_.Add(owner + "/" + name, dtype, dims);
+    } else {
+      // Layer 0 planned it for all.
+      const Tensor* first = &(layers_[0].*member);
+      index = std::find_if(wanted_.begin(), wanted_.end(), [&](const auto& wanted) {
+                return wanted.first == first;
+              })->second;
+    }
+    wanted_.emplace_back(&(a.*member), index);
   };
+  using L = LayerActivations;
   const bool gated = config_.attention == AttentionVariant::kGated;
   const bool normed = config_.head_norm == HeadNorm::kRms;
-  add("attn_norm", &a.attn_norm, {positions, width});
-  add("attn_rstd", &a.attn_rstd, {positions});
-  add("q", &a.q, {positions, width});
-  add("k", &a.k, {positions, width});
-  add("v", &a.v, {positions, width});
-  add("q_rstd", &a.q_rstd, {positions, heads});
-  add("k_rstd", &a.k_rstd, {positions, heads});
+  if (!keeps_block) add(true, "input", &L::input, {positions, width});
+  add(keeps_block, "attn_norm", &L::attn_norm, {positions, width});
+  add(keeps_block, "attn_rstd", &L::attn_rstd, {positions});
+  add(keeps_attention, "q", &L::q, {positions, width});
+  add(keeps_attention, "k", &L::k, {positions, width});
+  add(keeps_attention, "v", &L::v, {positions, width});
+  add(keeps_attention, "q_rstd", &L::q_rstd, {positions, heads});
+  add(keeps_attention, "k_rstd", &L::k_rstd, {positions, heads});
   if (gated) {
     const int64_t gates = config_.gate == GateGranularity::kHead ? heads : width;
-    add("gate_logits", &a.gate_logits, {positions, gates});
+    add(keeps_attention, "gate_logits", &L::gate_logits, {positions, gates});
   }
-  add("attn_out", &a.attn_out, {positions, width});
-  add("lse", &a.lse, {plan_.rows_max, heads, plan_.sequence});
-  add("gate", &a.gate, {plan_.rows_max, heads, plan_.sequence});
-  if (normed && gated) add("attn_normed", &a.attn_normed, {positions, width});
-  if (normed) add("head_rstd", &a.head_rstd, {plan_.rows_max, heads, plan_.sequence});
-  add("mlp_norm", &a.mlp_norm, {positions, width});
-  add("mlp_rstd", &a.mlp_rstd, {positions});
-  add("fc", &a.fc, {positions, config_.mlp_width});
-  add("act", &a.act, {positions, config_.mlp_width});
+  add(keeps_attention, "attn_out", &L::attn_out, {positions, width});
+  add(keeps_attention, "lse", &L::lse, {rows, heads, plan_.sequence});
+  add(keeps_attention, "gate", &L::gate, {rows, heads, plan_.sequence});
+  if (normed && gated) add(keeps_attention, "attn_normed", &L::attn_normed, {positions, width});
+  if (normed) add(keeps_attention, "head_rstd", &L::head_rstd, {rows, heads, plan_.sequence});
+  add(keeps_block, "mlp_norm", &L::mlp_norm, {positions, width});
+  add(keeps_block, "mlp_rstd", &L::mlp_rstd, {positions});
+  add(keeps_block, "fc", &L::fc, {positions, config_.mlp_width});
 }
 
 Tensor Model::Positions(const Tensor& full) const {
@@ -170,10 +211,20 @@ void Model::Forward() {
 
 void Model::ForwardAttention(size_t layer) {
   const LayerActivations& a = layers_[layer];
-  const LayerWeights& w = parameters_->layers()[layer];
   const Tensor x = Positions(scratch_.x);
+  if (!a.input.empty()) backend_->Copy(x, Positions(a.input));
+  backend_->RmsNorm(x, kNormEpsilon, Positions(a.attn_norm), Positions(a.attn_rstd));
+  Attend(layer, a.gate_sums);
+  if (!a.argmax_counts.empty()) backend_->GateArgmaxCounts(Rows(a.gate), a.argmax_counts);
+  backend_->Linear(Positions(a.attn_out), parameters_->layers()[layer].c_proj.value, x,
+                   WriteMode::kAccumulate);
+}
+
+// From the norm of the layer's input to what goes into the output projection.
+void Model::Attend(size_t layer, const Tensor& gate_sums) {
+  const LayerActivations& a = layers_[layer];
+  const LayerWeights& w = parameters_->layers()[layer];
   const Tensor norm = Positions(a.attn_norm);
-  backend_->RmsNorm(x, kNormEpsilon, norm, Positions(a.attn_rstd));
   backend_->Linear(norm, w.c_q.value, Positions(a.q), WriteMode::kAssign);
   backend_->Linear(norm, w.c_k.value, Positions(a.k), WriteMode::kAssign);
   backend_->Linear(norm, w.c_v.value, Positions(a.v), WriteMode::kAssign);
@@ -195,10 +246,8 @@ void Model::ForwardAttention(size_t layer) {
   args.gate = Rows(a.gate);
   args.normed = Positions(a.attn_normed);
   args.head_rstd = Rows(a.head_rstd);
-  args.importance_sum = a.gate_sums;
+  args.importance_sum = gate_sums;
   backend_->AttentionForward(attention_, Shape(), args);
-  if (!a.argmax_counts.empty()) backend_->GateArgmaxCounts(Rows(a.gate), a.argmax_counts);
-  backend_->Linear(Positions(a.attn_out), w.c_proj.value, x, WriteMode::kAccumulate);
 }
 
 void Model::ForwardMlp(size_t layer) {
@@ -206,10 +255,11 @@ void Model::ForwardMlp(size_t layer) {
   const LayerWeights& w = parameters_->layers()[layer];
   const Tensor x = Positions(scratch_.x);
   const Tensor norm = Positions(a.mlp_norm);
+  const Tensor act = Positions(scratch_.act);
   backend_->RmsNorm(x, kNormEpsilon, norm, Positions(a.mlp_rstd));
   backend_->Linear(norm, w.mlp_fc.value, Positions(a.fc), WriteMode::kAssign);
-  backend_->ReluSquared(Positions(a.fc), Positions(a.act));
-  backend_->Linear(Positions(a.act), w.mlp_proj.value, x, WriteMode::kAccumulate);
+  backend_->ReluSquared(Positions(a.fc), act);
+  backend_->Linear(act, w.mlp_proj.value, x, WriteMode::kAccumulate);
 }
 
 void Model::ReadGateStatistics(std::span<double> gate_sums, std::span<double> argmax_counts) const {

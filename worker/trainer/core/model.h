@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <span>
 #include <vector>
@@ -33,11 +34,17 @@ enum class LossMode { kValue, kValueAndGradient };
 // (ParameterSet::all) on are complete.
 using OnGradientsComplete = std::function<void(size_t first_parameter)>;
 
+// Of every norm.
+inline constexpr double kNormEpsilon = std::numeric_limits<float>::epsilon();
+
 struct ModelPlan {
   int64_t rows_max = 0;  // of one batch on this rank
   int64_t sequence = 0;
   GateStatistics statistics = GateStatistics::kSums;
+  Recompute recompute = Recompute::kNone;
 };
+
+kernels::AttentionConfig AttentionConfigOf(const ModelConfig& config);
 
 // Owned by the trainer; the backend must outlive it. One batch goes LoadBatch, Forward, Loss, and
 // for training Backward; gradients are added to what the gradient arena holds. Used by one thread.
@@ -47,6 +54,9 @@ class Model {
   static kernels::Result<std::unique_ptr<Model>> Create(const ModelConfig& config,
                                                         const ModelPlan& plan,
                                                         kernels::Backend* backend);
+  // The same plan without memory: its arenas' tables are all that may be used.
+  static std::unique_ptr<Model> CreateUnallocated(const ModelConfig& config, const ModelPlan& plan,
+                                                  kernels::Backend* backend);
 
   // inputs, targets: [rows, sequence] in host memory, 1 <= rows <= rows_max. A target of -1 does
   // not count.
@@ -70,27 +80,36 @@ class Model {
   const Arena& activations() const { return arena_; }
 
  private:
+  // What the plan recomputes is one set of tensors that all layers share: after the forward it
+  // holds the last layer's.
   struct LayerActivations {
+    kernels::Tensor input;  // the residual stream before the layer; kBlock only
     kernels::Tensor attn_norm, attn_rstd;
     kernels::Tensor q, k, v, q_rstd, k_rstd, gate_logits;
     kernels::Tensor attn_out, lse, gate, attn_normed, head_rstd;
-    kernels::Tensor mlp_norm, mlp_rstd, fc, act;
+    kernels::Tensor mlp_norm, mlp_rstd, fc;
     kernels::Tensor gate_sums, argmax_counts, importance_gradient;
   };
   // One set for all layers: each layer's backward is done with it before the next begins.
   struct Scratch {
     kernels::Tensor tokens, targets, losses;
-    kernels::Tensor x, x_rstd, dx, d_norm, d_attn_out, d_q, d_k, d_v, d_gate_logits, d_fc;
-    kernels::Tensor gate_sums, argmax_counts, importance_gradient;
+    kernels::Tensor x, x_rstd, dx, d_norm, d_gate_logits;
+    kernels::Tensor act, d_q, d_k,
+        d_v;  // act lies where d_q, d_k and d_v do: one is used at a time
+    kernels::Tensor gate_sums, argmax_counts, importance_gradient, recomputed_sums;
   };
+  using Wanted = std::vector<std::pair<kernels::Tensor*, size_t>>;
 
   Model(const ModelConfig& config, const ModelPlan& plan, kernels::Backend* backend);
-  kernels::Status Plan();
-  void PlanScratch(std::vector<std::pair<kernels::Tensor*, size_t>>* wanted);
-  void PlanLayer(int64_t layer, std::vector<std::pair<kernels::Tensor*, size_t>>* wanted);
+  void Plan();
+  void PlanScratch();
+  void PlanLayer(int64_t layer);
+  void BindTensors();
   kernels::AttentionShape Shape() const;
   void ForwardAttention(size_t layer);
+  void Attend(size_t layer, const kernels::Tensor& gate_sums);
   void ForwardMlp(size_t layer);
+  void RecomputeLayer(size_t layer);
   void BackwardMlp(size_t layer);
   void BackwardAttention(size_t layer);
   void BackwardProjections(size_t layer);
@@ -104,6 +123,8 @@ class Model {
   kernels::AttentionConfig attention_;
   std::unique_ptr<ParameterSet> parameters_;
   Arena arena_;
+  Wanted wanted_;     // which planned tensor goes where
+  size_t union_ = 0;  // of act with d_q, d_k and d_v
   std::vector<LayerActivations> layers_;
   Scratch scratch_;
   int64_t rows_ = 0;

@@ -1,7 +1,5 @@
 // Model: the backward, layer by layer from the last. `dx` is the gradient of the residual stream
 // throughout; every branch adds its own part to it.
-#include <limits>
-
 #include "worker/trainer/core/model.h"
 
 namespace sinkforge::trainer {
@@ -21,6 +19,8 @@ void Model::Backward(std::span<const double> importance_gradient,
   };
   tell(parameters_->all().size() - 1);  // lm_head's came with the loss
   for (size_t layer = layers_.size(); layer-- > 0;) {
+    // The shared tensors still hold the last layer's.
+    if (layer + 1 < layers_.size()) RecomputeLayer(layer);
     BackwardMlp(layer);
     BackwardAttention(layer);
     BackwardProjections(layer);
@@ -30,13 +30,34 @@ void Model::Backward(std::span<const double> importance_gradient,
   tell(0);
 }
 
+// The same ops on the same inputs as in the forward, so that the bits are the same.
+void Model::RecomputeLayer(size_t layer) {
+  if (plan_.recompute == Recompute::kNone) return;
+  const LayerActivations& a = layers_[layer];
+  const LayerWeights& w = parameters_->layers()[layer];
+  if (plan_.recompute == Recompute::kBlock) {
+    backend_->RmsNorm(Positions(a.input), kNormEpsilon, Positions(a.attn_norm),
+                      Positions(a.attn_rstd));
+  }
+  Attend(layer, scratch_.recomputed_sums);
+  if (plan_.recompute != Recompute::kBlock) return;
+  // The layer's input is not needed again: the residual stream grows in its place.
+  const Tensor x = Positions(a.input);
+  backend_->Linear(Positions(a.attn_out), w.c_proj.value, x, WriteMode::kAccumulate);
+  backend_->RmsNorm(x, kNormEpsilon, Positions(a.mlp_norm), Positions(a.mlp_rstd));
+  backend_->Linear(Positions(a.mlp_norm), w.mlp_fc.value, Positions(a.fc), WriteMode::kAssign);
+}
+
 void Model::BackwardMlp(size_t layer) {
   const LayerActivations& a = layers_[layer];
   const LayerWeights& w = parameters_->layers()[layer];
   const Tensor dx = Positions(scratch_.dx);
-  const Tensor d_fc = Positions(scratch_.d_fc);
+  const Tensor act = Positions(scratch_.act);
   const Tensor d_norm = Positions(scratch_.d_norm);
-  backend_->LinearBackwardWeight(dx, Positions(a.act), w.mlp_proj.gradient);
+  // A pass over fc costs less than keeping act, which would be the largest tensor of a layer.
+  backend_->ReluSquared(Positions(a.fc), act);
+  backend_->LinearBackwardWeight(dx, act, w.mlp_proj.gradient);
+  const Tensor d_fc = act;  // which is done with
   backend_->LinearBackwardInput(dx, w.mlp_proj.value, d_fc, WriteMode::kAssign);
   backend_->ReluSquaredBackward(d_fc, Positions(a.fc), d_fc);
   backend_->LinearBackwardWeight(d_fc, Positions(a.mlp_norm), w.mlp_fc.gradient);
@@ -50,7 +71,7 @@ void Model::BackwardAttention(size_t layer) {
   const LayerActivations& a = layers_[layer];
   const LayerWeights& w = parameters_->layers()[layer];
   const Tensor dx = Positions(scratch_.dx);
-  const Tensor d_out = Positions(scratch_.d_attn_out);
+  const Tensor d_out = Positions(scratch_.x);  // free from the first layer's backward on
   backend_->LinearBackwardWeight(dx, Positions(a.attn_out), w.c_proj.gradient);
   backend_->LinearBackwardInput(dx, w.c_proj.value, d_out, WriteMode::kAssign);
   kernels::AttentionBackwardArgs args;
@@ -105,7 +126,7 @@ void Model::BackwardEmbedding() {
   const Tensor x = Positions(scratch_.x);
   const Tensor d_norm = Positions(scratch_.d_norm);
   backend_->Embedding(tokens, parameters_->wte().value, x);
-  backend_->RmsNorm(x, std::numeric_limits<float>::epsilon(), x, Positions(scratch_.x_rstd));
+  backend_->RmsNorm(x, kNormEpsilon, x, Positions(scratch_.x_rstd));
   backend_->RmsNormBackward(Positions(scratch_.dx), x, Positions(scratch_.x_rstd), d_norm,
                             WriteMode::kAssign);
   backend_->EmbeddingBackward(tokens, d_norm, parameters_->wte().gradient);

@@ -92,10 +92,11 @@ void Optimizer::AddState(const std::string& kind, const Parameter& parameter, co
   state_.push_back(std::move(state));
 }
 
-Result<std::unique_ptr<Optimizer>> Optimizer::Create(const OptimizerConfig& config, int64_t width,
-                                                     const ParameterSet& parameters,
-                                                     const ShardPlan& plan,
-                                                     kernels::Backend* backend) {
+std::unique_ptr<Optimizer> Optimizer::CreateUnallocated(const OptimizerConfig& config,
+                                                        int64_t width,
+                                                        const ParameterSet& parameters,
+                                                        const ShardPlan& plan,
+                                                        kernels::Backend* backend) {
   std::unique_ptr<Optimizer> optimizer(new Optimizer(config, backend));
   for (size_t i = 0; i < parameters.all().size(); ++i) {
     const Parameter& parameter = parameters.all()[i];
@@ -108,6 +109,15 @@ Result<std::unique_ptr<Optimizer>> Optimizer::Create(const OptimizerConfig& conf
       optimizer->AddState("adam_v", parameter, share);
     }
   }
+  return optimizer;
+}
+
+Result<std::unique_ptr<Optimizer>> Optimizer::Create(const OptimizerConfig& config, int64_t width,
+                                                     const ParameterSet& parameters,
+                                                     const ShardPlan& plan,
+                                                     kernels::Backend* backend) {
+  std::unique_ptr<Optimizer> optimizer =
+      CreateUnallocated(config, width, parameters, plan, backend);
   if (Status status = optimizer->arena_.Allocate(); !status.ok()) return status;
   size_t next = 0;
   for (OptimizerState& state : optimizer->state_) {

@@ -60,6 +60,11 @@ class Optimizer {
                                                             const ParameterSet& parameters,
                                                             const ShardPlan& plan,
                                                             kernels::Backend* backend);
+  // The same plan without memory: its arena's table is all that may be used.
+  static std::unique_ptr<Optimizer> CreateUnallocated(const OptimizerConfig& config, int64_t width,
+                                                      const ParameterSet& parameters,
+                                                      const ShardPlan& plan,
+                                                      kernels::Backend* backend);
   // Updates what is owned of the parameters [first, end) from its gradient.
   void Apply(const OptimizerStep& step, size_t first, size_t end);
   const std::vector<OptimizerState>& state() const { return state_; }

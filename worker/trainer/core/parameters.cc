@@ -112,9 +112,18 @@ ParameterSet::ParameterSet(const ModelConfig& config, kernels::Backend* backend)
   }
 }
 
+std::unique_ptr<ParameterSet> ParameterSet::CreateUnallocated(const ModelConfig& config,
+                                                              kernels::Backend* backend) {
+  std::unique_ptr<ParameterSet> set(new ParameterSet(config, backend));
+  for (size_t i = 0; i < set->all_.size(); ++i) {
+    set->all_[i].weight = {set->values_.at(i), set->gradients_.at(i)};
+  }
+  return set;
+}
+
 Result<std::unique_ptr<ParameterSet>> ParameterSet::Create(const ModelConfig& config,
                                                            kernels::Backend* backend) {
-  std::unique_ptr<ParameterSet> set(new ParameterSet(config, backend));
+  std::unique_ptr<ParameterSet> set = CreateUnallocated(config, backend);
   for (Arena* arena : {&set->values_, &set->gradients_}) {
     if (Status status = arena->Allocate(); !status.ok()) return status;
   }

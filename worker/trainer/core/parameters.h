@@ -63,6 +63,9 @@ class ParameterSet {
   // Zeroed. kResourceExhausted.
   static kernels::Result<std::unique_ptr<ParameterSet>> Create(const ModelConfig& config,
                                                                kernels::Backend* backend);
+  // The same plan without memory: its arenas' tables are all that may be used.
+  static std::unique_ptr<ParameterSet> CreateUnallocated(const ModelConfig& config,
+                                                         kernels::Backend* backend);
   // Initial values: a function of (seed, name, index), rounded to float32 whatever the compute
   // type, so that float32 and float64 start from the same numbers.
   void Initialize(uint64_t seed);

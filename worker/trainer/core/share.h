@@ -23,11 +23,13 @@ inline Share ShareOf(int64_t total, int64_t index, int64_t count) {
   return {index * size + std::min(index, larger), size + (index < larger ? 1 : 0)};
 }
 
-// The elements `share` of the flattened tensor, as a vector.
+// The elements `share` of the flattened tensor, as a vector; without data where the tensor has
+// none.
 inline kernels::Tensor FlatSlice(const kernels::Tensor& tensor, const Share& share) {
   SINKFORGE_CHECK(share.first >= 0 && share.size >= 0 &&
                   share.first + share.size <= tensor.elements());
-  char* data = static_cast<char*>(tensor.data) + share.first * kernels::SizeOf(tensor.dtype);
+  char* data = static_cast<char*>(tensor.data);
+  if (data != nullptr) data += share.first * kernels::SizeOf(tensor.dtype);
   return kernels::Tensor(data, tensor.dtype, {share.size});
 }
 

@@ -401,12 +401,8 @@ Status CoreTrainer::LoadParameters(const std::vector<SnapshotTensor>& tensors) {
 
 }  // namespace
 
-Result<std::unique_ptr<Trainer>> Trainer::Create(const TrainingConfig& config,
-                                                 const TrainerEnvironment& environment) {
-  SINKFORGE_CHECK(environment.backend != nullptr && environment.collective != nullptr &&
-                  environment.train != nullptr);
+Result<ModelPlan> ModelPlanOf(const TrainingConfig& config, int64_t ranks) {
   if (Status status = ValidateTraining(config); !status.ok()) return status;
-  const int64_t ranks = environment.collective->world_size();
   if (config.micro_batch_rows < ranks) {
     return Status(StatusCode::kInvalidArgument,
                   "train.micro_batch of " + std::to_string(config.micro_batch_rows) +
@@ -417,7 +413,18 @@ Result<std::unique_ptr<Trainer>> Trainer::Create(const TrainingConfig& config,
   plan.rows_max = ShareOf(config.micro_batch_rows, 0, ranks).size;
   plan.sequence = config.sequence_length;
   plan.statistics = StatisticsFor(config.head_balance.loss);
-  Result<std::unique_ptr<Model>> model = Model::Create(config.model, plan, environment.backend);
+  plan.recompute = config.recompute;
+  return plan;
+}
+
+Result<std::unique_ptr<Trainer>> Trainer::Create(const TrainingConfig& config,
+                                                 const TrainerEnvironment& environment) {
+  SINKFORGE_CHECK(environment.backend != nullptr && environment.collective != nullptr &&
+                  environment.train != nullptr);
+  const Result<ModelPlan> plan = ModelPlanOf(config, environment.collective->world_size());
+  if (!plan.ok()) return plan.status();
+  Result<std::unique_ptr<Model>> model =
+      Model::Create(config.model, plan.value(), environment.backend);
   if (!model.ok()) return model.status();
   model.value()->parameters().Initialize(config.seed);
   const ParameterSet& parameters = model.value()->parameters();

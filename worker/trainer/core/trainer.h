@@ -81,6 +81,11 @@ class Trainer {
   virtual kernels::Status LoadParameters(const std::vector<SnapshotTensor>& tensors) = 0;
 };
 
+struct ModelPlan;  // model.h
+
+// What the first of `ranks` ranks plans its model for. kInvalidArgument: a shape that cannot be.
+kernels::Result<ModelPlan> ModelPlanOf(const TrainingConfig& config, int64_t ranks);
+
 enum class TrainingEnd { kCompleted, kStopped, kAbandoned };
 
 // Trains from trainer.steps_done() to config.steps: step, evaluate, checkpoint, obey the host. Ends

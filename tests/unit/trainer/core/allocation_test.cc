@@ -9,6 +9,7 @@
 #include "kernels/cpu/cpu_backend.h"
 #include "tests/unit/trainer/core/counting_new.h"
 #include "tests/unit/trainer/core/test_support.h"
+#include "worker/trainer/core/memory_plan.h"
 
 namespace sinkforge::trainer {
 namespace {
@@ -29,8 +30,12 @@ TEST_P(AllocationTest, ASteadyStepAllocatesNothing) {
   ASSERT_TRUE(data.ok());
   ASSERT_EQ(data.value()->rows(), 11);
 
-  for (const OptimizerKind kind : {OptimizerKind::kMuon, OptimizerKind::kAdamW}) {
+  for (const auto& [kind, recompute] : {std::pair{OptimizerKind::kMuon, Recompute::kNone},
+                                        std::pair{OptimizerKind::kAdamW, Recompute::kNone},
+                                        std::pair{OptimizerKind::kAdamW, Recompute::kAttention},
+                                        std::pair{OptimizerKind::kMuon, Recompute::kBlock}}) {
     TrainingConfig config = SmallJob();
+    config.recompute = recompute;
     config.model.width = 64;
     config.model.vocab_size = 256;
     config.model.attention = GetParam();
@@ -44,9 +49,16 @@ TEST_P(AllocationTest, ASteadyStepAllocatesNothing) {
     options.validation = data.value().get();
     Rig rig = MakeRig(config, std::move(options));
     StepReport report;
+    const auto plan = PlanMemory(config, 1, rig.backend.get());
+    ASSERT_TRUE(plan.ok());
+    const int64_t live = LiveBytes();
     // The first steps size the workspaces; evaluation has its own shapes.
     for (int i = 0; i < 2; ++i) ASSERT_TRUE(rig.trainer->Step(&report, nullptr).ok());
     ASSERT_TRUE(rig.trainer->Evaluate().ok());
+    // The rest is a few small vectors of the reports and of the sums.
+    const int64_t workspace = plan.value().groups.back().bytes;
+    EXPECT_GE(LiveBytes() - live, workspace);
+    EXPECT_LE(LiveBytes() - live, workspace + workspace / 8 + 65'536);
     const int64_t before = AllocationsSoFar();
     // Six steps of eight rows: over the borders of four epochs.
     for (int i = 0; i < 6; ++i) ASSERT_TRUE(rig.trainer->Step(&report, nullptr).ok());

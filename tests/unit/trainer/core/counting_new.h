@@ -6,5 +6,7 @@
 namespace sinkforge::trainer {
 
 int64_t AllocationsSoFar();
+// Of memory that came from operator new and has not been deleted.
+int64_t LiveBytes();
 
 }  // namespace sinkforge::trainer

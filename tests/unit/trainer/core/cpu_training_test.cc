@@ -84,6 +84,28 @@ TEST_P(CpuTrainingTest, OneStepAgreesForEveryNumberOfRanks) {
   }
 }
 
+// 1 x 8, 2 x 4 and 4 x 2 (ranks x rows) over twenty steps.
+TEST_P(CpuTrainingTest, TwentyStepsAgreeForEveryNumberOfRanks) {
+  TrainingConfig config = CpuJob();
+  config.optimizer.kind = GetParam();
+  config.micro_batch_rows = 8;
+  constexpr size_t kSteps = 20;
+  std::vector<StepReport> expected(kSteps);
+  Rig solo = Make(config);
+  for (StepReport& report : expected) ASSERT_TRUE(solo.trainer->Step(&report, nullptr).ok());
+  for (const int ranks : {2, 4}) {
+    RunRanks(ranks, [&](int, std::unique_ptr<Collective> collective) {
+      Rig rig = Make(config, std::move(collective));
+      StepReport mine;
+      for (const StepReport& report : expected) {
+        ASSERT_TRUE(rig.trainer->Step(&mine, nullptr).ok());
+        EXPECT_NEAR(mine.loss, report.loss, 1e-5) << "step " << report.step;
+        EXPECT_NEAR(mine.imbalance, report.imbalance, 1e-4) << "step " << report.step;
+      }
+    });
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Kinds, CpuTrainingTest,
                          ::testing::Values(OptimizerKind::kMuon, OptimizerKind::kAdamW),
                          [](const auto& tested) {

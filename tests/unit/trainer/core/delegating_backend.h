@@ -18,6 +18,9 @@ class DelegatingBackend : public kernels::Backend {
   }
   void CopyToHost(void* to, const kernels::Tensor& from) override { inner_->CopyToHost(to, from); }
   void Zero(const kernels::Tensor& x) override { inner_->Zero(x); }
+  void Copy(const kernels::Tensor& from, const kernels::Tensor& to) override {
+    inner_->Copy(from, to);
+  }
   void Embedding(const kernels::Tensor& tokens, const kernels::Tensor& table,
                  const kernels::Tensor& out) override {
     inner_->Embedding(tokens, table, out);
