@@ -3,12 +3,13 @@
 // Arguments: key=value of the row (layers, width, heads, vocabulary, context, rows, optimizer,
 // attention, recompute, importance, loss, shared, threads). Then commands on standard input, one a
 // line, each answered by a line:
-//   step      one optimizer step           -> its seconds and its loss
+//   step      one optimizer step           -> seconds, processor seconds, loss
 //   peak      -> the peak resident set of the process so far, in MiB
 //   profile   one optimizer step, timed op by op -> a table, ended by an empty line. A product's
 //             rate is also given as a share of what the matrix library reaches on 2048^3.
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <iostream>
 #include <string>
 
@@ -79,8 +80,11 @@ int Run(int argc, char** argv) {
   std::string command;
   while (std::getline(std::cin, command)) {
     if (command == "step") {
+      const std::clock_t processor = std::clock();
       const double seconds = step();
-      std::printf("%.6f %.6f\n", seconds, report.loss);
+      const double processor_seconds =
+          static_cast<double>(std::clock() - processor) / CLOCKS_PER_SEC;
+      std::printf("%.6f %.6f %.6f\n", seconds, processor_seconds, report.loss);
     } else if (command == "peak") {
       std::printf("%.1f\n", PeakResidentMebibytes());
     } else if (command == "profile") {

@@ -4,7 +4,9 @@ CPU trainer and PyTorch with the same model, optimizer, batch and number of thre
 For each row, SinkForge takes turns with PyTorch eager (scaled_dot_product_attention, fused AdamW)
 and then with torch.compile, each side in a process of its own; after a warm-up every pair of steps
 runs in the opposite order of the one before. The figures are medians; the ratio is the median of
-the pairs' ratios, so that a drift of the machine meets both sides. A row is also run alone:
+the pairs' ratios, so that a drift of the machine meets both sides. On a machine with other work,
+`--clock processor --threads 1` compares the seconds that a processor worked instead: threads that
+wait for each other's turn there make any other figure meaningless. A row is also run alone:
 
     tests/bench/train_speed.sh --rows d12,1024,muon,256
 """
@@ -65,15 +67,16 @@ class Side:
         self.process.wait()
 
 
-def compare(ours, theirs, pairs):
+def compare(ours, theirs, pairs, clock):
     """(median seconds of ours, of theirs, median of the ratios theirs / ours)."""
+    column = 1 if clock == "processor" else 0
     for _ in range(WARMUP_STEPS):
         ours.ask("step")
         theirs.ask("step")
     times = []
     for pair in range(pairs):
         order = (ours, theirs) if pair % 2 == 0 else (theirs, ours)
-        seconds = {side: side.ask("step")[0] for side in order}
+        seconds = {side: side.ask("step")[column] for side in order}
         times.append((seconds[ours], seconds[theirs]))
     return (statistics.median(a for a, _ in times), statistics.median(b for _, b in times),
             statistics.median(b / a for a, b in times))
@@ -88,7 +91,7 @@ def measure(text, arguments):
         theirs = Side([sys.executable, str(HERE / "torch_side.py")],
                       row | {"compile": "yes" if kind == "compile" else "no"})
         try:
-            seconds, their_seconds, ratio = compare(ours, theirs, arguments.pairs)
+            seconds, their_seconds, ratio = compare(ours, theirs, arguments.pairs, arguments.clock)
             peak = ours.ask("peak")[0]
             their_peak, their_base = theirs.ask("peak")
         finally:
@@ -106,6 +109,7 @@ def main():
                         help="such as d12,1024,muon,256 (default: all)")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=["wall", "processor"], default="wall")
     parser.add_argument("--against", nargs="*", default=["eager", "compile"],
                         choices=["eager", "compile"])
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build" / "release")
