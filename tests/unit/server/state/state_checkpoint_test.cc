@@ -360,7 +360,8 @@ class CopiesTest : public testing::Test {
 
   // The worker fetches all that it is to fetch.
   void Copy(HandWorker* worker) {
-    for (const v1::CopyPart& copy : worker->Desired().copy_parts()) {
+    const v1::DesiredState desired = worker->Desired();
+    for (const v1::CopyPart& copy : desired.copy_parts()) {
       *worker->snapshot.add_checkpoint_parts() = copy.part();
     }
     worker->Sync();
