@@ -78,6 +78,9 @@ void AddAttempts(const v1::Job& job, Lines* lines) {
     absl::StrAppend(&line, " (after ", retries.infrastructure(), " lost workers, ", retries.crash(),
                     " crashes, ", retries.no_progress(), " hangs)");
   }
+  if (job.skipped_batches_size() > 0) {
+    absl::StrAppend(&line, "; passes over ", job.skipped_batches_size(), " bad batches");
+  }
   lines->emplace_back("attempt", line);
   if (!IsSettled(job.state())) {
     for (const v1::RankPlacement& place : job.placement()) {

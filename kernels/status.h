@@ -20,6 +20,7 @@ enum class StatusCode {
   kUnavailable,         // not now: try again
   kResourceExhausted,   // memory, disk
   kNonFinite,           // the loss or a gradient is NaN or infinite
+  kDiverged,            // the loss is finite, but far from what it was
   kDataLoss,            // stored bytes are corrupt or missing
   kInternal,            // a vendor library failed
 };

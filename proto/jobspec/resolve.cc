@@ -178,11 +178,15 @@ std::vector<Violation> Resolve(v1::JobSpec* spec) {
   SINKFORGE_DEFAULT(train, recompute, v1::RECOMPUTE_NONE);
   SINKFORGE_DEFAULT(train, seed, 1);
   SINKFORGE_DEFAULT(train, gradient_clip, 1.0);
+  SINKFORGE_DEFAULT(train, bad_batches, v1::BAD_BATCHES_FAIL);
+  SINKFORGE_DEFAULT(train, loss_spike, 0.0);
   ResolveOptimizer(spec->mutable_optimizer());
   SINKFORGE_DEFAULT(spec->mutable_evaluation(), every_steps, 50);
   SINKFORGE_DEFAULT(spec->mutable_evaluation(), tokens, 65536);
   SINKFORGE_DEFAULT(spec->mutable_checkpoint(), every_steps, 100);
   SINKFORGE_DEFAULT(spec->mutable_checkpoint(), keep, 3);
+  SINKFORGE_DEFAULT(spec->mutable_checkpoint(), keep_best, 0);
+  SINKFORGE_DEFAULT(spec->mutable_checkpoint(), keep_every, 0);
   v1::ResourceSpec* resources = spec->mutable_resources();
   SINKFORGE_DEFAULT(resources, device, v1::DEVICE_CPU);
   SINKFORGE_DEFAULT(resources, ranks, 1);

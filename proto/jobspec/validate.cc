@@ -239,6 +239,11 @@ void CheckTrain(const v1::JobSpec& spec, Checker* check) {
   }
   check->Choice("train.recompute", train.recompute());
   check->Real("train.gradient_clip", train.gradient_clip(), {0, 1e9});
+  check->Choice("train.bad_batches", train.bad_batches());
+  if (check->Real("train.loss_spike", train.loss_spike(), {0, 1e9})) {
+    check->Require(train.loss_spike() == 0 || train.loss_spike() > 1, "train.loss_spike",
+                   "is how many times the average a spike is; give more than 1, or 0 for none");
+  }
 }
 
 void CheckOptimizer(const v1::OptimizerSpec& optimizer, Checker* check) {
@@ -311,6 +316,8 @@ std::vector<Violation> Validate(const v1::JobSpec& spec) {
   check.Integer("evaluation.tokens", spec.evaluation().tokens(), {0, kEvaluationTokensMax});
   check.Integer("checkpoint.every_steps", spec.checkpoint().every_steps(), {0, kStepsMax});
   check.Integer("checkpoint.keep", spec.checkpoint().keep(), {1, kKeepMax});
+  check.Integer("checkpoint.keep_best", spec.checkpoint().keep_best(), {0, kKeepMax});
+  check.Integer("checkpoint.keep_every", spec.checkpoint().keep_every(), {0, kStepsMax});
   CheckResources(spec.resources(), &check);
   check.Real("deadline_hours", spec.deadline_hours(), {0, kDeadlineHoursMax});
   check.Integer("priority", spec.priority(), {-kPriorityMax, kPriorityMax});

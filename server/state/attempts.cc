@@ -161,6 +161,30 @@ bool WaitsForCause(Call* call, Attempt* attempt, const RankState& cause) {
   return call->now().monotonic < *attempt->cause_deadline;
 }
 
+struct BadBatch {
+  v1::Reason reason = v1::REASON_UNSPECIFIED;
+  int64_t steps_done = 0;  // before the step that failed
+  std::string message;
+};
+
+// The batch of that step is passed over from now on. Skipped ones before it count.
+void SkipBatch(Call* call, JobRecord* record, const BadBatch& bad) {
+  v1::Job& job = record->job;
+  std::vector<int64_t> skipped(job.skipped_batches().begin(), job.skipped_batches().end());
+  int64_t batch = bad.steps_done;
+  for (const int64_t earlier : skipped) batch += earlier <= batch ? 1 : 0;
+  skipped.insert(std::lower_bound(skipped.begin(), skipped.end(), batch), batch);
+  job.mutable_skipped_batches()->Assign(skipped.begin(), skipped.end());
+  const v1::Checkpoint* newest = NewestCheckpoint(job);
+  const int64_t step = newest == nullptr ? 0 : newest->step();
+  call->AddEvent(record, {v1::EVENT_KIND_ROLLED_BACK, bad.reason,
+                          absl::StrCat(bad.message, "; back to ",
+                                       step == 0 ? std::string("the beginning")
+                                                 : absl::StrCat("the checkpoint of step ", step),
+                                       ", and on without batch ", batch),
+                          step});
+}
+
 void NoteTraining(Call* call, JobRecord* record) {
   const RankState& first = record->attempt->ranks[0];
   const bool trains = first.phase == v1::RANK_PHASE_TRAINING || first.step > 0 ||
@@ -267,7 +291,7 @@ void EndAttempt(Call* call, JobRecord* record, v1::Reason reason, const std::str
 void FailAttempt(Call* call, JobRecord* record, v1::Reason reason, const std::string& message,
                  std::string worker) {
   if (reason == v1::REASON_CHECKPOINT_LOST) LoseRestore(call, record, message);
-  const FaultKind kind = KindOf(reason);
+  const FaultKind kind = KindOf(reason, record->job.spec());
   const bool is_overdue = record->job.stop_reason() == v1::REASON_DEADLINE_EXCEEDED;
   EndAttempt(call, record, reason, message);
   if (is_overdue && kind != FaultKind::kFatal) {
@@ -323,6 +347,9 @@ void EvaluateAttempt(Call* call, JobRecord* record) {
                                     ? absl::StrCat("the loss of step ", cause->step + 1,
                                                    " is not finite (", cause->message, ")")
                                     : cause->message;
+    if (KindOf(reason, record->job.spec()) == FaultKind::kBadBatch) {
+      SkipBatch(call, record, {reason, cause->step, message});
+    }
     FailAttempt(call, record, reason, message, cause->placement.worker());
     return;
   }

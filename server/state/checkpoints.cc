@@ -2,6 +2,7 @@
 #include "server/state/checkpoints.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -192,6 +193,25 @@ std::map<PartKey, v1::CheckpointPart> PartsOf(const v1::WorkerSnapshot& snapshot
   return parts;
 }
 
+// Steps that checkpoint.keep_best and keep_every hold on to.
+std::set<int64_t> ChosenSteps(const v1::Job& job) {
+  const v1::CheckpointSpec& spec = job.spec().checkpoint();
+  std::vector<std::pair<double, int64_t>> by_loss;
+  std::set<int64_t> chosen;
+  for (const v1::Checkpoint& checkpoint : job.checkpoints()) {
+    if (checkpoint.deleting()) continue;
+    by_loss.emplace_back(checkpoint.loss(), checkpoint.step());
+    if (spec.keep_every() > 0 && checkpoint.step() % spec.keep_every() == 0) {
+      chosen.insert(checkpoint.step());
+    }
+  }
+  std::sort(by_loss.begin(), by_loss.end());
+  for (size_t i = 0; i < by_loss.size() && static_cast<int>(i) < spec.keep_best(); ++i) {
+    chosen.insert(by_loss[i].second);
+  }
+  return chosen;
+}
+
 }  // namespace
 
 void TakeParts(Call* call, WorkerRecord* worker, const v1::WorkerSnapshot& snapshot) {
@@ -237,12 +257,14 @@ void RetainCheckpoints(Call* call, JobRecord* record) {
                                      [](const auto& entry) { return entry.second.takes_work(); });
   bool doubled = serving < kCheckpointHolders;  // a checkpoint that is kept has two holders
   int kept = 0;
+  const std::set<int64_t> chosen = ChosenSteps(record->job);
   auto* checkpoints = record->job.mutable_checkpoints();
   for (int i = checkpoints->size() - 1; i >= 0; --i) {
     v1::Checkpoint* checkpoint = checkpoints->Mutable(i);
     if (checkpoint->deleting()) continue;
     const bool thin = IsThin(*checkpoint);
-    if (++kept > keep && (doubled || thin)) {
+    const bool wanted = ++kept <= keep || chosen.contains(checkpoint->step());
+    if (!wanted && (doubled || thin)) {
       MarkDeleting(call, record, checkpoint);
     } else {
       doubled = doubled || !thin;

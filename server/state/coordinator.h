@@ -58,6 +58,7 @@ struct CoordinatorOptions {
   int infrastructure_retries = 20;
   int crash_retries = 3;
   int no_progress_retries = 2;
+  int bad_batch_retries = 10;
   // Doubled at every failure of a kind. The first infrastructure failure is retried at once.
   std::chrono::nanoseconds backoff_first = std::chrono::seconds(1);
   std::chrono::nanoseconds backoff_max = std::chrono::minutes(2);

@@ -24,6 +24,7 @@ void AddRank(const State& state, const JobRecord& record, const RankState& rank,
   wanted->set_run(IsToStop(state, record) ? v1::RUN_REQUEST_CHECKPOINT_AND_STOP
                                           : v1::RUN_REQUEST_TRAIN);
   wanted->set_parameters(job.parameters());
+  *wanted->mutable_skip_batches() = job.skipped_batches();
   const v1::Checkpoint* restore = RestoreOf(job);
   if (restore == nullptr) return;
   *wanted->mutable_restore() = *restore;

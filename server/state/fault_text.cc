@@ -31,8 +31,10 @@ std::string FatalText(const v1::Job& job, v1::Reason reason, const std::string& 
     case v1::REASON_BAD_DATA:
       return absl::StrCat(cause, ". Correct the data, then ", ResumeCommand(job));
     case v1::REASON_NON_FINITE_LOSS:
+    case v1::REASON_LOSS_SPIKE:
       return absl::StrCat(cause, "; ", LastCheckpoint(job),
-                          ". Submit it again with lower learning rates, or look at the metrics of "
+                          ". Submit it again with lower learning rates or train.bad_batches: skip, "
+                          "or look at the metrics of "
                           "the steps before: `sinkforge metrics ",
                           job.job_id(), "`");
     default:

@@ -76,6 +76,7 @@ v1::Reason FaultOf(const v1::RankStatus& status, bool worker_drains) {
     case v1::REASON_BAD_JOB:
     case v1::REASON_BAD_DATA:
     case v1::REASON_NON_FINITE_LOSS:
+    case v1::REASON_LOSS_SPIKE:
     case v1::REASON_CHECKPOINT_FAILED:
     case v1::REASON_CHECKPOINT_LOST:
     case v1::REASON_WORKER_DRAINING:

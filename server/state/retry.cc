@@ -40,6 +40,12 @@ RetryDecision CountFailure(FaultKind kind, const CoordinatorOptions& options,
       decision.budget = options.no_progress_retries;
       decision.delay = Backoff(decision.failures - 1, options.backoff_first, options.backoff_max);
       break;
+    case FaultKind::kBadBatch:
+      // At once: the next attempt does not see the batch.
+      counts->set_bad_batch(counts->bad_batch() + 1);
+      decision.failures = counts->bad_batch();
+      decision.budget = options.bad_batch_retries;
+      break;
     case FaultKind::kFatal:
       return decision;
   }

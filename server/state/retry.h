@@ -12,6 +12,7 @@ enum class FaultKind {
   kInfrastructure,  // the machines' fault: many retries, the first at once
   kCrash,           // the trainer's: a few
   kNoProgress,      // it hung: fewer, because each costs a long time-out
+  kBadBatch,        // a batch's: goes on without it
   kFatal,           // would fail the same way again: none
 };
 
@@ -28,11 +29,19 @@ constexpr FaultKind KindOf(v1::Reason reason) {
     case v1::REASON_BAD_JOB:
     case v1::REASON_BAD_DATA:
     case v1::REASON_NON_FINITE_LOSS:
+    case v1::REASON_LOSS_SPIKE:
     case v1::REASON_CHECKPOINT_FAILED:
       return FaultKind::kFatal;
     default:
       return FaultKind::kCrash;
   }
+}
+
+// What the job's user made of it.
+inline FaultKind KindOf(v1::Reason reason, const v1::JobSpec& spec) {
+  const bool bad_batch = reason == v1::REASON_NON_FINITE_LOSS || reason == v1::REASON_LOSS_SPIKE;
+  if (bad_batch && spec.train().bad_batches() == v1::BAD_BATCHES_SKIP) return FaultKind::kBadBatch;
+  return KindOf(reason);
 }
 
 static_assert(KindOf(v1::REASON_TRAINER_CRASHED) == FaultKind::kCrash);

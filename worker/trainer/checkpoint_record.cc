@@ -123,13 +123,14 @@ Status CheckPosition(const TrainerState& state, const TrainingConfig& config) {
     return Mismatch("train.seed is " + std::to_string(config.seed) + ", but the checkpoint has " +
                     std::to_string(state.seed));
   }
-  const int64_t rows = state.step * config.micro_steps * config.micro_batch_rows;
+  const int64_t rows_per_step = config.micro_steps * config.micro_batch_rows;
+  const int64_t rows = BatchAfter(config, state.step) * rows_per_step;
   if (state.rows_consumed != rows) {
     return Mismatch("train.batch_tokens says that step " + std::to_string(state.step) +
                     " has read " + std::to_string(rows) + " rows, but the checkpoint has read " +
                     std::to_string(state.rows_consumed));
   }
-  if (state.tokens_total != rows * config.sequence_length) {
+  if (state.tokens_total != state.step * rows_per_step * config.sequence_length) {
     return Mismatch("data.sequence_length is " + std::to_string(config.sequence_length) +
                     ", but the checkpoint was made with another");
   }

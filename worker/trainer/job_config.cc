@@ -96,6 +96,7 @@ TrainingConfig ToTrainingConfig(const v1::JobSpec& spec) {
       spec.train().batch_tokens() / (config.micro_batch_rows * config.sequence_length);
   config.recompute = ToRecompute(spec.train().recompute());
   config.seed = spec.train().seed();
+  config.loss_spike = spec.train().loss_spike();
   config.evaluate_every_steps = spec.evaluation().every_steps();
   config.evaluation_tokens = spec.evaluation().tokens();
   config.checkpoint_every_steps = spec.checkpoint().every_steps();

@@ -14,6 +14,7 @@ ExitCode ExitCodeOf(v1::Reason reason) {
     case v1::REASON_BAD_DATA:
       return ExitCode::kBadData;
     case v1::REASON_NON_FINITE_LOSS:
+    case v1::REASON_LOSS_SPIKE:
       return ExitCode::kNonFiniteLoss;
     case v1::REASON_CHECKPOINT_FAILED:
     case v1::REASON_CHECKPOINT_LOST:
@@ -28,6 +29,7 @@ ExitCode ExitCodeOf(v1::Reason reason) {
 v1::Reason ReasonOf(RunStage stage, StatusCode code) {
   // Whatever is being done, these mean one thing.
   if (code == StatusCode::kNonFinite) return v1::REASON_NON_FINITE_LOSS;
+  if (code == StatusCode::kDiverged) return v1::REASON_LOSS_SPIKE;
   if (code == StatusCode::kInternal) return v1::REASON_TRAINER_CRASHED;
   switch (stage) {
     case RunStage::kJob:

@@ -43,6 +43,7 @@ class Run {
     const std::vector<jobspec::Violation> violations = jobspec::ResolveAndValidate(&spec);
     if (violations.empty()) {
       config_ = ToTrainingConfig(spec);
+      config_.skip_batches = request_.skip_batches;
       return true;
     }
     std::string message;

@@ -17,6 +17,7 @@ struct RunRequest {
   std::vector<std::string> data_roots;
   int rank = 0;
   int world_size = 1;
+  std::vector<int64_t> skip_batches;  // TrainingConfig's
   std::string collective_host = "127.0.0.1";  // where other ranks reach this one
   BackendChoice backend = BackendChoice::kFast;
 };

@@ -20,6 +20,8 @@ ExitCode RunAssignment(WorkerLink& link, const std::string& collective_host) {
   request.data_roots.assign(assignment->data_roots().begin(), assignment->data_roots().end());
   request.rank = assignment->rank().rank();
   request.world_size = assignment->rank().world_size();
+  request.skip_batches.assign(assignment->rank().skip_batches().begin(),
+                              assignment->rank().skip_batches().end());
   request.collective_host = collective_host;
   const RunEnd end = RunJob(request, link);
   if (link.abandoned() || end.exit_code == ExitCode::kAbandoned) return ExitCode::kAbandoned;

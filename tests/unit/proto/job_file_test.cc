@@ -28,11 +28,12 @@ model: {preset: d4, layers: 4, width: 256, heads: 8, vocab_size: 256, attention:
         head_norm: none, lse_gradient: exact, sink_init: 0, gate_init: 0}
 head_balance: {loss: cv, coefficient: 1.0e-3, shared_heads: 0}
 data: {train: [a.txt, shards/*.bin], validation: [b.txt], tokenizer: bytes, sequence_length: 256}
-train: {steps: 200, batch_tokens: 8192, micro_batch: 8, precision: fp32, seed: 1}
+train: {steps: 200, batch_tokens: 8192, micro_batch: 8, precision: fp32, seed: 1,
+        bad_batches: skip, loss_spike: 3}
 optimizer: {kind: muon, matrix_lr: 0.02, embedding_lr: 0.2, unembedding_lr: 0.004, gate_lr: 0.02,
             warmup: 0, warmdown: 0.2}
 evaluation: {every_steps: 50, tokens: 65536}
-checkpoint: {every_steps: 100, keep: 3}
+checkpoint: {every_steps: 100, keep: 3, keep_best: 1, keep_every: 1000}
 resources: {device: cpu, ranks: 1, min_ranks: 1, threads: 2}
 priority: 0
 deadline_hours: 0

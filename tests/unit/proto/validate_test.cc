@@ -291,6 +291,10 @@ INSTANTIATE_TEST_SUITE_P(
         RuleCase{{"evaluation.tokens=-1"}, "evaluation.tokens", "from 0"},
         RuleCase{{"checkpoint.every_steps=-1"}, "checkpoint.every_steps", "from 0"},
         RuleCase{{"checkpoint.keep=0"}, "checkpoint.keep", "from 1"},
+        RuleCase{{"checkpoint.keep_best=-1"}, "checkpoint.keep_best", "from 0"},
+        RuleCase{{"checkpoint.keep_every=-1"}, "checkpoint.keep_every", "from 0"},
+        RuleCase{{"train.loss_spike=-1"}, "train.loss_spike", "from 0"},
+        RuleCase{{"train.loss_spike=0.5"}, "train.loss_spike", "more than 1"},
         RuleCase{
             {"resources.ranks=1025", "resources.min_ranks=1"}, "resources.ranks", "from 1 to 1024"},
         RuleCase{{"resources.min_ranks=2"}, "resources.min_ranks", "more than the 1"},

@@ -87,6 +87,11 @@ TEST(CheckpointRecordTest, PositionMustMeanTheSame) {
   other.micro_steps = 1;
   EXPECT_THAT(CheckPosition(state, other).message(), HasSubstr("train.batch_tokens"));
   other = config;
+  other.skip_batches = {0};  // was read
+  EXPECT_THAT(CheckPosition(state, other).message(), HasSubstr("train.batch_tokens"));
+  other.skip_batches = {1000};  // comes later
+  EXPECT_TRUE(CheckPosition(state, other).ok());
+  other = config;
   other.sequence_length = 32;
   EXPECT_THAT(CheckPosition(state, other).message(), HasSubstr("data.sequence_length"));
 }

@@ -128,6 +128,12 @@ Status ValidateModel(const ModelConfig& config) {
   });
 }
 
+int64_t BatchAfter(const TrainingConfig& config, int64_t steps_done) {
+  int64_t batch = steps_done;
+  for (const int64_t skipped : config.skip_batches) batch += skipped < batch ? 1 : 0;
+  return batch;
+}
+
 Status ValidateTraining(const TrainingConfig& config) {
   if (Status status = ValidateModel(config.model); !status.ok()) return status;
   if (Status status = ValidateHeadBalance(config.head_balance, config.model.heads); !status.ok()) {

@@ -65,10 +65,16 @@ struct TrainingConfig {
   int64_t micro_steps = 1;       // per optimizer step
   Recompute recompute = Recompute::kNone;
   uint64_t seed = 1;
-  int64_t evaluate_every_steps = 0;  // 0: at the end only
-  int64_t evaluation_tokens = 0;     // 0: all of the validation text
+  double loss_spike = 0;              // times the average of the steps before; 0: nothing is one
+  std::vector<int64_t> skip_batches;  // of the training order, from 0, ascending: passed over
+  int64_t evaluate_every_steps = 0;   // 0: at the end only
+  int64_t evaluation_tokens = 0;      // 0: all of the validation text
   int64_t checkpoint_every_steps = 0;
 };
+
+// The batch of the training order, from 0, that the step after `steps_done` steps begins at:
+// skipped ones before it count, it may itself be one to skip.
+int64_t BatchAfter(const TrainingConfig& config, int64_t steps_done);
 
 // kInvalidArgument: names the job file's key and what it may be.
 kernels::Status ValidateModel(const ModelConfig& config);

@@ -5,6 +5,7 @@
 // the same.
 #include "worker/trainer/core/trainer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -30,6 +31,10 @@ namespace {
 GateStatistics StatisticsFor(BalanceLoss loss) {
   return loss == BalanceLoss::kSwitch ? GateStatistics::kSumsAndArgmax : GateStatistics::kSums;
 }
+
+// What a loss is held against: an average over about twenty steps, once there were so many.
+constexpr double kSmoothing = 0.05;
+constexpr int64_t kSpikeWarmupSteps = 20;
 
 ShardOptions ShardsOf(const TrainingConfig& config, const TrainerEnvironment& environment) {
   ShardOptions options;
@@ -96,6 +101,9 @@ class CoreTrainer final : public Trainer {
   Status GatherGradients();
   Status Update(const OptimizerStep& update);
   Status CheckFinite(double value, const char* what) const;
+  Status CheckSpike(double loss) const;
+  // The first row of the next step: of the next batch that is not to be skipped.
+  int64_t NextRow() const;
   void StartDump(StepDump* dump) const;
   void FinishDump(const StepReport& report, StepDump* dump) const;
   void FillReport(const OptimizerStep& update, double gradient_norm, StepReport* report) const;
@@ -114,6 +122,9 @@ class CoreTrainer final : public Trainer {
   kernels::HeadBalance balance_;
   StepAverages averages_;
   TrainerState state_;
+  int64_t first_row_ = 0;  // of the step under way
+  double smooth_loss_ = 0;
+  int64_t smoothed_steps_ = 0;
   double last_loss_ = 0;
   double last_imbalance_ = 0;
 };
@@ -144,9 +155,32 @@ Status CoreTrainer::CheckFinite(double value, const char* what) const {
                     ". Lower the learning rates or lengthen the warmup");
 }
 
+Status CoreTrainer::CheckSpike(double loss) const {
+  if (config_.loss_spike <= 0 || smoothed_steps_ < kSpikeWarmupSteps ||
+      loss <= config_.loss_spike * smooth_loss_) {
+    return Status();
+  }
+  return Status(StatusCode::kDiverged,
+                "step " + std::to_string(state_.step + 1) + ": the loss of " +
+                    std::to_string(loss) + " is more than train.loss_spike (" +
+                    std::to_string(config_.loss_spike) + ") times the average of " +
+                    std::to_string(smooth_loss_) + "; parameters and optimizer are as after step " +
+                    std::to_string(state_.step));
+}
+
+int64_t CoreTrainer::NextRow() const {
+  const int64_t rows = config_.micro_steps * config_.micro_batch_rows;
+  int64_t row = state_.rows_consumed;
+  while (std::binary_search(config_.skip_batches.begin(), config_.skip_batches.end(), row / rows)) {
+    row += rows;
+  }
+  return row;
+}
+
 Status CoreTrainer::Step(StepReport* report, StepDump* dump) {
   const Stopwatch stopwatch;
   report->data_seconds = 0;
+  first_row_ = NextRow();
   if (dump != nullptr) StartDump(dump);
   model_->ZeroGradients();
   averages_.Reset();
@@ -163,16 +197,20 @@ Status CoreTrainer::Step(StepReport* report, StepDump* dump) {
   update.rate_scale = LearningRateScale(config_.optimizer, update.step, config_.steps);
   update.gradient_scale = ClipScale(gradient_norm, config_.optimizer.gradient_clip);
   FillReport(update, gradient_norm, report);
+  if (Status status = CheckSpike(report->loss); !status.ok()) return status;
   if (exchange_.dumps() > 0) {
     if (Status status = GatherGradients(); !status.ok()) return status;
   }
   if (dump != nullptr) FinishDump(*report, dump);
   if (Status status = Update(update); !status.ok()) return status;
   state_.step = update.step;
-  state_.rows_consumed += config_.micro_steps * config_.micro_batch_rows;
+  state_.rows_consumed = first_row_ + config_.micro_steps * config_.micro_batch_rows;
   state_.tokens_total += tokens_per_step();
   last_loss_ = report->loss;
   last_imbalance_ = report->imbalance;
+  smooth_loss_ = smoothed_steps_ == 0 ? report->loss
+                                      : (1 - kSmoothing) * smooth_loss_ + kSmoothing * report->loss;
+  ++smoothed_steps_;
   report->step_seconds = stopwatch.Seconds();
   report->tokens_per_second = static_cast<double>(tokens_per_step()) / report->step_seconds;
   return Status();
@@ -180,9 +218,8 @@ Status CoreTrainer::Step(StepReport* report, StepDump* dump) {
 
 Status CoreTrainer::MicroStep(int64_t micro_step, bool dump, double* data_seconds) {
   const Stopwatch stopwatch;
-  const int64_t rows =
-      reader_.ReadShuffled(*environment_.train, state_.seed,
-                           state_.rows_consumed + micro_step * config_.micro_batch_rows);
+  const int64_t rows = reader_.ReadShuffled(*environment_.train, state_.seed,
+                                            first_row_ + micro_step * config_.micro_batch_rows);
   *data_seconds += stopwatch.Seconds();
   model_->LoadBatch(rows, reader_.inputs(), reader_.targets());
   model_->Forward();
@@ -269,7 +306,7 @@ void CoreTrainer::StartDump(StepDump* dump) const {
   dump->inputs.resize(static_cast<size_t>(rows * dump->sequence));
   dump->targets.resize(dump->inputs.size());
   for (int64_t i = 0; i < rows; ++i) {
-    const int64_t row = environment_.train->ShuffledRow(state_.seed, state_.rows_consumed + i);
+    const int64_t row = environment_.train->ShuffledRow(state_.seed, first_row_ + i);
     environment_.train->ReadRow(row, dump->inputs.data() + i * dump->sequence,
                                 dump->targets.data() + i * dump->sequence);
   }

@@ -146,6 +146,53 @@ INSTANTIATE_TEST_SUITE_P(
                     FatalCase{v1::REASON_NON_FINITE_LOSS, "the last good checkpoint is step 10"},
                     FatalCase{v1::REASON_CHECKPOINT_FAILED, "Make room"}));
 
+TEST(CoordinatorAttemptTest, GoesBackToTheCheckpointAndOnWithoutTheBadBatch) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  const std::string id = bed.Submit({.bad_batches = v1::BAD_BATCHES_SKIP});
+  RunTo(&worker, id, 10);
+  worker.Checkpoint(id, 10);
+  worker.Sync();
+  RunTo(&worker, id, 16);
+  Crash(&worker, id, v1::REASON_NON_FINITE_LOSS, "the cause");
+  // At once, from the checkpoint.
+  EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_STARTING);
+  ASSERT_EQ(worker.Desired().ranks_size(), 1);
+  EXPECT_EQ(worker.Desired().ranks(0).restore().step(), 10);
+  EXPECT_THAT(worker.Desired().ranks(0).skip_batches(), testing::ElementsAre(16));
+  const auto events = bed.Events(id, v1::EVENT_KIND_ROLLED_BACK);
+  ASSERT_EQ(events.size(), 1u);
+  EXPECT_EQ(events[0].reason(), v1::REASON_NON_FINITE_LOSS);
+  EXPECT_THAT(events[0].message(), HasSubstr("step 17 is not finite"));
+  EXPECT_THAT(events[0].message(),
+              HasSubstr("back to the checkpoint of step 10, and on without batch 16"));
+  // The same step reads the next batch now, and that one is bad as well.
+  RunTo(&worker, id, 16);
+  Crash(&worker, id, v1::REASON_LOSS_SPIKE, "a spike");
+  EXPECT_THAT(bed.Job(id).skipped_batches(), testing::ElementsAre(16, 17));
+  // An earlier one is counted from the beginning.
+  RunTo(&worker, id, 12);
+  Crash(&worker, id, v1::REASON_LOSS_SPIKE, "a spike");
+  EXPECT_THAT(bed.Job(id).skipped_batches(), testing::ElementsAre(12, 16, 17));
+  bed.Restart();
+  EXPECT_THAT(bed.Job(id).skipped_batches(), testing::ElementsAre(12, 16, 17));
+}
+
+TEST(CoordinatorAttemptTest, GivesUpOnAJobWhoseBatchesAreAllBad) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  const std::string id = bed.Submit({.bad_batches = v1::BAD_BATCHES_SKIP});
+  for (int failures = 1; bed.StateOf(id) != v1::JOB_STATE_FAILED; ++failures) {
+    ASSERT_LE(failures, bed.options.bad_batch_retries + 1);
+    RunTo(&worker, id, 3);
+    Crash(&worker, id, v1::REASON_NON_FINITE_LOSS, "the cause");
+  }
+  EXPECT_EQ(bed.Job(id).reason(), v1::REASON_RETRIES_EXHAUSTED);
+  EXPECT_EQ(bed.Job(id).retries().bad_batch(), bed.options.bad_batch_retries + 1);
+}
+
 TEST(CoordinatorAttemptTest, GangStartsWholeOrNotAtAll) {
   TestBed bed;
   HandWorker w1(&bed, "w1", 1);

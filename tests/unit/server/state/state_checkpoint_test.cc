@@ -112,6 +112,24 @@ TEST(CoordinatorCheckpointTest, KeepsTheLastAndForgetsTheOthersOnceTheyAreGone) 
   EXPECT_EQ(bed.Events(id, v1::EVENT_KIND_CHECKPOINT_DELETED).size(), 1u);
 }
 
+TEST(CoordinatorCheckpointTest, KeepsTheBestAndThoseOfEveryKthStepBesideTheLast) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  const std::string id = bed.Submit({.keep = 1, .keep_best = 1, .keep_every = 40});
+  worker.Obey();
+  const std::vector<double> losses = {3, 1, 2, 4, 5, 6};
+  for (size_t i = 0; i < losses.size(); ++i) {
+    const int64_t step = 10 * static_cast<int64_t>(i + 1);
+    worker.Train(id, step);
+    worker.Checkpoint(id, step);
+    worker.snapshot.mutable_checkpoint_parts()->rbegin()->set_loss(losses[i]);
+    worker.Sync();
+    worker.Sync();
+  }
+  EXPECT_THAT(StepsOf(bed.Job(id)), testing::ElementsAre(20, 40, 60));
+}
+
 TEST(CoordinatorCheckpointTest, AnOvertakenPartIsDropped) {
   TestBed bed;
   HandWorker w1(&bed, "w1", 1);

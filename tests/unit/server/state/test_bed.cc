@@ -62,7 +62,10 @@ absl::StatusOr<v1::Job> TestBed::TrySubmit(const JobOptions& o) {
   request.mutable_spec()->set_name(o.name);
   request.mutable_spec()->set_priority(o.priority);
   request.mutable_spec()->mutable_train()->set_steps(100);
+  request.mutable_spec()->mutable_train()->set_bad_batches(o.bad_batches);
   request.mutable_spec()->mutable_checkpoint()->set_keep(o.keep);
+  request.mutable_spec()->mutable_checkpoint()->set_keep_best(o.keep_best);
+  request.mutable_spec()->mutable_checkpoint()->set_keep_every(o.keep_every);
   request.mutable_spec()->mutable_resources()->set_device(o.device);
   request.mutable_spec()->mutable_resources()->set_ranks(o.ranks);
   request.mutable_spec()->mutable_resources()->set_min_ranks(o.min_ranks == 0 ? o.ranks

@@ -18,6 +18,9 @@ struct JobOptions {
   int priority = 0;
   v1::Device device = v1::DEVICE_CPU;
   int keep = 2;
+  int keep_best = 0;
+  int64_t keep_every = 0;
+  v1::BadBatches bad_batches = v1::BAD_BATCHES_FAIL;
   std::string request_id = "";  // empty: a new one
   int min_ranks = 0;            // 0: like `ranks`
   std::string name_space = "default";

@@ -326,6 +326,46 @@ TEST_F(TrainerTest, DumpsTheStepItTook) {
   EXPECT_EQ(dump.layer_cv, report.layer_cv);
 }
 
+// As if the data had never had the batch: its rows are those of the batches around it.
+TEST_F(TrainerTest, PassesOverBatches) {
+  TrainingConfig config = SmallJob();
+  config.skip_batches = {0, 3, 4};
+  Rig skipping = Make(config);
+  for (const int64_t batch : {1, 2, 5, 6}) {
+    StepReport report;
+    StepDump dump;
+    ASSERT_TRUE(skipping.trainer->Step(&report, &dump).ok());
+    std::vector<int32_t> expected;
+    for (int64_t row = batch * 4; row < batch * 4 + 4; ++row) {
+      std::vector<int32_t> inputs(8);
+      std::vector<int32_t> targets(8);
+      train_.ReadRow(train_.ShuffledRow(config.seed, row), inputs.data(), targets.data());
+      expected.insert(expected.end(), inputs.begin(), inputs.end());
+    }
+    EXPECT_EQ(dump.inputs, expected);
+  }
+  EXPECT_EQ(BatchAfter(config, 0), 0);
+  EXPECT_EQ(BatchAfter(config, 1), 2);
+  EXPECT_EQ(BatchAfter(config, 2), 3);
+  EXPECT_EQ(BatchAfter(config, 3), 6);
+  EXPECT_EQ(skipping.trainer->TakeSnapshot().state.rows_consumed,
+            BatchAfter(config, 4) * config.micro_batch_rows);
+  EXPECT_EQ(skipping.trainer->TakeSnapshot().state.tokens_total, 4 * 4 * 8);
+}
+
+TEST_F(TrainerTest, StopsBeforeAStepWhoseLossIsASpike) {
+  TrainingConfig config = SmallJob();
+  config.loss_spike = 0.1;  // every loss is one, once there is an average
+  Rig rig = Make(config);
+  Steps(*rig.trainer, 20);
+  const Snapshot before = rig.trainer->TakeSnapshot();
+  StepReport report;
+  const kernels::Status status = rig.trainer->Step(&report, nullptr);
+  EXPECT_EQ(status.code(), StatusCode::kDiverged);
+  EXPECT_THAT(status.message(), HasSubstr("step 21: the loss of"));
+  EXPECT_TRUE(SameBytes(rig.trainer->TakeSnapshot(), before));
+}
+
 TEST_F(TrainerTest, LeavesItsStateAloneWhenAParameterIsPoisoned) {
   Rig rig = Make(SmallJob());
   Steps(*rig.trainer, 3);
