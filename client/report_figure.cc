@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -18,7 +19,7 @@
 namespace sinkforge::client {
 namespace {
 
-constexpr int kColumns = 3;
+constexpr size_t kColumns = 3;
 constexpr int kPanelWidth = 560;
 constexpr int kPanelHeight = 400;
 constexpr int kGnuplotMissing = 127;  // of posix_spawnp's child
@@ -102,9 +103,13 @@ void AddHeatmaps(const std::vector<JobReport>& jobs, std::string* script) {
   absl::StrAppend(script,
                   "unset grid\nset xlabel 'head'\nset ylabel 'layer'\nset cbrange [0:1]\n"
                   "set palette defined (0 '#440154', 1 '#3b528b', 2 '#21918c', 3 '#5ec962', "
-                  "4 '#fde725')\nset xtics out nomirror\nset ytics out nomirror\n"
-                  "set yrange [*:*] reverse\nunset key\n");
+                  "4 '#fde725')\nset xtics out nomirror\nset ytics out nomirror\nunset key\n");
   for (size_t job = 0; job < jobs.size(); ++job) {
+    // Layer 0 on top, and no numbers between two heads or layers.
+    const v1::ModelSpec& model = jobs[job].job.spec().model();
+    absl::StrAppend(script, "set xrange [-0.5:", model.heads(), "-0.5]\nset yrange [",
+                    model.layers(), "-0.5:-0.5]\nset xtics ", 1 + model.heads() / 16,
+                    "\nset ytics ", 1 + model.layers() / 16, "\n");
     for (size_t at = 0; at < kColumns; ++at) {
       if (at >= jobs[job].heads.size()) {
         absl::StrAppend(script, "set multiplot next\n");

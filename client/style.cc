@@ -37,7 +37,8 @@ std::string Style::Heat(double value, int width) const {
   constexpr int kCount = static_cast<int>(std::size(kColours));
   const double share = std::isfinite(value) ? std::clamp(value, 0.0, 1.0) : 0;
   if (colour_ == Colour::kOff) {
-    std::string cell = absl::StrCat(std::min(9, static_cast<int>(share * 10)));
+    // A binary32 0.7 is a little less than seven tenths.
+    std::string cell = absl::StrCat(std::min(9, static_cast<int>(share * 10 + 1e-6)));
     cell.resize(static_cast<size_t>(width), ' ');
     return cell;
   }

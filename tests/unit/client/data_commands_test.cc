@@ -58,6 +58,32 @@ TEST_F(DataCommandsTest, AFollowedLogRepeatsNothingAfterABreak) {
   EXPECT_EQ(reads[1].tail(), 0);  // the tail of then is not the tail of now
 }
 
+TEST_F(DataCommandsTest, MetricsTableHasNoMoreRowsThanRanges) {
+  fake_.SetMetrics([](const v1::QueryMetricsRequest&) {
+    v1::QueryMetricsResponse response;
+    const auto add = [](v1::Series* series, int64_t step, double value, int64_t count) {
+      v1::Point* point = series->add_points();
+      point->set_step(step);
+      point->set_value(value);
+      point->set_count(count);
+    };
+    v1::Series* loss = response.add_series();
+    loss->set_name("loss");
+    add(loss, 5, 2, 5);
+    add(loss, 10, 1, 5);
+    v1::Series* validation = response.add_series();
+    validation->set_name("validation_loss");
+    add(validation, 3, 4, 1);
+    add(validation, 4, 6, 1);
+    add(validation, 10, 3, 1);
+    return response;
+  });
+  EXPECT_EQ(Run({"metrics", "d4-1", "--points", "2"}).out,
+            "step    loss  validation_loss\n"
+            "   5  2.0000           5.0000\n"
+            "  10  1.0000           3.0000\n");
+}
+
 TEST_F(DataCommandsTest, MetricsTableHasAColumnForEachSeries) {
   v1::QueryMetricsRequest asked;
   fake_.SetMetrics([&](const v1::QueryMetricsRequest& request) {
@@ -96,6 +122,7 @@ TEST_F(DataCommandsTest, MetricsTableHasAColumnForEachSeries) {
   EXPECT_EQ(asked.max_points(), 700);  // every step
   EXPECT_EQ(Run({"metrics", "d4-1", "--points", "0"}).code, kExitUsage);
   EXPECT_EQ(Run({"metrics", "d4-1", "--from", "-1"}).code, kExitUsage);
+  EXPECT_EQ(Run({"metrics", "d4-1", "--from", "10", "--to", "5"}).code, kExitUsage);
   EXPECT_EQ(Run({"list", "-o", "csv"}).code, kExitUsage);  // only metrics are a grid of numbers
 }
 

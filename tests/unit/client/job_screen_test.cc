@@ -66,7 +66,7 @@ TEST(HeadMapTest, HasALineForEachLayerAndTenthsWithoutColours) {
 TEST(HeadMapTest, ColoursFollowTheValue) {
   const auto lines = HeadMap(Record(1, 2), {80, 20}, Style(Style::Colour::kOn));
   EXPECT_THAT(lines[1], HasSubstr("\033[48;5;53m  \033[0m"));
-  EXPECT_THAT(lines[1], HasSubstr("\033[48;5;36m  \033[0m"));
+  EXPECT_THAT(lines[1], HasSubstr("\033[48;5;35m  \033[0m"));
 }
 
 TEST(HeadMapTest, FitsASmallTerminalAndSaysHow) {
