@@ -12,19 +12,19 @@ SERIES = "loss,aux_loss,imbalance,importance"
 
 
 def damage(folder):
-    """Flips every 512th byte of the larger data files of a database."""
+    """Flips some bytes in the larger data files of a database, where checkpoint data lie."""
     damaged = 0
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
         if not name.endswith(".sst") or os.path.getsize(path) < 50_000:
             continue
         with open(path, "r+b") as file:
-            content = bytearray(file.read())
-            # The end of such a file is its index, without which the database does not open.
-            for position in range(1000, len(content) // 2, 512):
-                content[position] ^= 0xFF
-            file.seek(0)
-            file.write(content)
+            # Neither the first record of a part, which the daemon reads at its start, nor the index
+            # at the end, without which the file does not open.
+            file.seek(os.path.getsize(path) * 45 // 100)
+            content = file.read(64)
+            file.seek(-len(content), os.SEEK_CUR)
+            file.write(bytes(byte ^ 0xFF for byte in content))
         damaged += 1
     return damaged
 
