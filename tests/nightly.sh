@@ -9,7 +9,7 @@ cd "$root"
 
 usage() {
   cat <<'USAGE'
-Usage: tests/nightly.sh [asan] [tsan] [cost] [stress] [sim] [deploy]
+Usage: tests/nightly.sh [asan] [tsan] [cost] [stress] [sim] [deploy] [tokenizer]
 
   asan  every test under AddressSanitizer and UndefinedBehaviorSanitizer
   tsan  every test under ThreadSanitizer
@@ -19,6 +19,8 @@ Usage: tests/nightly.sh [asan] [tsan] [cost] [stress] [sim] [deploy]
   sim     10,000 seeds of the simulated cluster (the test run has 200)
   deploy  installs, upgrades and purges the Debian packages, and runs the stages of the container
           images, in fresh Debians (tests/deploy/*.sh); needs root
+  tokenizer  our tokenizers and the `tokenizers` package: 100,000 strings, every code point, real
+        text, training; needs the Python package index once
 
 Without arguments: all of them. tests/bench/effect.py, which trains for hours, is left out.
 USAGE
@@ -64,10 +66,10 @@ deployed() {
 }
 
 parts=("$@")
-[[ ${#parts[@]} -gt 0 ]] || parts=(asan tsan cost stress sim deploy)
+[[ ${#parts[@]} -gt 0 ]] || parts=(asan tsan cost stress sim deploy tokenizer)
 for part in "${parts[@]}"; do
   case "$part" in
-    asan | tsan | cost | stress | sim | deploy) ;;
+    asan | tsan | cost | stress | sim | deploy | tokenizer) ;;
     -h | --help) usage; exit 0 ;;
     *) echo "nightly.sh: unknown part '$part'" >&2; usage >&2; exit 2 ;;
   esac
@@ -81,6 +83,7 @@ for part in "${parts[@]}"; do
     stress) stress || failures+=(stress) ;;
     sim) simulated || failures+=(sim) ;;
     deploy) deployed || failures+=(deploy) ;;
+    tokenizer) tests/fuzz/tokenizer.sh || failures+=(tokenizer) ;;
   esac
 done
 if [[ ${#failures[@]} -gt 0 ]]; then

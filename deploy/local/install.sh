@@ -26,6 +26,7 @@ build_packages=(
   librocksdb-dev prometheus-cpp-dev libgtest-dev libgmock-dev
   libgloo-dev libdnnl-dev ocl-icd-opencl-dev  # Debian's dnnl asks CMake for an OpenCL loader.
   nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libxxhash-dev libssl-dev
+  libpcre2-dev libutf8proc-dev libsimdjson-dev
   libjs-chart.js  # is embedded in the coordinator's page and in reports
   help2man dpkg-dev file  # The manual pages of the daemons, and Debian packages.
 )
@@ -36,7 +37,7 @@ build_packages=(
 test_packages=(
   clang-format-14 python3 python3-grpcio python3-protobuf python3-numpy python3-yaml
   prometheus chromium-headless-shell gnuplot-nox curl procps bible-kjv bible-kjv-text
-  bash zsh fish man-db groff-base systemd binutils python3-jsonschema python3-pip
+  bash zsh fish man-db groff-base systemd binutils python3-jsonschema python3-pip python3-venv
 )
 
 text_packages=(bible-kjv bible-kjv-text)

@@ -5,7 +5,8 @@ Each rule is a function from a tree to findings, "path:line: what is wrong; what
 
 import re
 
-OURS = ("kernels", "base", "proto", "server", "worker", "client", "tests", "sinkforge")
+OURS = ("kernels", "base", "proto", "tokenizer", "server", "worker", "client", "tests",
+        "sinkforge")
 CORE = "worker/trainer/core"
 
 # What the standard library and the vendors' mathematics libraries may be named in the subset that
@@ -50,7 +51,7 @@ def programs_meet_in_proto(tree):
             other = header.split("/")[0]
             if own in programs and other in programs and other != own:
                 yield finding(file, number, f"{own} may not include {header}; meet in proto")
-            if own in ("base", "proto") and other in programs:
+            if own in ("base", "proto", "tokenizer") and other in programs:
                 yield finding(file, number, f"{own} is below the programs: not {header}")
 
 

@@ -1,0 +1,113 @@
+"""`sinkforge tokenize` and the `tokenizers` package from a .jsonl file to token ids on disk, with
+the same tokenizer and the same number of threads.
+
+    $(tests/python_venv.sh tests/fuzz/requirements.txt) tests/bench/tokenizer_speed.py \\
+        --sinkforge build/release/bin/sinkforge --text FILE [--threads N] [--runs N]
+
+The text's lines become documents of about 4 kB, repeated to 64 MB; the tokenizers are trained on it
+(vocabulary 32,768). Runs alternate; each ratio is theirs / ours of one pair, and the table has the
+medians. Ours is the whole process; theirs begins when Python has imported the package and loaded
+the tokenizer, reads the lines, encodes them in batches and writes the ids.
+"""
+
+import argparse
+import array
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+BYTES = 64_000_000
+DOCUMENT_BYTES = 4000
+BATCH = 1000
+
+
+def make_documents(text, path):
+    lines, document, size = [], [], 0
+    for line in text.splitlines(keepends=True):
+        document.append(line)
+        size += len(line)
+        if size >= DOCUMENT_BYTES:
+            lines.append(json.dumps({"text": "".join(document)}, ensure_ascii=False))
+            document, size = [], 0
+    once = "\n".join(lines) + "\n"
+    repeats = BYTES // len(once.encode()) + 1
+    with open(path, "w", encoding="utf-8") as file:
+        for _ in range(repeats):
+            file.write(once)
+    return os.path.getsize(path)
+
+
+def theirs(tokenizer, path, folder):
+    start = time.monotonic()
+    ids = array.array("H")
+    with open(path, encoding="utf-8") as file, open(folder / "theirs.bin", "wb") as out:
+        batch = []
+
+        def flush():
+            for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
+                ids.append(0)
+                ids.extend(encoding.ids)
+            batch.clear()
+        for line in file:
+            batch.append(json.loads(line)["text"])
+            if len(batch) == BATCH:
+                flush()
+        flush()
+        ids.tofile(out)
+    return time.monotonic() - start, ids
+
+
+def ours(options, path, folder, file):
+    start = time.monotonic()
+    subprocess.run([options.sinkforge, "tokenize", path, "--tokenizer", file, "--to",
+                    str(folder / "ours"), "--threads", str(options.threads), "--force"],
+                   check=True, capture_output=True)
+    seconds = time.monotonic() - start
+    ids = array.array("H")
+    ids.frombytes((folder / "ours" / "shard-00000.bin").read_bytes()[1024:])
+    return seconds, ids
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sinkforge", required=True)
+    parser.add_argument("--text", required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args()
+    os.environ["RAYON_NUM_THREADS"] = str(options.threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if options.threads > 1 else "false"
+    from tokenizers import Tokenizer  # reads the environment
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        path = str(folder / "text.jsonl")
+        size = make_documents(pathlib.Path(options.text).read_text(encoding="utf-8"), path)
+        print("| family | threads | ours, MB/s | theirs, MB/s | theirs / ours, time |")
+        print("|---|---|---|---|---|")
+        for family in ("gpt2", "llama3", "qwen"):
+            file = str(folder / f"{family}.json")
+            subprocess.run([options.sinkforge, "tokenizer", "train", options.text, "--family",
+                            family, "--vocab-size", "32768", "--to", file], check=True,
+                           capture_output=True)
+            tokenizer = Tokenizer.from_file(file)
+            rows = []
+            for _ in range(options.runs + 1):  # the first warms up
+                our_seconds, our_ids = ours(options, path, folder, file)
+                their_seconds, their_ids = theirs(tokenizer, path, folder)
+                if our_ids != their_ids:
+                    sys.exit(f"{family}: the ids differ")
+                rows.append((our_seconds, their_seconds))
+            rows = rows[1:]
+            median = [statistics.median(row[i] for row in rows) for i in (0, 1)]
+            ratio = statistics.median(row[1] / row[0] for row in rows)
+            print(f"| {family} | {options.threads} | {size / median[0] / 1e6:.1f} | "
+                  f"{size / median[1] / 1e6:.1f} | {ratio:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+// Files to documents to ids to shards: what is read, what is refused by its line, and that ids do
+// not depend on the threads.
+#include "tokenizer/corpus.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "tests/unit/tokenizer/test_support.h"
+#include "tokenizer/encode_corpus.h"
+#include "tokenizer/output_folder.h"
+#include "tokenizer/shard_writer.h"
+
+namespace sinkforge::tokenizer {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+namespace fs = std::filesystem;
+
+class CorpusTest : public testing::Test {
+ protected:
+  CorpusTest() {
+    std::string name = (fs::temp_directory_path() / "sinkforge-corpus-XXXXXX").string();
+    folder_ = mkdtemp(name.data());
+  }
+  ~CorpusTest() override { fs::remove_all(folder_); }
+
+  std::string Write(const std::string& name, const std::string& content) const {
+    std::ofstream(folder_ / name, std::ios::binary) << content;
+    return folder_ / name;
+  }
+
+  absl::Status Run(const Tokenizer& tokenizer, const std::vector<std::string>& paths, int threads,
+                   std::vector<int32_t>* ids) {
+    const auto files = OpenCorpus(paths);
+    if (!files.ok()) return files.status();
+    CorpusSink sink;
+    sink.append = [&](std::span<const int32_t> more) {
+      ids->insert(ids->end(), more.begin(), more.end());
+      return absl::OkStatus();
+    };
+    sink.show = [&](const CorpusProgress& progress) { progress_ = progress; };
+    const auto done = EncodeCorpus(tokenizer, *files, {threads, *tokenizer.bos_id()}, sink);
+    return done.status();
+  }
+
+  std::string Refusal(const std::string& path) {
+    std::vector<int32_t> ids;
+    const absl::Status status = Run(*bytes_, {path}, 2, &ids);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    return std::string(status.message());
+  }
+
+  fs::path folder_;
+  CorpusProgress progress_;
+  const std::unique_ptr<const Tokenizer> bytes_ = Load("bytes");
+};
+
+TEST_F(CorpusTest, EveryDocumentBeginsWithBos) {
+  const std::string text = Write("a.txt", "ab");
+  const std::string lines = Write("b.jsonl",
+                                  "{\"text\": \"c\\n\", \"id\": 1}\n\n  \r\n"
+                                  "{\"id\": 2, \"text\": \"\"}\r\n{\"text\": \"d\"}");
+  std::vector<int32_t> ids;
+  ASSERT_TRUE(Run(*bytes_, {text, lines}, 2, &ids).ok());
+  EXPECT_THAT(ids, ElementsAre(256, 'a', 'b', 256, 'c', '\n', 256, 256, 'd'));
+  EXPECT_EQ(progress_.documents, 4);
+  EXPECT_EQ(progress_.tokens, 9);
+  EXPECT_EQ(progress_.bytes_done, progress_.bytes_total);
+}
+
+TEST_F(CorpusTest, WhatIsWrongIsNamedByItsLine) {
+  EXPECT_THAT(Refusal(Write("a.txt", "ab\ncd\nx\xFFy")), HasSubstr("a.txt:3: byte 2 of the line"));
+  EXPECT_THAT(Refusal(Write("b.jsonl", "{\"text\": \"a\"}\n\n{\"text\": ")),
+              HasSubstr("b.jsonl:3: not a JSON document"));
+  EXPECT_THAT(Refusal(Write("c.jsonl", "{\"text\": \"a\"}\n{\"text\": \"\xC3(\"}\n")),
+              HasSubstr("c.jsonl:2: byte 11 of the line is not UTF-8"));
+  EXPECT_THAT(Refusal(Write("d.jsonl", "{\"body\": 1}")),
+              HasSubstr("d.jsonl:1: the object has no"));
+  EXPECT_THAT(Refusal(Write("e.jsonl", "{\"text\": 1}")),
+              HasSubstr("e.jsonl:1: its `text` is not"));
+  EXPECT_THAT(Refusal(Write("f.jsonl", "[]")), HasSubstr("f.jsonl:1: not a JSON object"));
+  EXPECT_THAT(Refusal(Write("g.jsonl", "{\"text\": \"\\ud800\"}")), HasSubstr("g.jsonl:1:"));
+  EXPECT_THAT(Refusal(Write("h.csv", "a")), HasSubstr(".jsonl"));
+  EXPECT_THAT(Refusal(Write("h.csv", "a")), HasSubstr("h.csv"));
+}
+
+TEST_F(CorpusTest, LineNumbersCountOverBlocksAndBeginAnewInEachFile) {
+  std::string many;
+  for (int i = 0; i < 60'000; ++i) many += "{\"text\": \"a line of some length or other\"}\n";
+  const std::string good = Write("good.jsonl", many);
+  const std::string bad = Write("bad.jsonl", many + "{\n");
+  std::vector<int32_t> ids;
+  const absl::Status status = Run(*bytes_, {good, bad}, 3, &ids);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("bad.jsonl:60001: not a JSON document"));
+}
+
+TEST_F(CorpusTest, ALineMayBeLongerThanABlock) {
+  const std::string path = Write("a.jsonl", "{\"text\": \"" + std::string(3 << 20, 'a') +
+                                                "\"}\n"
+                                                "{\"text\": \"b\"}");
+  std::vector<int32_t> ids;
+  ASSERT_TRUE(Run(*bytes_, {path}, 2, &ids).ok());
+  EXPECT_EQ(ids.size(), (3U << 20) + 3);
+}
+
+TEST_F(CorpusTest, AFileThatIsNotThereIsNamed) {
+  std::vector<int32_t> ids;
+  const absl::Status status = Run(*bytes_, {folder_ / "no.txt"}, 1, &ids);
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("no.txt"));
+}
+
+// A long document is cut into ranges of a megabyte; here each begins in the middle of something.
+TEST_F(CorpusTest, IdsDoNotDependOnRangesAndThreads) {
+  std::string text;
+  std::istringstream cases(ReadText(GoldenPath("cases.jsonl")));
+  for (std::string line; std::getline(cases, line);) {
+    text += nlohmann::json::parse(line)["text"].get<std::string>();
+  }
+  text += std::string(1'200'000, ' ') + "x" + std::string(1'100'000, 'y');  // pieces of a megabyte
+  while (text.size() < (5U << 20)) text += text;
+  const std::string path = Write("long.txt", text);
+  for (const char* family : {"gpt2", "llama3", "qwen"}) {
+    const auto tokenizer = Load(GoldenPath(std::string(family) + ".json"));
+    std::vector<int32_t> expected = Encode(*tokenizer, text);
+    expected.insert(expected.begin(), *tokenizer->bos_id());
+    for (const int threads : {1, 3}) {
+      std::vector<int32_t> ids;
+      ASSERT_TRUE(Run(*tokenizer, {path}, threads, &ids).ok());
+      ASSERT_TRUE(ids == expected) << family << " with " << threads << " threads";
+    }
+  }
+}
+
+TEST_F(CorpusTest, TheSinksErrorEndsTheWork) {
+  const auto files = OpenCorpus({Write("a.txt", "ab")});
+  ASSERT_TRUE(files.ok());
+  CorpusSink sink;
+  sink.append = [](std::span<const int32_t>) { return absl::ResourceExhaustedError("full"); };
+  sink.show = [](const CorpusProgress&) {};
+  EXPECT_EQ(EncodeCorpus(*bytes_, *files, {2, 256}, sink).status().message(), "full");
+}
+
+TEST_F(CorpusTest, ShardsHaveTheirHeaderTokensAndSidecar) {
+  ShardWriter writer(*bytes_, {folder_, 4, 256});
+  const std::vector<int32_t> ids = {256, 'a', 'b', 'c', 'd', 'e'};
+  ASSERT_TRUE(writer.Append(ids).ok());
+  ASSERT_TRUE(writer.Finish().ok());
+  EXPECT_EQ(writer.shards(), 2);
+  const std::string shard = ReadText(folder_ / "shard-00001.bin");
+  int32_t header[3];
+  std::memcpy(header, shard.data(), sizeof(header));
+  EXPECT_THAT(header, ElementsAre(20240520, 1, 2));
+  EXPECT_EQ(shard.substr(1024), std::string("d\0e\0", 4));
+  EXPECT_EQ(ReadText(folder_ / "shard-00000.bin").size(), 1024U + 8);
+  const auto sidecar = nlohmann::json::parse(ReadText(folder_ / "shard-00001.json"));
+  EXPECT_EQ(sidecar["vocab_size"], 257);
+  EXPECT_EQ(sidecar["bos_id"], 256);
+  EXPECT_EQ(sidecar["tokenizer"], "bytes");
+  EXPECT_EQ(sidecar["bytes_per_token"].size(), 257U);
+  EXPECT_EQ(sidecar["bytes_per_token"][256], 0);
+}
+
+TEST_F(CorpusTest, AFolderAppearsWholeOrNotAtAll) {
+  const std::string path = folder_ / "out/";
+  {
+    auto abandoned = OutputFolder::Create(path, ExistingFolder::kRefuse);
+    ASSERT_TRUE(abandoned.ok()) << abandoned.status();
+    const auto second = OutputFolder::Create(path, ExistingFolder::kRefuse);
+    EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
+  }
+  EXPECT_TRUE(fs::is_empty(folder_));
+  // What a killed program leaves.
+  fs::create_directory(folder_ / "out.partial");
+  Write("out.partial/old", "x");
+  {
+    auto folder = OutputFolder::Create(path, ExistingFolder::kRefuse);
+    ASSERT_TRUE(folder.ok()) << folder.status();
+    EXPECT_TRUE(fs::is_empty((*folder)->partial_path()));
+    Write("out.partial/new", "y");
+    ASSERT_TRUE((*folder)->Commit().ok());
+  }
+  EXPECT_EQ(ReadText(folder_ / "out/new"), "y");
+  EXPECT_FALSE(fs::exists(folder_ / "out.partial"));
+  EXPECT_EQ(OutputFolder::Create(path, ExistingFolder::kRefuse).status().code(),
+            absl::StatusCode::kAlreadyExists);
+  {
+    auto folder = OutputFolder::Create(path, ExistingFolder::kReplace);
+    ASSERT_TRUE(folder.ok()) << folder.status();
+    Write("out.partial/newer", "z");
+    ASSERT_TRUE((*folder)->Commit().ok());
+  }
+  EXPECT_FALSE(fs::exists(folder_ / "out/new"));
+  EXPECT_EQ(ReadText(folder_ / "out/newer"), "z");
+  EXPECT_FALSE(fs::exists(folder_ / "out.partial"));
+}
+
+}  // namespace
+}  // namespace sinkforge::tokenizer

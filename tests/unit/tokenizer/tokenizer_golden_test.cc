@@ -1,0 +1,32 @@
+// The ids that the `tokenizers` package gives; data/ is made by tests/golden/tokenizer/generate.py.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/unit/tokenizer/test_support.h"
+
+namespace sinkforge::tokenizer {
+namespace {
+
+class TokenizerGoldenTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(TokenizerGoldenTest, GivesTheIdsAndTextsOfTheReference) {
+  const std::string family = GetParam();
+  const auto tokenizer = Load(GoldenPath(family + ".json"));
+  std::istringstream lines(ReadText(GoldenPath("cases.jsonl")));
+  int cases = 0;
+  for (std::string line; std::getline(lines, line); ++cases) {
+    const nlohmann::json item = nlohmann::json::parse(line);
+    const auto text = item["text"].get<std::string>();
+    const auto ids = item[family].get<std::vector<int32_t>>();
+    ASSERT_EQ(Encode(*tokenizer, text), ids) << item["text"];
+    ASSERT_EQ(Decode(*tokenizer, ids), item.value(family + "_text", text)) << item["text"];
+  }
+  EXPECT_EQ(cases, 500);
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, TokenizerGoldenTest, testing::Values("gpt2", "llama3", "qwen"),
+                         [](const auto& instance) { return std::string(instance.param); });
+
+}  // namespace
+}  // namespace sinkforge::tokenizer

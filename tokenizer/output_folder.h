@@ -1,0 +1,41 @@
+// OutputFolder: a folder that appears whole or not at all. It is filled under the name
+// "<path>.partial" and gets its own at the end.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace sinkforge::tokenizer {
+
+enum class ExistingFolder { kRefuse, kReplace };
+
+// Destroyed before Commit: what was written is removed. What a killed program left is removed by
+// the next that writes to the same path.
+class OutputFolder {
+ public:
+  // ALREADY_EXISTS: the path is there and may not be replaced, or is no folder. UNAVAILABLE:
+  // another program is writing it.
+  static absl::StatusOr<std::unique_ptr<OutputFolder>> Create(const std::string& path,
+                                                              ExistingFolder existing);
+  ~OutputFolder();
+  OutputFolder(const OutputFolder&) = delete;
+  OutputFolder& operator=(const OutputFolder&) = delete;
+
+  const std::string& partial_path() const { return partial_; }
+  // After the files in it were synced. ALREADY_EXISTS: the path has come to be meanwhile.
+  absl::Status Commit();
+
+ private:
+  OutputFolder(std::string path, std::string partial, int fd, ExistingFolder existing);
+
+  std::string path_;
+  std::string partial_;
+  int fd_;  // of the partial folder; holds its lock
+  ExistingFolder existing_;
+  bool committed_ = false;
+};
+
+}  // namespace sinkforge::tokenizer
