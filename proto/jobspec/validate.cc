@@ -5,6 +5,7 @@
 #include <cmath>
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "proto/jobspec/job_file.h"
@@ -193,12 +194,14 @@ void CheckData(const v1::JobSpec& spec, Checker* check) {
   for (int i = 0; i < std::min(data.validation_size(), kDataFilesMax); ++i) {
     check->Path(absl::StrCat("data.validation[", i, "]"), data.validation(i));
   }
-  if (check->Require(data.tokenizer() == "bytes", "data.tokenizer",
-                     "is unknown; `bytes` is the one of this version (.bin files bring their own "
-                     "tokens)")) {
+  if (data.tokenizer() == "bytes") {
     check->Require(spec.model().vocab_size() >= 256, "model.vocab_size",
                    absl::StrCat("is ", spec.model().vocab_size(),
                                 ", but the bytes tokenizer has 256 tokens; give at least 256"));
+  } else if (check->Require(absl::EndsWith(data.tokenizer(), ".json"), "data.tokenizer",
+                            "is neither `bytes` nor a tokenizer.json under the worker's data "
+                            "roots, whose shards `sinkforge tokenize` makes")) {
+    check->Path("data.tokenizer", data.tokenizer());
   }
   check->Integer("data.sequence_length", data.sequence_length(), {1, kSequenceMax});
 }

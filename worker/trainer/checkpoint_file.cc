@@ -169,14 +169,13 @@ Result<std::vector<SnapshotTensor>> ReadParameters(const std::string& path) {
   safetensors::Failure failure;
   const auto reader = safetensors::Reader::Open(path, &failure);
   if (reader == nullptr) {
-    return Status(StatusCode::kInvalidData, "init.from: " + failure.message);
+    return Status(StatusCode::kInvalidData, failure.message);
   }
   std::vector<SnapshotTensor> tensors;
   for (const safetensors::TensorInfo& info : reader->tensors()) {
     if (info.name.rfind("optimizer/", 0) == 0) continue;
     if (info.dtype != "F32" && info.dtype != "F64" && info.dtype != "BF16") {
-      return Status(StatusCode::kInvalidData, "init.from: " + path + ": tensor " + info.name +
-                                                  " is " + info.dtype +
+      return Status(StatusCode::kInvalidData, path + ": tensor " + info.name + " is " + info.dtype +
                                                   "; parameters are F32, F64 or BF16");
     }
     Result<SnapshotTensor> tensor = ReadTensor(*reader, info);

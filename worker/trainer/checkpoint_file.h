@@ -25,7 +25,7 @@ kernels::Status WriteCheckpointFile(const std::string& path, const Snapshot& sna
 // written by a newer version.
 kernels::Result<StoredCheckpoint> ReadCheckpointFile(const std::string& path);
 
-// The parameters of any safetensors file, for init.from: F32 tensors as they are, F64 and BF16 as
+// The parameters of any safetensors file: F32 tensors as they are, F64 and BF16 as
 // F32, "optimizer/..." left out. kInvalidData: it is not such a file.
 kernels::Result<std::vector<SnapshotTensor>> ReadParameters(const std::string& path);
 

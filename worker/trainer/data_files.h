@@ -43,9 +43,29 @@ kernels::Result<std::vector<FileDigest>> DigestFiles(const std::vector<ResolvedF
 kernels::Status CompareDigests(const std::vector<FileDigest>& stored,
                                const std::vector<FileDigest>& now);
 
-// The sidecars "<file minus .bin>.json" {"vocab_size": V, "bos_id": B, "bytes_per_token": [...]} go
-// into options.bytes_per_token where every file is a .bin and has one. kInvalidData: a sidecar that
-// is not of this form, names a larger vocabulary than the model's, or differs from another's.
-kernels::Status ReadSidecars(const std::vector<ResolvedFile>& files, DatasetOptions* options);
+// The tokenizer that shards name in their sidecars.
+struct DataTokenizer {
+  std::string fingerprint;  // empty: not all of the files name one
+  std::string named_by;     // the first file's sidecar
+};
+
+// The sidecars "<file minus .bin>.json" {"vocab_size": V, "bos_id": B, "bytes_per_token": [...],
+// "tokenizer": fingerprint} go into options.bytes_per_token and `tokenizer` where every file is a
+// .bin and has one; bos_id and tokenizer may be absent. kInvalidData: a sidecar that is not of this
+// form, names a larger vocabulary than the model's, or differs from another's.
+kernels::Status ReadSidecars(const std::vector<ResolvedFile>& files, DatasetOptions* options,
+                             DataTokenizer* tokenizer);
+
+// Where the job names a tokenizer.json (data.tokenizer), the data must have been made with it; in
+// any case training and validation data with one tokenizer. kInvalidData, or the errors of
+// ResolveDataFiles for the tokenizer.json itself.
+struct TokenizerClaim {
+  std::string job_tokenizer;  // data.tokenizer
+  std::vector<std::string> roots;
+  DataTokenizer train;
+  DataTokenizer validation;
+  bool has_validation = false;
+};
+kernels::Status CheckTokenizer(const TokenizerClaim& claim);
 
 }  // namespace sinkforge::trainer

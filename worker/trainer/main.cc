@@ -1,4 +1,5 @@
-// sinkforge-trainer: trains one rank of a job, alone (train) or for a worker daemon (worker).
+// sinkforge-trainer: trains one rank of a job, alone (train) or for a worker daemon (worker), and
+// writes text with a trained model (sample).
 // outcome.h has the table of exit codes.
 #include <grpc/grpc.h>
 #include <sys/prctl.h>
@@ -12,6 +13,7 @@
 
 #include "base/rpc.h"
 #include "base/signals.h"
+#include "worker/trainer/sample_command.h"
 #include "worker/trainer/train_command.h"
 #include "worker/trainer/worker_command.h"
 
@@ -19,6 +21,8 @@ namespace {
 
 using sinkforge::trainer::BackendChoice;
 using sinkforge::trainer::ExitCode;
+using sinkforge::trainer::SampleCommand;
+using sinkforge::trainer::SampleFormat;
 using sinkforge::trainer::TrainCommand;
 
 constexpr char kFooter[] =
@@ -90,12 +94,49 @@ void AddWorkerOptions(CLI::App* app, WorkerCommand* command) {
                   "This machine's address for the other ranks (default: 127.0.0.1)");
 }
 
+// Ctrl-C and a reader that went away end a text that is being written.
+void RestoreSignals() {
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  std::signal(SIGPIPE, SIG_DFL);
+}
+
+void AddSampleOptions(CLI::App* app, SampleCommand* command) {
+  app->add_option("--model", command->model,
+                  "A file that `sinkforge checkpoints export` wrote, or a folder with one")
+      ->required();
+  app->add_option("--tokenizer", command->tokenizer,
+                  "A tokenizer.json, or bytes (default: tokenizer.json beside the model, else what "
+                  "its job names)");
+  app->add_option("--prompt", command->prompt, "The text to go on from");
+  app->add_option("--max-tokens", command->tokens_max, "Tokens to write at most (default: 200)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  app->add_option("--temperature", command->sampling.temperature,
+                  "0: always the likeliest token (default: 1)")
+      ->check(CLI::Range(0.0, 1e6));
+  app->add_option("--top-k", command->sampling.top_k,
+                  "Draws among the K likeliest tokens; 0: among all (default: 0)")
+      ->check(CLI::NonNegativeNumber);
+  app->add_option(
+         "--top-p", command->sampling.top_p,
+         "Draws among the fewest likeliest tokens whose probabilities reach P (default: 1)")
+      ->check(CLI::Range(1e-9, 1.0));
+  app->add_option("--seed", command->sampling.seed, "The same seed draws the same (default: 1)");
+  app->add_option("--threads", command->threads, "Threads (default: 1)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1024}));
+  const std::map<std::string, SampleFormat> formats = {{"text", SampleFormat::kText},
+                                                       {"json", SampleFormat::kJson}};
+  app->add_option("--format", command->format, "text as it comes, or one json document at the end")
+      ->transform(CLI::CheckedTransformer(formats).description(""));
+}
+
 // `train` may be left out.
 std::vector<std::string> Arguments(int argc, char** argv) {
   std::vector<std::string> arguments(argv + 1, argv + argc);
   const std::string first = arguments.empty() ? "--help" : arguments[0];
-  const bool named = first == "train" || first == "worker" || first == "--help" || first == "-h" ||
-                     first == "--version";
+  const bool named = first == "train" || first == "worker" || first == "sample" ||
+                     first == "--help" || first == "-h" || first == "--version";
   if (arguments.empty()) arguments = {"--help"};
   if (!named) arguments.insert(arguments.begin(), "train");
   std::reverse(arguments.begin(), arguments.end());  // the order in which CLI11 takes a vector
@@ -114,10 +155,13 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   TrainCommand train;
   WorkerCommand worker;
+  SampleCommand sample;
   CLI::App* train_app = app.add_subcommand("train", "Train without daemons");
   CLI::App* worker_app = app.add_subcommand("worker", "Train for a worker daemon, which starts it");
   AddTrainOptions(train_app, &train);
+  CLI::App* sample_app = app.add_subcommand("sample", "Write text with an exported model");
   AddWorkerOptions(worker_app, &worker);
+  AddSampleOptions(sample_app, &sample);
   try {
     app.parse(Arguments(argc, argv));
     if (*train_app && train.work_dir.empty() && !train.explain_memory) {
@@ -126,7 +170,10 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
   }
-  const ExitCode code = *train_app ? RunTrainCommand(train) : RunWorkerCommand(worker);
+  if (*sample_app) RestoreSignals();
+  const ExitCode code = *train_app    ? RunTrainCommand(train)
+                        : *sample_app ? RunSampleCommand(sample)
+                                      : RunWorkerCommand(worker);
   std::fflush(nullptr);
   // Past the destructors of statics, which the library's idle threads may still use.
   std::_Exit(static_cast<int>(code));

@@ -1,7 +1,10 @@
-// Sidecars of .bin shards: without one, bits per byte are absent, not wrong.
+// Sidecars of .bin shards: without one, bits per byte are absent, not wrong. They also say which
+// tokenizer made the shards.
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "worker/trainer/data_files.h"
 
@@ -34,8 +37,12 @@ int64_t Number(const nlohmann::json& json, const char* key, int64_t low) {
   return value >= low && value <= INT32_MAX ? value : -1;
 }
 
-// Bytes of each token, [vocab_size of the model].
-Status ReadSidecar(const std::string& path, int64_t vocab_size, std::vector<int32_t>* bytes) {
+struct Sidecar {
+  std::vector<int32_t> bytes_per_token;  // [vocab_size of the model]
+  std::string tokenizer;                 // fingerprint; empty: not named
+};
+
+Status ReadSidecar(const std::string& path, int64_t vocab_size, Sidecar* sidecar) {
   constexpr std::uintmax_t kSidecarBytesMax = std::uintmax_t{64} << 20;  // 1 M tokens are 4 MB
   std::error_code error;
   // The shard's own path is canonical; a link here could still lead out of the data roots.
@@ -59,41 +66,82 @@ Status ReadSidecar(const std::string& path, int64_t vocab_size, std::vector<int3
   if (list == json.end() || !list->is_array() || static_cast<int64_t>(list->size()) != vocab) {
     return Bad(path, "must have a bytes_per_token of vocab_size numbers");
   }
-  bytes->assign(static_cast<size_t>(vocab_size), 0);
+  const auto tokenizer = json.find("tokenizer");
+  if (tokenizer != json.end() && !tokenizer->is_string()) {
+    return Bad(path, "has a tokenizer that is not a string");
+  }
+  if (tokenizer != json.end()) sidecar->tokenizer = tokenizer->get<std::string>();
+  sidecar->bytes_per_token.assign(static_cast<size_t>(vocab_size), 0);
   for (size_t i = 0; i < list->size(); ++i) {
     const nlohmann::json& item = (*list)[i];
     if (!item.is_number_unsigned() || item.get<uint64_t>() > uint64_t{kTokenBytesMax}) {
       return Bad(path, "has an impossible bytes_per_token[" + std::to_string(i) + "]");
     }
-    (*bytes)[i] = item.get<int32_t>();
+    sidecar->bytes_per_token[i] = item.get<int32_t>();
   }
   return Status();
 }
 
 }  // namespace
 
-Status ReadSidecars(const std::vector<ResolvedFile>& files, DatasetOptions* options) {
+Status ReadSidecars(const std::vector<ResolvedFile>& files, DatasetOptions* options,
+                    DataTokenizer* tokenizer) {
   options->bytes_per_token.reset();
-  std::vector<int32_t> first;
+  *tokenizer = {};
+  Sidecar first;
   std::string first_path;
   for (const ResolvedFile& file : files) {
     if (!IsBin(file.path)) return Status();
     const std::string path = file.path.substr(0, file.path.size() - 4) + ".json";
     std::error_code error;
     if (!std::filesystem::exists(path, error)) return Status();
-    std::vector<int32_t> bytes;
-    if (Status status = ReadSidecar(path, options->vocab_size, &bytes); !status.ok()) {
+    Sidecar sidecar;
+    if (Status status = ReadSidecar(path, options->vocab_size, &sidecar); !status.ok()) {
       return status;
     }
-    if (!first_path.empty() && bytes != first) {
+    if (!first_path.empty() && (sidecar.bytes_per_token != first.bytes_per_token ||
+                                sidecar.tokenizer != first.tokenizer)) {
       return Bad(path, "differs from " + first_path + ", but one job has one vocabulary");
     }
     if (first_path.empty()) {
-      first = std::move(bytes);
+      first = std::move(sidecar);
       first_path = path;
     }
   }
-  if (!first_path.empty()) options->bytes_per_token = std::move(first);
+  if (first_path.empty()) return Status();
+  options->bytes_per_token = std::move(first.bytes_per_token);
+  *tokenizer = {first.tokenizer, first_path};
+  return Status();
+}
+
+Status CheckTokenizer(const TokenizerClaim& claim) {
+  const std::string next = "; tokenize the text with it: `sinkforge tokenize --tokenizer`";
+  if (claim.job_tokenizer != "bytes") {
+    auto files = ResolveDataFiles({claim.job_tokenizer}, {claim.roots, "data.tokenizer"});
+    if (!files.ok()) return files.status();
+    const auto digests = DigestFiles(files.value());
+    if (!digests.ok()) return digests.status();
+    char fingerprint[24];
+    std::snprintf(fingerprint, sizeof(fingerprint), "xxh3:%016llx",
+                  static_cast<unsigned long long>(digests.value()[0].xxh3));
+    for (const auto& [data, field, present] :
+         {std::tuple(&claim.train, "data.train", true),
+          std::tuple(&claim.validation, "data.validation", claim.has_validation)}) {
+      if (!present || data->fingerprint == fingerprint) continue;
+      return Status(StatusCode::kInvalidData,
+                    std::string(field) + ": " +
+                        (data->fingerprint.empty()
+                             ? "not every file is a .bin whose sidecar names its tokenizer"
+                             : "made with another tokenizer, as " + data->named_by + " says") +
+                        ", but data.tokenizer is " + claim.job_tokenizer + next);
+    }
+  }
+  const bool both = !claim.train.fingerprint.empty() && !claim.validation.fingerprint.empty();
+  if (both && claim.train.fingerprint != claim.validation.fingerprint) {
+    return Status(StatusCode::kInvalidData, "data.validation: made with another tokenizer than " +
+                                                std::string("data.train, as ") +
+                                                claim.validation.named_by + " says" + next);
+  }
   return Status();
 }
 

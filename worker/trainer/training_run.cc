@@ -69,15 +69,17 @@ class Run {
 
   // `files` may be null.
   Result<std::unique_ptr<Dataset>> Open(const std::vector<std::string>& patterns,
-                                        const std::string& field,
-                                        std::vector<ResolvedFile>* files) const {
+                                        const std::string& field, std::vector<ResolvedFile>* files,
+                                        DataTokenizer* tokenizer) const {
     Result<std::vector<ResolvedFile>> resolved =
         ResolveDataFiles(patterns, {request_.data_roots, field});
     if (!resolved.ok()) return resolved.status();
     DatasetOptions options;
     options.vocab_size = config_.model.vocab_size;
     options.sequence_length = config_.sequence_length;
-    if (Status status = ReadSidecars(resolved.value(), &options); !status.ok()) return status;
+    if (Status status = ReadSidecars(resolved.value(), &options, tokenizer); !status.ok()) {
+      return status;
+    }
     std::vector<DataFile> data;
     for (const ResolvedFile& file : resolved.value()) data.push_back({file.path});
     Result<std::unique_ptr<Dataset>> dataset = Dataset::Open(data, options);
@@ -91,15 +93,21 @@ class Run {
   bool OpenData() {
     const v1::DataSpec& data = request_.spec.data();
     std::vector<ResolvedFile> files;
-    auto train = Open({data.train().begin(), data.train().end()}, "data.train", &files);
+    TokenizerClaim claim;
+    claim.job_tokenizer = data.tokenizer();
+    claim.roots = request_.data_roots;
+    claim.has_validation = data.validation_size() > 0;
+    auto train =
+        Open({data.train().begin(), data.train().end()}, "data.train", &files, &claim.train);
     if (!train.ok()) return Fail(RunStage::kData, train.status());
     train_ = std::move(train).value();
-    if (data.validation_size() > 0) {
-      auto validation =
-          Open({data.validation().begin(), data.validation().end()}, "data.validation", nullptr);
+    if (claim.has_validation) {
+      auto validation = Open({data.validation().begin(), data.validation().end()},
+                             "data.validation", nullptr, &claim.validation);
       if (!validation.ok()) return Fail(RunStage::kData, validation.status());
       validation_ = std::move(validation).value();
     }
+    if (Status status = CheckTokenizer(claim); !status.ok()) return Fail(RunStage::kData, status);
     auto digests = DigestFiles(files);
     if (!digests.ok()) return Fail(RunStage::kData, digests.status());
     context_.files = std::move(digests).value();
@@ -152,7 +160,9 @@ class Run {
       return Status(StatusCode::kInvalidData, "init.from: names more than one file; give one");
     }
     Result<std::vector<SnapshotTensor>> tensors = ReadParameters(files.value()[0].path);
-    if (!tensors.ok()) return tensors.status();
+    if (!tensors.ok()) {
+      return Status(tensors.status().code(), "init.from: " + tensors.status().message());
+    }
     Status status = trainer_->LoadParameters(tensors.value());
     if (status.ok()) return status;
     return Status(status.code(), "init.from: " + files.value()[0].path + ": " + status.message());

@@ -268,6 +268,7 @@ INSTANTIATE_TEST_SUITE_P(
         RuleCase{{"data.train=null"}, "data.train", "names no file"},
         RuleCase{{"data.train=[a, '']"}, "data.train[1]", "not a path"},
         RuleCase{{"data.tokenizer=bpe"}, "data.tokenizer", "`bytes`"},
+        RuleCase{{"data.tokenizer=''"}, "data.tokenizer", "tokenizer.json"},
         RuleCase{{"data.sequence_length=0"}, "data.sequence_length", "from 1"},
         RuleCase{{"data.sequence_length=2097152", "train.batch_tokens=16777216"},
                  "data.sequence_length",

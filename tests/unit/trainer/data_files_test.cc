@@ -127,10 +127,11 @@ class SidecarTest : public testing::Test {
   kernels::Status Read(const std::vector<std::string>& names) {
     std::vector<ResolvedFile> files;
     for (const std::string& name : names) files.push_back({root_ / name, name});
-    return ReadSidecars(files, &options_);
+    return ReadSidecars(files, &options_, &tokenizer_);
   }
   TempFolder root_;
   DatasetOptions options_{4, 8, {}};
+  DataTokenizer tokenizer_;
 };
 
 TEST_F(SidecarTest, GivesBytesOfEveryToken) {
@@ -157,7 +158,8 @@ TEST_F(SidecarTest, BrokenOnesAreRefused) {
       {R"({"vocab_size": 2, "bytes_per_token": [1, -1]})", "bytes_per_token[1]"},
       {R"({"vocab_size": 2, "bytes_per_token": [1, 99999999]})", "bytes_per_token[1]"},
       {R"({"vocab_size": 2, "bos_id": 2, "bytes_per_token": [1, 1]})", "bos_id"},
-      {R"({"vocab_size": 2, "bos_id": "x", "bytes_per_token": [1, 1]})", "bos_id"}};
+      {R"({"vocab_size": 2, "bos_id": "x", "bytes_per_token": [1, 1]})", "bos_id"},
+      {R"({"vocab_size": 2, "tokenizer": 7, "bytes_per_token": [1, 1]})", "not a string"}};
   for (const auto& [content, says] : cases) {
     root_.Write("a.json", content);
     EXPECT_EQ(Read({"a.bin"}).code(), StatusCode::kInvalidData);
@@ -170,6 +172,69 @@ TEST_F(SidecarTest, DifferentVocabulariesAreRefused) {
   root_.Write("a.json", R"({"vocab_size": 2, "bytes_per_token": [1, 1]})");
   root_.Write("b.json", R"({"vocab_size": 2, "bytes_per_token": [1, 2]})");
   EXPECT_THAT(Read({"a.bin", "b.bin"}).message(), HasSubstr("differs from"));
+}
+
+TEST_F(SidecarTest, NamesTheTokenizerOfAllShards) {
+  root_.Write("a.json", R"({"vocab_size": 1, "tokenizer": "xxh3:1", "bytes_per_token": [1]})");
+  root_.Write("b.json", R"({"vocab_size": 1, "tokenizer": "xxh3:2", "bytes_per_token": [1]})");
+  ASSERT_TRUE(Read({"a.bin"}).ok());
+  EXPECT_EQ(tokenizer_.fingerprint, "xxh3:1");
+  EXPECT_EQ(tokenizer_.named_by, root_ / "a.json");
+  EXPECT_THAT(Read({"a.bin", "b.bin"}).message(), HasSubstr("differs from"));
+  ASSERT_TRUE(Read({"a.bin", "c.bin"}).ok());
+  EXPECT_EQ(tokenizer_.fingerprint, "");
+}
+
+class TokenizerClaimTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    root_.Write("t.json", "{}");
+    const auto digests = DigestFiles({{root_ / "t.json", "t.json"}});
+    ASSERT_TRUE(digests.ok());
+    char text[24];
+    std::snprintf(text, sizeof(text), "xxh3:%016llx",
+                  static_cast<unsigned long long>(digests.value()[0].xxh3));
+    fingerprint_ = text;
+    claim_.roots = {root_.path().string()};
+    claim_.job_tokenizer = "t.json";
+    claim_.train = {fingerprint_, "train.json"};
+  }
+
+  TempFolder root_;
+  std::string fingerprint_;
+  TokenizerClaim claim_;
+};
+
+TEST_F(TokenizerClaimTest, DataMadeWithTheJobsTokenizerAreTaken) {
+  EXPECT_TRUE(CheckTokenizer(claim_).ok()) << CheckTokenizer(claim_).message();
+  claim_.has_validation = true;
+  claim_.validation = claim_.train;
+  EXPECT_TRUE(CheckTokenizer(claim_).ok());
+}
+
+TEST_F(TokenizerClaimTest, DataOfAnotherTokenizerAreRefused) {
+  claim_.train.fingerprint = "xxh3:other";
+  EXPECT_EQ(CheckTokenizer(claim_).code(), StatusCode::kInvalidData);
+  EXPECT_THAT(CheckTokenizer(claim_).message(), HasSubstr("as train.json says"));
+  claim_.train.fingerprint = "";
+  EXPECT_THAT(CheckTokenizer(claim_).message(), HasSubstr("sinkforge tokenize"));
+  claim_.train.fingerprint = fingerprint_;
+  claim_.has_validation = true;
+  EXPECT_THAT(CheckTokenizer(claim_).message(), HasSubstr("data.validation"));
+}
+
+TEST_F(TokenizerClaimTest, ATokenizerThatIsNotThereIsRefused) {
+  claim_.job_tokenizer = "missing.json";
+  EXPECT_EQ(CheckTokenizer(claim_).code(), StatusCode::kNotFound);
+  EXPECT_THAT(CheckTokenizer(claim_).message(), HasSubstr("data.tokenizer"));
+}
+
+TEST_F(TokenizerClaimTest, TrainingAndValidationDataHaveOneTokenizer) {
+  claim_.job_tokenizer = "bytes";
+  claim_.validation = {"xxh3:other", "validation.json"};
+  EXPECT_THAT(CheckTokenizer(claim_).message(), HasSubstr("as validation.json says"));
+  claim_.validation.fingerprint = "";
+  EXPECT_TRUE(CheckTokenizer(claim_).ok());
 }
 
 }  // namespace
