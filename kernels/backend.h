@@ -3,15 +3,18 @@
 // conformance case exist.
 //
 // Shapes: N = rows = batch * sequence, C = width, H = heads, d = head_dim, V = vocabulary, T =
-// sequence, B = batch. Every tensor argument is contiguous, of the backend's compute dtype unless
-// said otherwise; token and target tensors are kI32. Shapes are checked with SINKFORGE_CHECK: a
-// wrong shape is a bug, not an input. An op allocates only in its first calls (workspace that grows
-// to the largest shape seen); a steady step allocates nothing. Ops are deterministic: same input,
-// same backend, same thread count, same bits. A backend is used by one thread at a time.
+// sequence, B = batch. Every tensor argument is contiguous; token and target tensors are kI32. What
+// is as wide as the model (activations and their gradients, the weights that products read) has the
+// backend's activation dtype; parameters, their gradients, the optimizer's state and statistics
+// (rstd, lse, gate, losses, sinks) have its compute dtype. Shapes are checked with SINKFORGE_CHECK:
+// a wrong shape is a bug, not an input. An op allocates only in its first calls (workspace that
+// grows to the largest shape seen); a steady step allocates nothing. Ops are deterministic: same
+// input, same backend, same thread count, same bits. A backend is used by one thread at a time.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -125,6 +128,8 @@ class Backend {
   virtual ~Backend() = default;
   virtual std::string_view name() const = 0;  // "ref", "cpu", "cuda"
   virtual DType compute_dtype() const = 0;
+  // kBF16 in mixed precision, where compute_dtype() is kF32.
+  virtual DType activation_dtype() const { return compute_dtype(); }
 
   // Memory. Allocate returns zeroed memory or nullptr.
   virtual void* Allocate(int64_t bytes) = 0;
@@ -132,7 +137,7 @@ class Backend {
   virtual void CopyFromHost(const Tensor& to, const void* from) = 0;
   virtual void CopyToHost(void* to, const Tensor& from) = 0;
   virtual void Zero(const Tensor& x) = 0;
-  // to = from, of the same size.
+  // to = from, element by element; from kF32 to kBF16 it is rounded to the nearest, ties to even.
   virtual void Copy(const Tensor& from, const Tensor& to) = 0;
   // What the backend itself holds after a step of this shape, beside the tensors that it is given.
   virtual std::vector<Workspace> PlanWorkspace(const StepShape& /*shape*/) const { return {}; }
@@ -187,6 +192,13 @@ class Backend {
   virtual double Sum(const Tensor& x) = 0;
   virtual void AdamW(const AdamWArgs& args) = 0;
   virtual void Muon(const MuonArgs& args) = 0;
+  // The same of many tensors, for backends that gain from doing them together.
+  virtual void AdamWAll(std::span<const AdamWArgs> all) {
+    for (const AdamWArgs& args : all) AdamW(args);
+  }
+  virtual void MuonAll(std::span<const MuonArgs> all) {
+    for (const MuonArgs& args : all) Muon(args);
+  }
 };
 
 }  // namespace sinkforge::kernels

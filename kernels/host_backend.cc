@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "kernels/bfloat16.h"
+
 namespace sinkforge::kernels {
 
 void* HostBackend::Allocate(int64_t bytes) {
@@ -27,8 +29,15 @@ void HostBackend::CopyToHost(void* to, const Tensor& from) {
 }
 
 void HostBackend::Copy(const Tensor& from, const Tensor& to) {
-  SINKFORGE_CHECK(from.bytes() == to.bytes());
-  CopyFromHost(to, from.data);
+  SINKFORGE_CHECK(from.elements() == to.elements());
+  if (from.dtype == to.dtype) {
+    CopyFromHost(to, from.data);
+    return;
+  }
+  SINKFORGE_CHECK(from.dtype == DType::kF32 && to.dtype == DType::kBF16);
+  for (int64_t i = 0; i < from.elements(); ++i) {
+    to.as<uint16_t>()[i] = RoundToBfloat16(from.as<float>()[i]);
+  }
 }
 
 }  // namespace sinkforge::kernels

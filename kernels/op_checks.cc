@@ -39,22 +39,28 @@ LinearShape CheckLinear(const Tensor& x, const Tensor& w, const Tensor& y) {
 }
 
 void CheckEmbedding(const Tensor& tokens, const Tensor& table, const Tensor& rows) {
-  SINKFORGE_CHECK(tokens.dtype == DType::kI32 && table.dtype == rows.dtype);
+  SINKFORGE_CHECK(tokens.dtype == DType::kI32);
+  // The gradient of a table is kept as a parameter is.
+  SINKFORGE_CHECK(table.dtype == rows.dtype || table.dtype == StatisticDType(rows.dtype));
   SINKFORGE_CHECK(MatrixOf(rows).cols == MatrixOf(table).cols);
   SINKFORGE_CHECK(MatrixOf(rows).rows == tokens.elements());
+}
+
+DType StatisticDType(DType activation) {
+  return activation == DType::kBF16 ? DType::kF32 : activation;
 }
 
 void CheckRmsNorm(const Tensor& x, const Tensor& y, const Tensor& rstd) {
   CheckSameElements(x, y);
   SINKFORGE_CHECK(MatrixOf(x).cols == MatrixOf(y).cols);
-  SINKFORGE_CHECK(rstd.dtype == x.dtype && rstd.elements() == MatrixOf(x).rows);
+  CheckTensor(rstd, StatisticDType(x.dtype), MatrixOf(x).rows);
 }
 
 void CheckRopeNorm(const Tensor& x, const Tensor& rstd, int64_t sequence, int64_t heads) {
   const MatrixShape xs = MatrixOf(x);
   SINKFORGE_CHECK(sequence > 0 && heads > 0 && xs.rows % sequence == 0);
   SINKFORGE_CHECK(xs.cols % heads == 0 && (xs.cols / heads) % 2 == 0);
-  CheckTensor(rstd, x.dtype, xs.rows * heads);
+  CheckTensor(rstd, StatisticDType(x.dtype), xs.rows * heads);
 }
 
 void CheckAttentionForward(const AttentionConfig& config, const AttentionShape& shape,
@@ -67,15 +73,16 @@ void CheckAttentionForward(const AttentionConfig& config, const AttentionShape& 
   CheckTensor(args.k, dtype, rows * kv_width);
   CheckTensor(args.v, dtype, rows * kv_width);
   CheckTensor(args.out, dtype, rows * width);
-  CheckTensor(args.lse, dtype, rows * shape.heads);
-  CheckTensor(args.gate, dtype, rows * shape.heads);
+  const DType statistic = StatisticDType(dtype);
+  CheckTensor(args.lse, statistic, rows * shape.heads);
+  CheckTensor(args.gate, statistic, rows * shape.heads);
   CheckTensor(args.importance_sum, DType::kF64, shape.heads);
-  if (config.variant == AttentionVariant::kSink) CheckTensor(args.sinks, dtype, shape.heads);
+  if (config.variant == AttentionVariant::kSink) CheckTensor(args.sinks, statistic, shape.heads);
   if (config.variant == AttentionVariant::kGated) {
     CheckTensor(args.gate_logits, dtype, GateLogitElements(config, shape));
   }
   if (config.head_norm == HeadNorm::kRms) {
-    CheckTensor(args.head_rstd, dtype, rows * shape.heads);
+    CheckTensor(args.head_rstd, statistic, rows * shape.heads);
     if (config.variant == AttentionVariant::kGated) CheckTensor(args.normed, dtype, rows * width);
   }
 }
@@ -99,7 +106,9 @@ void CheckAttentionBackward(const AttentionConfig& config, const AttentionShape&
   CheckSameElements(args.d_q, args.q);
   CheckSameElements(args.d_k, args.k);
   CheckSameElements(args.d_v, args.v);
-  if (config.variant == AttentionVariant::kSink) CheckTensor(args.d_sinks, dtype, shape.heads);
+  if (config.variant == AttentionVariant::kSink) {
+    CheckTensor(args.d_sinks, StatisticDType(dtype), shape.heads);
+  }
   if (config.variant == AttentionVariant::kGated) {
     CheckTensor(args.d_gate_logits, dtype, GateLogitElements(config, shape));
   }
@@ -120,11 +129,11 @@ void CheckCrossEntropy(const CrossEntropyArgs& args) {
   const MatrixShape ws = MatrixOf(args.w);
   SINKFORGE_CHECK(xs.cols == ws.cols);
   CheckTensor(args.targets, DType::kI32, xs.rows);
-  CheckTensor(args.losses, args.x.dtype, xs.rows);
+  CheckTensor(args.losses, StatisticDType(args.x.dtype), xs.rows);
   SINKFORGE_CHECK(args.d_x.empty() == args.d_w.empty());
   if (!args.d_x.empty()) {
     CheckSameElements(args.d_x, args.x);
-    CheckSameElements(args.d_w, args.w);
+    CheckTensor(args.d_w, StatisticDType(args.w.dtype), args.w.elements());
   }
 }
 

@@ -34,6 +34,9 @@ struct MatrixShape {
 // Any tensor as a matrix: the last dimension is cols, the product of the others rows.
 MatrixShape MatrixOf(const Tensor& x);
 
+// What the statistics beside an activation are kept in: float32 beside bfloat16.
+DType StatisticDType(DType activation);
+
 struct LinearShape {
   int64_t rows = 0;     // N
   int64_t inputs = 0;   // I

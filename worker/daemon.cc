@@ -51,6 +51,10 @@ absl::Status Daemon::CheckOptions() {
     return absl::InvalidArgumentError("--slots " + std::to_string(options_.slots) +
                                       ": must be 1 to 1024");
   }
+  if (options_.gpus < 0 || options_.gpus > 1024) {
+    return absl::InvalidArgumentError("--gpus " + std::to_string(options_.gpus) +
+                                      ": must be 0 to 1024");
+  }
   if (options_.reach == DaemonOptions::Reach::kLoopback) {
     absl::Status loopback = CheckLoopback(options_.listen, "--listen");
     if (!loopback.ok()) return loopback;
@@ -177,6 +181,7 @@ AgentOptions Daemon::MakeAgentOptions() const {
   options.processor = ProcessorName();
   options.data_roots = options_.data_roots;
   options.cpu_slots = options_.slots;
+  options.gpu_slots = options_.gpus;
   options.patience = options_.patience;
   return options;
 }
@@ -291,8 +296,8 @@ int64_t Daemon::DiskFree() const { return base::DiskFreeBytes(options_.data_dir)
 WorkerReadings Daemon::Read() const {
   WorkerReadings readings;
   readings.version = options_.version;
-  readings.slots = options_.slots;
-  readings.slots_busy = std::min<int64_t>(agent_->running(), options_.slots);
+  readings.slots = options_.slots + options_.gpus;
+  readings.slots_busy = std::min<int64_t>(agent_->running(), readings.slots);
   readings.steps = steps_->size();
   readings.logs = logs_->size();
   readings.checkpoint_bytes = checkpoints_->bytes();

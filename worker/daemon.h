@@ -39,6 +39,7 @@ struct DaemonOptions {
   std::string coordinator = "127.0.0.1:7070";
   std::string data_dir;
   int32_t slots = 1;
+  int32_t gpus = 0;
   std::vector<std::string> data_roots;
   std::string listen = "127.0.0.1:0";
   std::string metrics_listen = "127.0.0.1:9471";

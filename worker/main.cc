@@ -71,6 +71,10 @@ void AddOptions(CLI::App* app, CommandLine* line) {
       ->required();
   app->add_option("--slots", daemon.slots, "CPU slots: trainers that run at the same time")
       ->capture_default_str();
+  app->add_option("--gpus", daemon.gpus,
+                  "GPU slots: one for each of the first GPUs that this process sees; the trainer "
+                  "must have been built with CUDA")
+      ->capture_default_str();
   app->add_option("--data-root", daemon.data_roots,
                   "Folder that jobs may read training data from; may be given several times");
   app->add_option("--listen", daemon.listen, "Address of the checkpoint service")

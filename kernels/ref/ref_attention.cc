@@ -147,8 +147,13 @@ template <typename Real>
 class Backward {
  public:
   Backward(const AttentionConfig& config, const AttentionShape& shape,
-           const AttentionBackwardArgs& args, RefAttentionScratch<Real>* scratch)
-      : config_(config), shape_(shape), args_(args), du_(scratch->aggregated.data()) {}
+           const AttentionBackwardArgs& args, Intermediates rounding,
+           RefAttentionScratch<Real>* scratch)
+      : config_(config),
+        shape_(shape),
+        args_(args),
+        rounding_(rounding),
+        du_(scratch->aggregated.data()) {}
 
   void Row(const RowIndex& row) {
     const Real g = static_cast<Real>(args_.importance_gradient.as<double>()[row.h]);
@@ -156,6 +161,10 @@ class Backward {
     std::copy(d_out, d_out + shape_.head_dim, du_);
     if (config_.variant == AttentionVariant::kGated) GateBackward(row, g);
     Real delta = NormBackward(row);
+    const bool scaled_output =
+        config_.head_norm == HeadNorm::kNone &&
+        (config_.variant != AttentionVariant::kGated || config_.gate == GateGranularity::kHead);
+    if (!scaled_output) RoundAll(rounding_, du_, shape_.head_dim);
     // `column` is what the importance takes from dP of the first key.
     Real column = 0;
     const bool exact = config_.lse_gradient == LseGradient::kExact;
@@ -256,6 +265,7 @@ class Backward {
   const AttentionConfig& config_;
   const AttentionShape& shape_;
   const AttentionBackwardArgs& args_;
+  const Intermediates rounding_;
   Real* du_;
 };
 
@@ -292,12 +302,13 @@ void RefAttentionForward(const AttentionConfig& config, const AttentionShape& sh
 
 template <typename Real>
 void RefAttentionBackward(const AttentionConfig& config, const AttentionShape& shape,
-                          const AttentionBackwardArgs& args, RefAttentionScratch<Real>* scratch) {
+                          const AttentionBackwardArgs& args, Intermediates rounding,
+                          RefAttentionScratch<Real>* scratch) {
   Reserve(shape, scratch);
   FillZero<Real>(args.d_q);
   FillZero<Real>(args.d_k);
   FillZero<Real>(args.d_v);
-  Backward<Real> backward(config, shape, args, scratch);
+  Backward<Real> backward(config, shape, args, rounding, scratch);
   for (int64_t b = 0; b < shape.batch; ++b) {
     for (int64_t h = 0; h < shape.heads; ++h) {
       for (int64_t t = 0; t < shape.sequence; ++t) backward.Row(IndexOf(shape, b, h, t));
@@ -311,10 +322,10 @@ template void RefAttentionForward<double>(const AttentionConfig&, const Attentio
                                           const AttentionForwardArgs&,
                                           RefAttentionScratch<double>*);
 template void RefAttentionBackward<float>(const AttentionConfig&, const AttentionShape&,
-                                          const AttentionBackwardArgs&,
+                                          const AttentionBackwardArgs&, Intermediates,
                                           RefAttentionScratch<float>*);
 template void RefAttentionBackward<double>(const AttentionConfig&, const AttentionShape&,
-                                           const AttentionBackwardArgs&,
+                                           const AttentionBackwardArgs&, Intermediates,
                                            RefAttentionScratch<double>*);
 
 }  // namespace sinkforge::kernels

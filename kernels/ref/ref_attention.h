@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/ref/rounding.h"
 
 namespace sinkforge::kernels {
 
@@ -24,8 +25,10 @@ struct RefAttentionScratch {
 template <typename Real>
 void RefAttentionForward(const AttentionConfig& config, const AttentionShape& shape,
                          const AttentionForwardArgs& args, RefAttentionScratch<Real>* scratch);
+// `rounding` is of dU, where it is more than dO times one number a row.
 template <typename Real>
 void RefAttentionBackward(const AttentionConfig& config, const AttentionShape& shape,
-                          const AttentionBackwardArgs& args, RefAttentionScratch<Real>* scratch);
+                          const AttentionBackwardArgs& args, Intermediates rounding,
+                          RefAttentionScratch<Real>* scratch);
 
 }  // namespace sinkforge::kernels

@@ -183,7 +183,8 @@ class RefBackend final : public HostBackend {
   void AttentionBackward(const AttentionConfig& config, const AttentionShape& shape,
                          const AttentionBackwardArgs& args) override {
     CheckAttentionBackward(config, shape, args, compute_dtype());
-    RefAttentionBackward<Real>(config, shape, args, &attention_scratch_);
+    RefAttentionBackward<Real>(config, shape, args, Intermediates::kAsComputed,
+                               &attention_scratch_);
   }
 
   void GateArgmaxCounts(const Tensor& gate, const Tensor& counts) override {
@@ -251,7 +252,7 @@ class RefBackend final : public HostBackend {
 
   void Muon(const MuonArgs& args) override {
     CheckMuon(args);
-    RefMuon<Real>(args, &muon_scratch_);
+    RefMuon<Real>(args, Intermediates::kAsComputed, &muon_scratch_);
   }
 
  private:

@@ -27,14 +27,17 @@ void MultiplyTransposed(const std::vector<Real>& a, const std::vector<Real>& b, 
 
 // One step X <- a X + (b A + c A^2) X on scratch->x [rows, cols], rows <= cols.
 template <typename Real>
-void NewtonSchulzStep(size_t rows, size_t cols, RefMuonScratch<Real>* scratch) {
+void NewtonSchulzStep(size_t rows, size_t cols, Intermediates rounding,
+                      RefMuonScratch<Real>* scratch) {
   MultiplyTransposed(scratch->x, scratch->x, rows, rows, cols, &scratch->a);
+  RoundAll(rounding, scratch->a.data(), static_cast<int64_t>(scratch->a.size()));
   // A is symmetric, so that A A^T = A^2.
   MultiplyTransposed(scratch->a, scratch->a, rows, rows, rows, &scratch->a2);
   for (size_t i = 0; i < rows * rows; ++i) {
     scratch->a2[i] = static_cast<Real>(kNewtonSchulzB) * scratch->a[i] +
                      static_cast<Real>(kNewtonSchulzC) * scratch->a2[i];
   }
+  RoundAll(rounding, scratch->a2.data(), static_cast<int64_t>(scratch->a2.size()));
   for (size_t i = 0; i < rows; ++i) {
     for (size_t c = 0; c < cols; ++c) {
       Real sum = static_cast<Real>(kNewtonSchulzA) * scratch->x[i * cols + c];
@@ -44,6 +47,7 @@ void NewtonSchulzStep(size_t rows, size_t cols, RefMuonScratch<Real>* scratch) {
       scratch->next[i * cols + c] = sum;
     }
   }
+  RoundAll(rounding, scratch->next.data(), static_cast<int64_t>(scratch->next.size()));
   std::swap(scratch->x, scratch->next);
 }
 
@@ -75,7 +79,7 @@ void RefAdamW(const AdamWArgs& args) {
 }
 
 template <typename Real>
-void RefMuon(const MuonArgs& args, RefMuonScratch<Real>* scratch) {
+void RefMuon(const MuonArgs& args, Intermediates rounding, RefMuonScratch<Real>* scratch) {
   const size_t rows = static_cast<size_t>(args.parameter.dim(0));
   const size_t cols = static_cast<size_t>(args.parameter.dim(1));
   // Newton-Schulz works on the wide form, so that A is the smaller of the two Gram matrices.
@@ -102,7 +106,10 @@ void RefMuon(const MuonArgs& args, RefMuonScratch<Real>* scratch) {
   }
   const Real norm = std::sqrt(square) + static_cast<Real>(kNewtonSchulzEpsilon);
   for (Real& x : scratch->x) x /= norm;
-  for (int step = 0; step < kNewtonSchulzSteps; ++step) NewtonSchulzStep(small, large, scratch);
+  RoundAll(rounding, scratch->x.data(), static_cast<int64_t>(scratch->x.size()));
+  for (int step = 0; step < kNewtonSchulzSteps; ++step) {
+    NewtonSchulzStep(small, large, rounding, scratch);
+  }
 
   const double ratio = static_cast<double>(rows) / static_cast<double>(cols);
   const Real rate = static_cast<Real>(args.learning_rate * std::sqrt(std::max(1.0, ratio)));
@@ -114,7 +121,7 @@ void RefMuon(const MuonArgs& args, RefMuonScratch<Real>* scratch) {
 
 template void RefAdamW<float>(const AdamWArgs&);
 template void RefAdamW<double>(const AdamWArgs&);
-template void RefMuon<float>(const MuonArgs&, RefMuonScratch<float>*);
-template void RefMuon<double>(const MuonArgs&, RefMuonScratch<double>*);
+template void RefMuon<float>(const MuonArgs&, Intermediates, RefMuonScratch<float>*);
+template void RefMuon<double>(const MuonArgs&, Intermediates, RefMuonScratch<double>*);
 
 }  // namespace sinkforge::kernels

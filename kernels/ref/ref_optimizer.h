@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/ref/rounding.h"
 
 namespace sinkforge::kernels {
 
@@ -15,7 +16,9 @@ struct RefMuonScratch {
 
 template <typename Real>
 void RefAdamW(const AdamWArgs& args);
+
+// `rounding` is of Newton-Schulz's matrices between products.
 template <typename Real>
-void RefMuon(const MuonArgs& args, RefMuonScratch<Real>* scratch);
+void RefMuon(const MuonArgs& args, Intermediates rounding, RefMuonScratch<Real>* scratch);
 
 }  // namespace sinkforge::kernels

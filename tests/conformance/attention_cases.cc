@@ -31,8 +31,16 @@ std::vector<Field> FieldsOf(const AttentionConfig& config, const AttentionShape&
       {.name = "d_out", .shape = wide},
       {.name = "importance_gradient", .shape = {s.heads}, .type = FieldType::kDouble},
       {.name = "out", .shape = wide, .fill = Fill::kNaN, .role = Role::kOutput},
-      {.name = "lse", .shape = stat, .fill = Fill::kNaN, .role = Role::kOutput},
-      {.name = "gate", .shape = stat, .fill = Fill::kNaN, .role = Role::kOutput},
+      {.name = "lse",
+       .shape = stat,
+       .fill = Fill::kNaN,
+       .role = Role::kOutput,
+       .type = FieldType::kStatistic},
+      {.name = "gate",
+       .shape = stat,
+       .fill = Fill::kNaN,
+       .role = Role::kOutput,
+       .type = FieldType::kStatistic},
       {.name = "importance_sum",
        .shape = {s.heads},
        .role = Role::kOutput,
@@ -42,8 +50,11 @@ std::vector<Field> FieldsOf(const AttentionConfig& config, const AttentionShape&
       {.name = "d_v", .shape = narrow, .fill = Fill::kNaN, .role = Role::kOutput},
   };
   if (config.variant == AttentionVariant::kSink) {
-    fields.push_back({.name = "sinks", .shape = {s.heads}});
-    fields.push_back({.name = "d_sinks", .shape = {s.heads}, .role = Role::kOutput});
+    fields.push_back({.name = "sinks", .shape = {s.heads}, .type = FieldType::kStatistic});
+    fields.push_back({.name = "d_sinks",
+                      .shape = {s.heads},
+                      .role = Role::kOutput,
+                      .type = FieldType::kStatistic});
   }
   if (config.variant == AttentionVariant::kGated) {
     const bool by_head = config.gate == GateGranularity::kHead;
@@ -53,8 +64,11 @@ std::vector<Field> FieldsOf(const AttentionConfig& config, const AttentionShape&
         {.name = "d_gate_logits", .shape = gate, .fill = Fill::kNaN, .role = Role::kOutput});
   }
   if (config.head_norm == HeadNorm::kRms) {
-    fields.push_back(
-        {.name = "head_rstd", .shape = stat, .fill = Fill::kNaN, .role = Role::kOutput});
+    fields.push_back({.name = "head_rstd",
+                      .shape = stat,
+                      .fill = Fill::kNaN,
+                      .role = Role::kOutput,
+                      .type = FieldType::kStatistic});
     if (config.variant == AttentionVariant::kGated) {
       fields.push_back(
           {.name = "normed", .shape = wide, .fill = Fill::kNaN, .role = Role::kOutput});

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <random>
 
+#include "kernels/bfloat16.h"
+
 namespace sinkforge::kernels::conformance {
 namespace {
 
@@ -15,6 +17,8 @@ constexpr unsigned char kGuardByte = 0xA5;
 DType DTypeOfField(const Field& field, const Backend& backend) {
   switch (field.type) {
     case FieldType::kReal:
+      return backend.activation_dtype();
+    case FieldType::kStatistic:
       return backend.compute_dtype();
     case FieldType::kDouble:
       return DType::kF64;
@@ -73,6 +77,12 @@ std::vector<double> Values(const OpCase& op, const Field& field) {
   return values;
 }
 
+void RoundValues(std::vector<double>* values) {
+  for (double& value : *values) {
+    value = static_cast<double>(FromBfloat16(RoundToBfloat16(static_cast<float>(value))));
+  }
+}
+
 template <typename T>
 std::vector<unsigned char> Encode(const std::vector<double>& values) {
   std::vector<unsigned char> bytes(values.size() * sizeof(T));
@@ -94,16 +104,58 @@ std::vector<double> Decode(const unsigned char* bytes, size_t count) {
   return values;
 }
 
+std::vector<unsigned char> EncodeAs(DType dtype, const std::vector<double>& values) {
+  switch (dtype) {
+    case DType::kF64:
+      return Encode<double>(values);
+    case DType::kF32:
+      return Encode<float>(values);
+    case DType::kI32:
+      return Encode<int32_t>(values);
+    case DType::kBF16:
+      break;
+  }
+  std::vector<unsigned char> bytes(values.size() * sizeof(uint16_t));
+  for (size_t i = 0; i < values.size(); ++i) {
+    const uint16_t bits = RoundToBfloat16(static_cast<float>(values[i]));
+    std::memcpy(bytes.data() + i * sizeof(bits), &bits, sizeof(bits));
+  }
+  return bytes;
+}
+
+std::vector<double> DecodeAs(DType dtype, const unsigned char* bytes, size_t count) {
+  switch (dtype) {
+    case DType::kF64:
+      return Decode<double>(bytes, count);
+    case DType::kF32:
+      return Decode<float>(bytes, count);
+    case DType::kI32:
+      return Decode<int32_t>(bytes, count);
+    case DType::kBF16:
+      break;
+  }
+  std::vector<double> values(count);
+  for (size_t i = 0; i < count; ++i) {
+    uint16_t bits;
+    std::memcpy(&bits, bytes + i * sizeof(bits), sizeof(bits));
+    values[i] = static_cast<double>(FromBfloat16(bits));
+  }
+  return values;
+}
+
 // One field in a backend's memory, with a guard zone on both sides.
 class GuardedField {
  public:
-  GuardedField(const OpCase& op, const Field& field, Backend* backend)
+  GuardedField(const OpCase& op, const Field& field, InputPrecision precision, Backend* backend)
       : field_(field), backend_(backend), dtype_(DTypeOfField(field, *backend)) {
-    const std::vector<double> values = Values(op, field);
-    const std::vector<unsigned char> payload = dtype_ == DType::kF64   ? Encode<double>(values)
-                                               : dtype_ == DType::kF32 ? Encode<float>(values)
-                                                                       : Encode<int32_t>(values);
-    initial_.assign(payload.size() + 2 * kGuardBytes, kGuardByte);
+    std::vector<double> values = Values(op, field);
+    if (precision == InputPrecision::kBfloat16 && field.type == FieldType::kReal) {
+      RoundValues(&values);
+    }
+    const std::vector<unsigned char> payload = EncodeAs(dtype_, values);
+    payload_bytes_ = payload.size();
+    // Whole words, which Whole() counts.
+    initial_.assign((payload.size() + 3) / 4 * 4 + 2 * kGuardBytes, kGuardByte);
     std::memcpy(initial_.data() + kGuardBytes, payload.data(), payload.size());
     memory_ = static_cast<unsigned char*>(backend->Allocate(Bytes()));
     SINKFORGE_CHECK(memory_ != nullptr);
@@ -125,9 +177,9 @@ class GuardedField {
     std::vector<unsigned char> now(initial_.size());
     backend_->CopyToHost(now.data(), Whole());
     const size_t guard = static_cast<size_t>(kGuardBytes);
-    const size_t end = now.size() - guard;
+    const size_t end = guard + payload_bytes_;
     if (std::memcmp(now.data(), initial_.data(), guard) != 0 ||
-        std::memcmp(now.data() + end, initial_.data() + end, guard) != 0) {
+        std::memcmp(now.data() + end, initial_.data() + end, now.size() - end) != 0) {
       result->broken_guards.push_back(field_.name);
     }
     if (field_.role == Role::kInput) {
@@ -135,20 +187,17 @@ class GuardedField {
       return;
     }
     const size_t count = static_cast<size_t>(ElementsOf(field_));
-    const unsigned char* payload = now.data() + guard;
-    result->outputs[field_.name] = dtype_ == DType::kF64   ? Decode<double>(payload, count)
-                                   : dtype_ == DType::kF32 ? Decode<float>(payload, count)
-                                                           : Decode<int32_t>(payload, count);
+    result->outputs[field_.name] = DecodeAs(dtype_, now.data() + guard, count);
   }
 
  private:
   int64_t Bytes() const { return static_cast<int64_t>(initial_.size()); }
-  // kI32 elements are four bytes; the sizes here are multiples of four.
   Tensor Whole() const { return Tensor(memory_, DType::kI32, {Bytes() / 4}); }
 
   const Field& field_;
   Backend* backend_;
   DType dtype_;
+  size_t payload_bytes_ = 0;
   std::vector<unsigned char> initial_;
   unsigned char* memory_ = nullptr;
 };
@@ -161,11 +210,11 @@ double NormOfDifference(const std::vector<double>& a, const std::vector<double>&
 
 }  // namespace
 
-CaseResult RunCase(const OpCase& op, Backend* backend, int runs) {
+CaseResult RunCase(const OpCase& op, Backend* backend, int runs, InputPrecision precision) {
   std::map<std::string, GuardedField> fields;
   TensorMap tensors;
   for (const Field& field : op.fields) {
-    const auto [at, inserted] = fields.try_emplace(field.name, op, field, backend);
+    const auto [at, inserted] = fields.try_emplace(field.name, op, field, precision, backend);
     SINKFORGE_CHECK(inserted);
     tensors[field.name] = at->second.View();
   }

@@ -21,11 +21,16 @@ struct CaseResult {
   std::vector<std::string> changed_inputs;
 };
 
+// What the inputs of the activation dtype are rounded to before any backend gets them, so that the
+// exact one works on what the tested one is given.
+enum class InputPrecision { kFloat32, kBfloat16 };
+
 // The same inputs for every backend: they are float32 numbers made from the case's name. Runs the
 // op `runs` times on the same inputs and returns the last run's results.
-CaseResult RunCase(const OpCase& op, Backend* backend, int runs = 1);
+CaseResult RunCase(const OpCase& op, Backend* backend, int runs = 1,
+                   InputPrecision precision = InputPrecision::kFloat32);
 
-// Empty if `tested` (float32) is as good as the reference: for every output,
+// Empty if `tested` is as good as the reference of its precision: for every output,
 //   ||tested - exact|| <= 2 ||ref32 - exact|| + 4 eps32 (||exact|| + sqrt(n)),
 // all norms Euclidean, n elements. sqrt(n) is the norm of n numbers of the inputs' size, which is
 // where the rounding of an output that cancels comes from.

@@ -14,8 +14,9 @@
 namespace sinkforge::kernels::conformance {
 
 enum class FieldType {
-  kReal,    // the backend's compute dtype
-  kDouble,  // float64 whatever the backend
+  kReal,       // the backend's activation dtype
+  kStatistic,  // its compute dtype
+  kDouble,     // float64 whatever the backend
   kInt,
 };
 

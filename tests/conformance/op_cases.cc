@@ -21,11 +21,18 @@ std::string Name(const std::string& op, std::initializer_list<int64_t> sizes, Wr
   return name + (mode == WriteMode::kAssign ? "_Assign" : "_Accumulate");
 }
 
-Field Written(const std::string& name, const std::vector<int64_t>& shape, WriteMode mode) {
+Field Written(const std::string& name, const std::vector<int64_t>& shape, WriteMode mode,
+              FieldType type = FieldType::kReal) {
   return {.name = name,
           .shape = shape,
           .fill = mode == WriteMode::kAssign ? Fill::kNaN : Fill::kNormal,
-          .role = Role::kOutput};
+          .role = Role::kOutput,
+          .type = type};
+}
+
+// What is kept as parameters and statistics are.
+Field WrittenStatistic(const std::string& name, const std::vector<int64_t>& shape, WriteMode mode) {
+  return Written(name, shape, mode, FieldType::kStatistic);
 }
 
 void AddLinear(std::vector<OpCase>* cases) {
@@ -49,7 +56,7 @@ void AddLinear(std::vector<OpCase>* cases) {
     cases->push_back({.name = Name("LinearBackwardWeight", {n, i, o}, WriteMode::kAccumulate),
                       .fields = {{.name = "d_y", .shape = {n, o}},
                                  {.name = "x", .shape = {n, i}},
-                                 Written("d_w", {o, i}, WriteMode::kAccumulate)},
+                                 WrittenStatistic("d_w", {o, i}, WriteMode::kAccumulate)},
                       .run = [](Backend* backend, const TensorMap& t) {
                         backend->LinearBackwardWeight(t.at("d_y"), t.at("x"), t.at("d_w"));
                       }});
@@ -73,7 +80,7 @@ void AddEmbedding(std::vector<OpCase>* cases) {
     cases->push_back({.name = Name("EmbeddingBackward", {n, c, v}, WriteMode::kAccumulate),
                       .fields = {tokens,
                                  {.name = "d_out", .shape = {n, c}},
-                                 Written("d_table", {v, c}, WriteMode::kAccumulate)},
+                                 WrittenStatistic("d_table", {v, c}, WriteMode::kAccumulate)},
                       .run = [](Backend* backend, const TensorMap& t) {
                         backend->EmbeddingBackward(t.at("tokens"), t.at("d_out"), t.at("d_table"));
                       }});
@@ -88,7 +95,7 @@ void AddRmsNorm(std::vector<OpCase>* cases) {
     cases->push_back({.name = Name("RmsNorm", {n, c}, WriteMode::kAssign),
                       .fields = {{.name = "x", .shape = {n, c}},
                                  Written("y", {n, c}, WriteMode::kAssign),
-                                 Written("rstd", {n}, WriteMode::kAssign)},
+                                 WrittenStatistic("rstd", {n}, WriteMode::kAssign)},
                       .run = [](Backend* backend, const TensorMap& t) {
                         backend->RmsNorm(t.at("x"), kEpsilon, t.at("y"), t.at("rstd"));
                       }});
@@ -96,7 +103,7 @@ void AddRmsNorm(std::vector<OpCase>* cases) {
       cases->push_back({.name = Name("RmsNormBackward", {n, c}, mode),
                         .fields = {{.name = "d_y", .shape = {n, c}},
                                    {.name = "y", .shape = {n, c}},
-                                   {.name = "rstd", .shape = {n}},
+                                   {.name = "rstd", .shape = {n}, .type = FieldType::kStatistic},
                                    Written("d_x", {n, c}, mode)},
                         .run = [mode](Backend* backend, const TensorMap& t) {
                           backend->RmsNormBackward(t.at("d_y"), t.at("y"), t.at("rstd"),
@@ -117,19 +124,20 @@ void AddRopeNorm(std::vector<OpCase>* cases) {
     const std::vector<int64_t> shape = {b * s, h * d};
     cases->push_back({.name = Name("RopeNorm", {b, s, h, d}, WriteMode::kAssign),
                       .fields = {{.name = "x", .shape = shape, .role = Role::kOutput},
-                                 Written("rstd", {b * s, h}, WriteMode::kAssign)},
+                                 WrittenStatistic("rstd", {b * s, h}, WriteMode::kAssign)},
                       .run = [sequence, heads](Backend* backend, const TensorMap& t) {
                         backend->RopeNorm(t.at("x"), sequence, heads, 10000.0, kEpsilon,
                                           t.at("rstd"));
                       }});
-    cases->push_back({.name = Name("RopeNormBackward", {b, s, h, d}, WriteMode::kAssign),
-                      .fields = {{.name = "d_y", .shape = shape, .role = Role::kOutput},
-                                 {.name = "y", .shape = shape},
-                                 {.name = "rstd", .shape = {b * s, h}}},
-                      .run = [sequence, heads](Backend* backend, const TensorMap& t) {
-                        backend->RopeNormBackward(t.at("d_y"), t.at("y"), t.at("rstd"), sequence,
-                                                  heads, 10000.0);
-                      }});
+    cases->push_back(
+        {.name = Name("RopeNormBackward", {b, s, h, d}, WriteMode::kAssign),
+         .fields = {{.name = "d_y", .shape = shape, .role = Role::kOutput},
+                    {.name = "y", .shape = shape},
+                    {.name = "rstd", .shape = {b * s, h}, .type = FieldType::kStatistic}},
+         .run = [sequence, heads](Backend* backend, const TensorMap& t) {
+           backend->RopeNormBackward(t.at("d_y"), t.at("y"), t.at("rstd"), sequence, heads,
+                                     10000.0);
+         }});
   }
 }
 
@@ -158,7 +166,7 @@ void AddElementwise(std::vector<OpCase>* cases) {
          .run = [](Backend* backend, const TensorMap& t) { backend->Copy(t.at("x"), t.at("y")); }});
     cases->push_back(
         {.name = Name("Sums", {n}, WriteMode::kAssign),
-         .fields = {{.name = "x", .shape = {n}},
+         .fields = {{.name = "x", .shape = {n}, .type = FieldType::kStatistic},
                     {.name = "sums",
                      .shape = {2},
                      .fill = Fill::kNaN,
@@ -179,7 +187,7 @@ void AddCounts(std::vector<OpCase>* cases) {
     cases->push_back(
         {.name = Name("GateArgmaxCounts", {b, h, s}, WriteMode::kAccumulate),
          .fields =
-             {{.name = "gate", .shape = {b, h, s}},
+             {{.name = "gate", .shape = {b, h, s}, .type = FieldType::kStatistic},
               {.name = "counts", .shape = {h}, .role = Role::kOutput, .type = FieldType::kDouble}},
          .run = [](Backend* backend, const TensorMap& t) {
            backend->GateArgmaxCounts(t.at("gate"), t.at("counts"));
@@ -195,10 +203,10 @@ OpCase CrossEntropyCase(int64_t n, int64_t c, int64_t v, double softcap, bool gr
       {.name = "x", .shape = {n, c}},
       {.name = "w", .shape = {v, c}},
       {.name = "targets", .shape = {n}, .fill = Fill::kTarget, .type = FieldType::kInt, .limit = v},
-      Written("losses", {n}, WriteMode::kAssign)};
+      WrittenStatistic("losses", {n}, WriteMode::kAssign)};
   if (gradient) {
     op.fields.push_back(Written("d_x", {n, c}, WriteMode::kAssign));
-    op.fields.push_back(Written("d_w", {v, c}, WriteMode::kAccumulate));
+    op.fields.push_back(WrittenStatistic("d_w", {v, c}, WriteMode::kAccumulate));
   }
   op.run = [softcap, gradient](Backend* backend, const TensorMap& t) {
     CrossEntropyArgs args;
@@ -231,10 +239,19 @@ void AddOptimizers(std::vector<OpCase>* cases) {
   for (int64_t n : {int64_t{1}, int64_t{1003}, int64_t{40'001}}) {
     cases->push_back(
         {.name = Name("AdamW", {n}, WriteMode::kAccumulate),
-         .fields = {{.name = "p", .shape = {n}, .role = Role::kOutput},
-                    {.name = "g", .shape = {n}},
-                    {.name = "m", .shape = {n}, .fill = Fill::kSmall, .role = Role::kOutput},
-                    {.name = "v", .shape = {n}, .fill = Fill::kSquare, .role = Role::kOutput}},
+         .fields =
+             {{.name = "p", .shape = {n}, .role = Role::kOutput, .type = FieldType::kStatistic},
+              {.name = "g", .shape = {n}, .type = FieldType::kStatistic},
+              {.name = "m",
+               .shape = {n},
+               .fill = Fill::kSmall,
+               .role = Role::kOutput,
+               .type = FieldType::kStatistic},
+              {.name = "v",
+               .shape = {n},
+               .fill = Fill::kSquare,
+               .role = Role::kOutput,
+               .type = FieldType::kStatistic}},
          .run = [](Backend* backend, const TensorMap& t) {
            AdamWArgs args;
            args.parameter = t.at("p");
@@ -252,19 +269,21 @@ void AddOptimizers(std::vector<OpCase>* cases) {
     int64_t rows, cols;
   };
   for (const auto& [r, c] : {Shape{1, 1}, Shape{33, 20}, Shape{20, 33}, Shape{96, 160}}) {
-    cases->push_back({.name = Name("Muon", {r, c}, WriteMode::kAccumulate),
-                      .fields = {{.name = "p", .shape = {r, c}, .role = Role::kOutput},
-                                 {.name = "g", .shape = {r, c}},
-                                 {.name = "m", .shape = {r, c}, .role = Role::kOutput}},
-                      .run = [](Backend* backend, const TensorMap& t) {
-                        MuonArgs args;
-                        args.parameter = t.at("p");
-                        args.gradient = t.at("g");
-                        args.momentum_buffer = t.at("m");
-                        args.learning_rate = 0.02;
-                        args.gradient_scale = 0.5;
-                        backend->Muon(args);
-                      }});
+    cases->push_back(
+        {.name = Name("Muon", {r, c}, WriteMode::kAccumulate),
+         .fields =
+             {{.name = "p", .shape = {r, c}, .role = Role::kOutput, .type = FieldType::kStatistic},
+              {.name = "g", .shape = {r, c}, .type = FieldType::kStatistic},
+              {.name = "m", .shape = {r, c}, .role = Role::kOutput, .type = FieldType::kStatistic}},
+         .run = [](Backend* backend, const TensorMap& t) {
+           MuonArgs args;
+           args.parameter = t.at("p");
+           args.gradient = t.at("g");
+           args.momentum_buffer = t.at("m");
+           args.learning_rate = 0.02;
+           args.gradient_scale = 0.5;
+           backend->Muon(args);
+         }});
   }
 }
 

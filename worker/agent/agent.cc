@@ -75,7 +75,8 @@ WorkerView Agent::ViewLocked() const {
     view.ranks.push_back(std::move(held));
   }
   view.checkpoints = parts_.checkpoints->Checkpoints();
-  for (int32_t slot = 0; slot < options_.cpu_slots; ++slot) view.slots.insert(slot);
+  const int32_t slots = options_.cpu_slots + options_.gpu_slots;
+  for (int32_t slot = 0; slot < slots; ++slot) view.slots.insert(slot);
   view.intake = draining_ ? WorkerView::Intake::kDraining : WorkerView::Intake::kOpen;
   return view;
 }
@@ -120,7 +121,9 @@ void Agent::SpawnLocked(const v1::DesiredRank& desired, const base::Now& now) {
   ranks_.emplace(key, StartRank(desired, token, now));
   tokens_.emplace(token, key);
   base::LogInfo("trainer is started", {{"rank", ToString(key)}, {"slot", int64_t{desired.slot()}}});
-  parts_.launch({key, token, std::max(1, desired.spec().resources().threads())});
+  LaunchRequest request{key, token, std::max(1, desired.spec().resources().threads()), {}};
+  if (desired.slot() >= options_.cpu_slots) request.gpu = desired.slot() - options_.cpu_slots;
+  parts_.launch(request);
 }
 
 void Agent::RefuseLocked(const Plan::Refusal& refusal, const base::Now& now) {
@@ -181,6 +184,12 @@ v1::WorkerSnapshot Agent::Snapshot(int64_t disk_free_bytes) {
     slot.set_index(index);
     slot.set_device(v1::DEVICE_CPU);
     slot.set_description(options_.processor);
+  }
+  for (int32_t gpu = 0; gpu < options_.gpu_slots; ++gpu) {
+    v1::Slot& slot = *snapshot.add_slots();
+    slot.set_index(options_.cpu_slots + gpu);
+    slot.set_device(v1::DEVICE_CUDA);
+    slot.set_description("GPU " + std::to_string(gpu));
   }
   base::MutexLock lock(&mutex_);
   snapshot.set_report_sequence(++report_sequence_);

@@ -32,6 +32,7 @@ struct AgentOptions {
   std::string processor;
   std::vector<std::string> data_roots;
   int32_t cpu_slots = 1;
+  int32_t gpu_slots = 0;  // numbered after the CPU slots; each is one GPU
   Patience patience;
 };
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,8 @@ namespace sinkforge::worker {
 struct LaunchRequest {
   RankKey key;
   std::string token;
-  int32_t threads = 1;  // CPU threads of the trainer
+  int32_t threads = 1;         // CPU threads of the trainer
+  std::optional<int32_t> gpu;  // the one that it may use, counted among the worker's; none on a CPU
 };
 
 // How a trainer process ended.

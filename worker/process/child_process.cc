@@ -148,7 +148,24 @@ absl::StatusOr<Child> StartChild(const ChildCommand& command,
   return Child{pid, pipes.out.ReleaseRead(), pipes.err.ReleaseRead()};
 }
 
-std::vector<std::string> CleanEnvironment(const char* const* environment, int threads) {
+namespace {
+
+// The GPU at `index` of a list such as "2,3"; the index itself where there is no list.
+std::string VisibleGpu(std::string_view list, int index) {
+  for (int i = 0; i < index && !list.empty(); ++i) {
+    const size_t comma = list.find(',');
+    list = comma == std::string_view::npos ? std::string_view() : list.substr(comma + 1);
+  }
+  const std::string_view gpu = list.substr(0, list.find(','));
+  return gpu.empty() ? std::to_string(index) : std::string(gpu);
+}
+
+}  // namespace
+
+std::vector<std::string> CleanEnvironment(const char* const* environment, int threads,
+                                          std::optional<int> gpu) {
+  constexpr std::string_view kVisible = "CUDA_VISIBLE_DEVICES=";
+  std::string_view visible;
   // Exact names, and prefixes that end with an underscore.
   constexpr std::string_view kKept[] = {
       "PATH",         "HOME",         "USER",          "LANG",         "TZ",
@@ -158,12 +175,17 @@ std::vector<std::string> CleanEnvironment(const char* const* environment, int th
   std::vector<std::string> kept;
   for (; *environment != nullptr; ++environment) {
     const std::string_view entry(*environment);
+    if (gpu && entry.substr(0, kVisible.size()) == kVisible) {
+      visible = entry.substr(kVisible.size());
+      continue;
+    }
     for (const std::string_view name : kKept) {
       const bool matches = name.back() == '_' ? entry.substr(0, name.size()) == name
                                               : entry.substr(0, entry.find('=')) == name;
       if (matches) kept.emplace_back(entry);
     }
   }
+  if (gpu) kept.push_back(std::string(kVisible) + VisibleGpu(visible, *gpu));
   kept.push_back("OMP_NUM_THREADS=" + std::to_string(threads));
   // Threads that spin between parallel regions would take the processor from the other trainers.
   kept.emplace_back("OMP_WAIT_POLICY=PASSIVE");

@@ -112,7 +112,7 @@ class TrainerProcesses::Process {
   TrainerExit StartAndWait() EXCLUDES_LOCK(mutex_) {
     ChildCommand command;
     command.arguments = owner_->Arguments(request_);
-    command.environment = CleanEnvironment(environ, request_.threads);
+    command.environment = CleanEnvironment(environ, request_.threads, request_.gpu);
     const auto child = StartChild(command, [this](pid_t pid) { return OnForked(pid); });
     if (!child.ok()) {
       base::MutexLock lock(&mutex_);

@@ -12,8 +12,10 @@ namespace sinkforge::trainer {
 // kRef: the readable oracle, one thread, slow; for checking the fast ones.
 enum class BackendChoice { kFast, kRef };
 
-// kInvalidArgument: this build has no backend for the device.
-kernels::Result<std::unique_ptr<kernels::Backend>> MakeBackend(const v1::ResourceSpec& resources,
+// From the resolved job's resources.device, resources.threads and train.precision.
+// kInvalidArgument: this build has no backend for the device; kFailedPrecondition: this machine has
+// no such device.
+kernels::Result<std::unique_ptr<kernels::Backend>> MakeBackend(const v1::JobSpec& job,
                                                                BackendChoice choice);
 
 }  // namespace sinkforge::trainer

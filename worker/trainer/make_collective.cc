@@ -3,6 +3,7 @@
 
 #include "worker/trainer/core/solo_collective.h"
 #include "worker/trainer/gloo_collective.h"
+#include "worker/trainer/nccl_collective.h"
 
 namespace sinkforge::trainer {
 
@@ -18,6 +19,9 @@ kernels::Result<std::unique_ptr<Collective>> MakeCollective(const CollectiveOpti
     return Status(StatusCode::kInvalidArgument,
                   "resources.ranks: rank " + std::to_string(options.rank) + " of " +
                       std::to_string(options.world_size) + " cannot be run here; use ranks: 1");
+  }
+  if (options.memory == CollectiveOptions::Memory::kDevice) {
+    return MakeNcclCollective(options, store);
   }
   return MakeGlooCollective(options, store);
 }

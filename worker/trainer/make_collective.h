@@ -24,6 +24,9 @@ class RendezvousStore {
 struct CollectiveOptions {
   int rank = 0;
   int world_size = 1;
+  // Where the tensors lie: the host's memory, or a GPU's.
+  enum class Memory { kHost, kDevice };
+  Memory memory = Memory::kHost;
   std::string host = "127.0.0.1";  // of this machine, for the other ranks
   // Until every rank has come: they load their data first.
   std::chrono::milliseconds meeting_timeout{120'000};

@@ -5,7 +5,7 @@
 //   2 wrong command line       11 abandoned: the attempt is over, nothing more was written
 //  20 bad job                  21 bad data               22 the loss is not finite
 //  23 a checkpoint could not be written or restored      24 another error
-//  25 another rank was lost
+//  25 another rank was lost   26 a GPU or its libraries failed; the last line on stderr says how
 #pragma once
 
 #include <string>

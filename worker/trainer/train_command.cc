@@ -21,7 +21,7 @@ ExitCode Report(const RunEnd& end) {
 }
 
 RunEnd ExplainMemory(const v1::JobSpec& spec, BackendChoice choice) {
-  const auto backend = MakeBackend(spec.resources(), choice);
+  const auto backend = MakeBackend(spec, choice);
   if (!backend.ok()) return FailedRun(v1::REASON_BAD_JOB, backend.status().message());
   const int64_t ranks = spec.resources().ranks();
   const auto plan = PlanMemory(ToTrainingConfig(spec), ranks, backend.value().get());

@@ -54,13 +54,16 @@ class Run {
   }
 
   bool Connect() {
-    auto backend = MakeBackend(request_.spec.resources(), request_.backend);
+    auto backend = MakeBackend(request_.spec, request_.backend);
     if (!backend.ok()) return Fail(RunStage::kJob, backend.status());
     backend_ = std::move(backend).value();
     CollectiveOptions options;
     options.rank = request_.rank;
     options.world_size = request_.world_size;
     options.host = request_.collective_host;
+    if (request_.spec.resources().device() == v1::DEVICE_CUDA) {
+      options.memory = CollectiveOptions::Memory::kDevice;
+    }
     auto collective = MakeCollective(options, host_.rendezvous());
     if (!collective.ok()) return Fail(RunStage::kConnect, collective.status());
     collective_ = std::move(collective).value();

@@ -28,6 +28,7 @@ class AgentTest : public testing::Test {
     options.worker = "node-1";
     options.incarnation = "first";
     options.cpu_slots = 2;
+    options.gpu_slots = 1;
     options.data_roots = {"/data"};
     agent_ = std::make_unique<Agent>(options, parts);
   }
@@ -64,10 +65,20 @@ TEST_F(AgentTest, DoesNothingBeforeTheCoordinatorSpoke) {
   Tick(seconds(1));
   EXPECT_TRUE(launched_.empty());
   const v1::WorkerSnapshot snapshot = agent_->Snapshot(7);
-  EXPECT_EQ(snapshot.slots_size(), 2);
+  ASSERT_EQ(snapshot.slots_size(), 3);
+  EXPECT_EQ(snapshot.slots(1).device(), v1::DEVICE_CPU);
+  EXPECT_EQ(snapshot.slots(2).device(), v1::DEVICE_CUDA);
+  EXPECT_EQ(snapshot.slots(2).index(), 2);
   EXPECT_EQ(snapshot.disk_free_bytes(), 7);
   EXPECT_EQ(snapshot.applied_desired_revision(), 0);
   EXPECT_GT(agent_->Snapshot(7).report_sequence(), snapshot.report_sequence());
+}
+
+TEST_F(AgentTest, GivesATrainerTheGpuOfItsSlot) {
+  Apply(Desired(1, {"a-1", "b-2", "c-3"}));
+  ASSERT_EQ(launched_.size(), 3U);
+  EXPECT_FALSE(launched_[1].gpu.has_value());
+  EXPECT_EQ(launched_[2].gpu, 0);
 }
 
 TEST_F(AgentTest, LaunchesOnceAndTellsTheRevisionThatItApplied) {

@@ -208,5 +208,14 @@ TEST(CleanEnvironmentTest, KeepsOnlyWhatIsNeeded) {
                           "OMP_WAIT_POLICY=PASSIVE"));
 }
 
+TEST(CleanEnvironmentTest, ShowsATrainerItsGpuAlone) {
+  const char* const all[] = {"PATH=/bin", nullptr};
+  EXPECT_THAT(CleanEnvironment(all, 1, 2), testing::Contains("CUDA_VISIBLE_DEVICES=2"));
+  const char* const some[] = {"CUDA_VISIBLE_DEVICES=4,GPU-a1,7", nullptr};
+  EXPECT_THAT(
+      CleanEnvironment(some, 1, 1),
+      ElementsAre("CUDA_VISIBLE_DEVICES=GPU-a1", "OMP_NUM_THREADS=1", "OMP_WAIT_POLICY=PASSIVE"));
+}
+
 }  // namespace
 }  // namespace sinkforge::worker

@@ -102,6 +102,7 @@ Result<MemoryPlan> PlanMemory(const TrainingConfig& config, int64_t ranks,
                                                       model->parameters(), owners, backend);
   MemoryPlan memory;
   memory.groups = {GroupOf("parameters", model->parameters().values()),
+                   GroupOf("working copies", model->parameters().working_copies()),
                    GroupOf("gradients", model->parameters().gradients()),
                    GroupOf("optimizer state", optimizer->arena()),
                    GroupOf("activations", model->activations()),

@@ -98,7 +98,8 @@ void Model::BindTensors() {
 }
 
 void Model::PlanScratch() {
-  const DType dtype = backend_->compute_dtype();
+  const DType dtype = backend_->activation_dtype();
+  const DType statistic = backend_->compute_dtype();
   const int64_t positions = plan_.rows_max * plan_.sequence;
   const int64_t width = config_.width;
   const auto add = [&](const char* name, Tensor* tensor, DType type,
@@ -107,9 +108,9 @@ void Model::PlanScratch() {
   };
   add("tokens", &scratch_.tokens, DType::kI32, {positions});
   add("targets", &scratch_.targets, DType::kI32, {positions});
-  add("losses", &scratch_.losses, dtype, {positions});
+  add("losses", &scratch_.losses, statistic, {positions});
   add("x", &scratch_.x, dtype, {positions, width});
-  add("x_rstd", &scratch_.x_rstd, dtype, {positions});
+  add("x_rstd", &scratch_.x_rstd, statistic, {positions});
   add("dx", &scratch_.dx, dtype, {positions, width});
   add("d_norm", &scratch_.d_norm, dtype, {positions, width});
   union_ = arena_.Add("act or d_q, d_k, d_v", dtype,
@@ -130,7 +131,8 @@ void Model::PlanScratch() {
 }
 
 void Model::PlanLayer(int64_t layer) {
-  const DType dtype = backend_->compute_dtype();
+  const DType dtype = backend_->activation_dtype();
+  const DType statistic = backend_->compute_dtype();
   const int64_t positions = plan_.rows_max * plan_.sequence;
   const int64_t width = config_.width;
   const int64_t heads = config_.heads;
@@ -138,12 +140,13 @@ void Model::PlanLayer(int64_t layer) {
   LayerActivations& a = layers_[static_cast<size_t>(layer)];
   const bool keeps_block = plan_.recompute != Recompute::kBlock;
   const bool keeps_attention = plan_.recompute == Recompute::kNone;
-  const auto add = [&](bool keeps, const char* name, Tensor LayerActivations::*member,
-                       std::initializer_list<int64_t> dims) {
+  const auto add_typed = [&](DType type, bool keeps, const char* name,
+                             Tensor LayerActivations::*member,
+                             std::initializer_list<int64_t> dims) {
     size_t index = 0;
     if (keeps || layer == 0) {
       const std::string owner = keeps ? "layer" + std::to_string(layer) : "recomputed";
-      index = arena_.Add(owner + "/" + name, dtype, dims);
+      index = arena_.Add(owner + "/" + name, type, dims);
     } else {
       // Layer 0 planned it for all.
       const Tensor* first = &(layers_[0].*member);
@@ -153,28 +156,37 @@ void Model::PlanLayer(int64_t layer) {
     }
     wanted_.emplace_back(&(a.*member), index);
   };
+  const auto add = [&](bool keeps, const char* name, Tensor LayerActivations::*member,
+                       std::initializer_list<int64_t> dims) {
+    add_typed(dtype, keeps, name, member, dims);
+  };
+  const auto add_statistic = [&](bool keeps, const char* name, Tensor LayerActivations::*member,
+                                 std::initializer_list<int64_t> dims) {
+    add_typed(statistic, keeps, name, member, dims);
+  };
   using L = LayerActivations;
   const bool gated = config_.attention == AttentionVariant::kGated;
   const bool normed = config_.head_norm == HeadNorm::kRms;
   if (!keeps_block) add(true, "input", &L::input, {positions, width});
   add(keeps_block, "attn_norm", &L::attn_norm, {positions, width});
-  add(keeps_block, "attn_rstd", &L::attn_rstd, {positions});
+  add_statistic(keeps_block, "attn_rstd", &L::attn_rstd, {positions});
   add(keeps_attention, "q", &L::q, {positions, width});
   add(keeps_attention, "k", &L::k, {positions, width});
   add(keeps_attention, "v", &L::v, {positions, width});
-  add(keeps_attention, "q_rstd", &L::q_rstd, {positions, heads});
-  add(keeps_attention, "k_rstd", &L::k_rstd, {positions, heads});
+  add_statistic(keeps_attention, "q_rstd", &L::q_rstd, {positions, heads});
+  add_statistic(keeps_attention, "k_rstd", &L::k_rstd, {positions, heads});
   if (gated) {
     const int64_t gates = config_.gate == GateGranularity::kHead ? heads : width;
     add(keeps_attention, "gate_logits", &L::gate_logits, {positions, gates});
   }
   add(keeps_attention, "attn_out", &L::attn_out, {positions, width});
-  add(keeps_attention, "lse", &L::lse, {rows, heads, plan_.sequence});
-  add(keeps_attention, "gate", &L::gate, {rows, heads, plan_.sequence});
+  add_statistic(keeps_attention, "lse", &L::lse, {rows, heads, plan_.sequence});
+  add_statistic(keeps_attention, "gate", &L::gate, {rows, heads, plan_.sequence});
   if (normed && gated) add(keeps_attention, "attn_normed", &L::attn_normed, {positions, width});
-  if (normed) add(keeps_attention, "head_rstd", &L::head_rstd, {rows, heads, plan_.sequence});
+  if (normed)
+    add_statistic(keeps_attention, "head_rstd", &L::head_rstd, {rows, heads, plan_.sequence});
   add(keeps_block, "mlp_norm", &L::mlp_norm, {positions, width});
-  add(keeps_block, "mlp_rstd", &L::mlp_rstd, {positions});
+  add_statistic(keeps_block, "mlp_rstd", &L::mlp_rstd, {positions});
   add(keeps_block, "fc", &L::fc, {positions, config_.mlp_width});
 }
 
@@ -199,7 +211,7 @@ void Model::Forward() {
   const Tensor x = Positions(scratch_.x);
   backend_->Zero(scratch_.gate_sums);
   if (!scratch_.argmax_counts.empty()) backend_->Zero(scratch_.argmax_counts);
-  backend_->Embedding(Positions(scratch_.tokens), parameters_->wte().value, x);
+  backend_->Embedding(Positions(scratch_.tokens), parameters_->wte().working, x);
   backend_->RmsNorm(x, kNormEpsilon, x, Positions(scratch_.x_rstd));
   for (size_t layer = 0; layer < layers_.size(); ++layer) {
     ForwardAttention(layer);
@@ -216,7 +228,7 @@ void Model::ForwardAttention(size_t layer) {
   backend_->RmsNorm(x, kNormEpsilon, Positions(a.attn_norm), Positions(a.attn_rstd));
   Attend(layer, a.gate_sums);
   if (!a.argmax_counts.empty()) backend_->GateArgmaxCounts(Rows(a.gate), a.argmax_counts);
-  backend_->Linear(Positions(a.attn_out), parameters_->layers()[layer].c_proj.value, x,
+  backend_->Linear(Positions(a.attn_out), parameters_->layers()[layer].c_proj.working, x,
                    WriteMode::kAccumulate);
 }
 
@@ -225,15 +237,15 @@ void Model::Attend(size_t layer, const Tensor& gate_sums) {
   const LayerActivations& a = layers_[layer];
   const LayerWeights& w = parameters_->layers()[layer];
   const Tensor norm = Positions(a.attn_norm);
-  backend_->Linear(norm, w.c_q.value, Positions(a.q), WriteMode::kAssign);
-  backend_->Linear(norm, w.c_k.value, Positions(a.k), WriteMode::kAssign);
-  backend_->Linear(norm, w.c_v.value, Positions(a.v), WriteMode::kAssign);
+  backend_->Linear(norm, w.c_q.working, Positions(a.q), WriteMode::kAssign);
+  backend_->Linear(norm, w.c_k.working, Positions(a.k), WriteMode::kAssign);
+  backend_->Linear(norm, w.c_v.working, Positions(a.v), WriteMode::kAssign);
   backend_->RopeNorm(Positions(a.q), plan_.sequence, config_.heads, config_.rope_base, kNormEpsilon,
                      Positions(a.q_rstd));
   backend_->RopeNorm(Positions(a.k), plan_.sequence, config_.heads, config_.rope_base, kNormEpsilon,
                      Positions(a.k_rstd));
   if (!a.gate_logits.empty()) {
-    backend_->Linear(norm, w.c_gate.value, Positions(a.gate_logits), WriteMode::kAssign);
+    backend_->Linear(norm, w.c_gate.working, Positions(a.gate_logits), WriteMode::kAssign);
   }
   kernels::AttentionForwardArgs args;
   args.q = Positions(a.q);
@@ -257,9 +269,9 @@ void Model::ForwardMlp(size_t layer) {
   const Tensor norm = Positions(a.mlp_norm);
   const Tensor act = Positions(scratch_.act);
   backend_->RmsNorm(x, kNormEpsilon, norm, Positions(a.mlp_rstd));
-  backend_->Linear(norm, w.mlp_fc.value, Positions(a.fc), WriteMode::kAssign);
+  backend_->Linear(norm, w.mlp_fc.working, Positions(a.fc), WriteMode::kAssign);
   backend_->ReluSquared(Positions(a.fc), act);
-  backend_->Linear(act, w.mlp_proj.value, x, WriteMode::kAccumulate);
+  backend_->Linear(act, w.mlp_proj.working, x, WriteMode::kAccumulate);
 }
 
 void Model::ReadGateStatistics(std::span<double> gate_sums, std::span<double> argmax_counts) const {
@@ -275,7 +287,7 @@ void Model::ReadGateStatistics(std::span<double> gate_sums, std::span<double> ar
 double Model::Loss(LossMode mode, double loss_scale) {
   kernels::CrossEntropyArgs args;
   args.x = Positions(scratch_.x);
-  args.w = parameters_->lm_head().value;
+  args.w = parameters_->lm_head().working;
   args.targets = Positions(scratch_.targets);
   args.softcap = config_.logit_softcap;
   args.loss_scale = loss_scale;

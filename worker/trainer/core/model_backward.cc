@@ -43,9 +43,9 @@ void Model::RecomputeLayer(size_t layer) {
   if (plan_.recompute != Recompute::kBlock) return;
   // The layer's input is not needed again: the residual stream grows in its place.
   const Tensor x = Positions(a.input);
-  backend_->Linear(Positions(a.attn_out), w.c_proj.value, x, WriteMode::kAccumulate);
+  backend_->Linear(Positions(a.attn_out), w.c_proj.working, x, WriteMode::kAccumulate);
   backend_->RmsNorm(x, kNormEpsilon, Positions(a.mlp_norm), Positions(a.mlp_rstd));
-  backend_->Linear(Positions(a.mlp_norm), w.mlp_fc.value, Positions(a.fc), WriteMode::kAssign);
+  backend_->Linear(Positions(a.mlp_norm), w.mlp_fc.working, Positions(a.fc), WriteMode::kAssign);
 }
 
 void Model::BackwardMlp(size_t layer) {
@@ -58,10 +58,10 @@ void Model::BackwardMlp(size_t layer) {
   backend_->ReluSquared(Positions(a.fc), act);
   backend_->LinearBackwardWeight(dx, act, w.mlp_proj.gradient);
   const Tensor d_fc = act;  // which is done with
-  backend_->LinearBackwardInput(dx, w.mlp_proj.value, d_fc, WriteMode::kAssign);
+  backend_->LinearBackwardInput(dx, w.mlp_proj.working, d_fc, WriteMode::kAssign);
   backend_->ReluSquaredBackward(d_fc, Positions(a.fc), d_fc);
   backend_->LinearBackwardWeight(d_fc, Positions(a.mlp_norm), w.mlp_fc.gradient);
-  backend_->LinearBackwardInput(d_fc, w.mlp_fc.value, d_norm, WriteMode::kAssign);
+  backend_->LinearBackwardInput(d_fc, w.mlp_fc.working, d_norm, WriteMode::kAssign);
   backend_->RmsNormBackward(d_norm, Positions(a.mlp_norm), Positions(a.mlp_rstd), dx,
                             WriteMode::kAccumulate);
 }
@@ -73,7 +73,7 @@ void Model::BackwardAttention(size_t layer) {
   const Tensor dx = Positions(scratch_.dx);
   const Tensor d_out = Positions(scratch_.x);  // free from the first layer's backward on
   backend_->LinearBackwardWeight(dx, Positions(a.attn_out), w.c_proj.gradient);
-  backend_->LinearBackwardInput(dx, w.c_proj.value, d_out, WriteMode::kAssign);
+  backend_->LinearBackwardInput(dx, w.c_proj.working, d_out, WriteMode::kAssign);
   kernels::AttentionBackwardArgs args;
   args.q = Positions(a.q);
   args.k = Positions(a.k);
@@ -107,7 +107,7 @@ void Model::BackwardProjections(size_t layer) {
   const Tensor d_norm = Positions(scratch_.d_norm);
   const auto through = [&](const Tensor& d_y, const Weight& weight, WriteMode mode) {
     backend_->LinearBackwardWeight(d_y, norm, weight.gradient);
-    backend_->LinearBackwardInput(d_y, weight.value, d_norm, mode);
+    backend_->LinearBackwardInput(d_y, weight.working, d_norm, mode);
   };
   through(Positions(scratch_.d_q), w.c_q, WriteMode::kAssign);
   through(Positions(scratch_.d_k), w.c_k, WriteMode::kAccumulate);
@@ -125,7 +125,7 @@ void Model::BackwardEmbedding() {
   const Tensor tokens = Positions(scratch_.tokens);
   const Tensor x = Positions(scratch_.x);
   const Tensor d_norm = Positions(scratch_.d_norm);
-  backend_->Embedding(tokens, parameters_->wte().value, x);
+  backend_->Embedding(tokens, parameters_->wte().working, x);
   backend_->RmsNorm(x, kNormEpsilon, x, Positions(scratch_.x_rstd));
   backend_->RmsNormBackward(Positions(scratch_.dx), x, Positions(scratch_.x_rstd), d_norm,
                             WriteMode::kAssign);

@@ -59,7 +59,8 @@ Optimizer::Entry Optimizer::Describe(const Parameter& parameter, int64_t width,
   const double scale =
       config_.scale_by_width ? std::pow(static_cast<double>(width) / kReferenceWidth, -0.5) : 1.0;
   Entry entry;
-  entry.weight = {PartOf(parameter.weight.value, share), PartOf(parameter.weight.gradient, share)};
+  entry.weight = {
+      PartOf(parameter.weight.value, share), PartOf(parameter.weight.gradient, share), {}};
   switch (parameter.spec.role) {
     case ParameterRole::kEmbedding:
       entry.learning_rate = config_.embedding_lr * scale;
@@ -138,6 +139,8 @@ Result<std::unique_ptr<Optimizer>> Optimizer::Create(const OptimizerConfig& conf
 }
 
 void Optimizer::Apply(const OptimizerStep& step, size_t first, size_t end) {
+  adamw_.clear();
+  muon_.clear();
   for (size_t i = first; i < end; ++i) {
     const Entry& entry = entries_[i];
     if (entry.weight.value.empty()) continue;
@@ -149,7 +152,7 @@ void Optimizer::Apply(const OptimizerStep& step, size_t first, size_t end) {
       args.learning_rate = entry.learning_rate * step.rate_scale;
       args.momentum = MuonMomentum(step.step);
       args.gradient_scale = step.gradient_scale;
-      backend_->Muon(args);
+      muon_.push_back(args);
       continue;
     }
     kernels::AdamWArgs args;
@@ -164,8 +167,10 @@ void Optimizer::Apply(const OptimizerStep& step, size_t first, size_t end) {
     args.weight_decay = entry.weight_decay;
     args.step = step.step;
     args.gradient_scale = step.gradient_scale;
-    backend_->AdamW(args);
+    adamw_.push_back(args);
   }
+  backend_->MuonAll(muon_);
+  backend_->AdamWAll(adamw_);
 }
 
 }  // namespace sinkforge::trainer

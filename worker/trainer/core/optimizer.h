@@ -89,6 +89,9 @@ class Optimizer {
   kernels::Backend* backend_;
   Arena arena_;
   std::vector<Entry> entries_;  // of each parameter
+  // What one Apply asks of the backend; kept for their capacity.
+  std::vector<kernels::AdamWArgs> adamw_;
+  std::vector<kernels::MuonArgs> muon_;
   std::vector<OptimizerState> state_;
 };
 

@@ -98,7 +98,10 @@ int64_t CountParameters(const ModelConfig& config) {
 }
 
 ParameterSet::ParameterSet(const ModelConfig& config, kernels::Backend* backend)
-    : backend_(backend), values_("parameters", backend), gradients_("gradients", backend) {
+    : backend_(backend),
+      values_("parameters", backend),
+      gradients_("gradients", backend),
+      working_("working copies of the parameters", backend) {
   const DType dtype = backend->compute_dtype();
   for (ParameterSpec& spec : DescribeParameters(config)) {
     for (Arena* arena : {&values_, &gradients_}) {
@@ -110,26 +113,26 @@ ParameterSet::ParameterSet(const ModelConfig& config, kernels::Backend* backend)
     }
     all_.push_back({std::move(spec), {}});
   }
+  if (backend->activation_dtype() != dtype) {
+    const int64_t elements = values_.bytes() / kernels::SizeOf(dtype);
+    working_.Add("working copies", backend->activation_dtype(), {elements});
+  }
 }
 
 std::unique_ptr<ParameterSet> ParameterSet::CreateUnallocated(const ModelConfig& config,
                                                               kernels::Backend* backend) {
   std::unique_ptr<ParameterSet> set(new ParameterSet(config, backend));
-  for (size_t i = 0; i < set->all_.size(); ++i) {
-    set->all_[i].weight = {set->values_.at(i), set->gradients_.at(i)};
-  }
+  set->PlaceWeights();
   return set;
 }
 
 Result<std::unique_ptr<ParameterSet>> ParameterSet::Create(const ModelConfig& config,
                                                            kernels::Backend* backend) {
   std::unique_ptr<ParameterSet> set = CreateUnallocated(config, backend);
-  for (Arena* arena : {&set->values_, &set->gradients_}) {
+  for (Arena* arena : {&set->values_, &set->gradients_, &set->working_}) {
     if (Status status = arena->Allocate(); !status.ok()) return status;
   }
-  for (size_t i = 0; i < set->all_.size(); ++i) {
-    set->all_[i].weight = {set->values_.at(i), set->gradients_.at(i)};
-  }
+  set->PlaceWeights();
   set->wte_ = set->Find("transformer.wte.weight");
   set->lm_head_ = set->Find("lm_head.weight");
   for (int64_t layer = 0; layer < config.layers; ++layer) {
@@ -152,6 +155,24 @@ Result<std::unique_ptr<ParameterSet>> ParameterSet::Create(const ModelConfig& co
   return set;
 }
 
+void ParameterSet::PlaceWeights() {
+  const DType wide = backend_->compute_dtype();
+  for (size_t i = 0; i < all_.size(); ++i) {
+    all_[i].weight = {values_.at(i), gradients_.at(i), values_.at(i)};
+    if (working_.table().empty()) continue;
+    Tensor& working = all_[i].weight.working;
+    working.dtype = backend_->activation_dtype();
+    if (working_.at(0).empty()) continue;  // only planned
+    const int64_t first = values_.table()[i].offset_bytes / kernels::SizeOf(wide);
+    working.data = working_.at(0).as<char>() + first * kernels::SizeOf(working.dtype);
+  }
+}
+
+void ParameterSet::RefreshWorkingCopies() {
+  if (working_.table().empty()) return;
+  backend_->Copy(values_.Flat(backend_->compute_dtype()), working_.at(0));
+}
+
 void ParameterSet::Initialize(uint64_t seed) {
   for (const Parameter& parameter : all_) {
     const std::vector<float> values = InitialValues(parameter.spec, seed);
@@ -162,6 +183,7 @@ void ParameterSet::Initialize(uint64_t seed) {
       backend_->CopyFromHost(parameter.weight.value, values.data());
     }
   }
+  RefreshWorkingCopies();
 }
 
 size_t ParameterSet::IndexOf(const std::string& name) const {

@@ -1,5 +1,5 @@
-// The model's parameters: names, shapes, optimizer groups, initial values, and the two arenas that
-// hold values and gradients in the same layout.
+// The model's parameters: names, shapes, optimizer groups, initial values, and the arenas that hold
+// values, gradients and the working copies of mixed precision in the same layout.
 #pragma once
 
 #include <cstdint>
@@ -38,10 +38,12 @@ struct ParameterSpec {
 std::vector<ParameterSpec> DescribeParameters(const ModelConfig& config);
 int64_t CountParameters(const ModelConfig& config);
 
-// A parameter and its gradient.
+// A parameter, its gradient, and what the products read: the value itself, or in mixed precision
+// its copy in the activation dtype.
 struct Weight {
   kernels::Tensor value;
   kernels::Tensor gradient;
+  kernels::Tensor working;
 };
 
 struct Parameter {
@@ -69,6 +71,8 @@ class ParameterSet {
   // Initial values: a function of (seed, name, index), rounded to float32 whatever the compute
   // type, so that float32 and float64 start from the same numbers.
   void Initialize(uint64_t seed);
+  // Makes the working copies of mixed precision again; to be called after every change of a value.
+  void RefreshWorkingCopies();
 
   const std::vector<Parameter>& all() const { return all_; }
   const std::vector<LayerWeights>& layers() const { return layers_; }
@@ -76,15 +80,18 @@ class ParameterSet {
   const Weight& lm_head() const { return lm_head_; }
   const Arena& values() const { return values_; }
   const Arena& gradients() const { return gradients_; }
+  const Arena& working_copies() const { return working_; }
 
  private:
   ParameterSet(const ModelConfig& config, kernels::Backend* backend);
+  void PlaceWeights();
   size_t IndexOf(const std::string& name) const;
   Weight Find(const std::string& name) const { return all_[IndexOf(name)].weight; }
 
   kernels::Backend* backend_;
   Arena values_;
   Arena gradients_;
+  Arena working_;  // of mixed precision: all values, at the same element offsets
   std::vector<Parameter> all_;
   std::vector<LayerWeights> layers_;
   Weight wte_;

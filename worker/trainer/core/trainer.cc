@@ -203,6 +203,7 @@ Status CoreTrainer::Step(StepReport* report, StepDump* dump) {
   }
   if (dump != nullptr) FinishDump(*report, dump);
   if (Status status = Update(update); !status.ok()) return status;
+  model_->parameters().RefreshWorkingCopies();
   state_.step = update.step;
   state_.rows_consumed = first_row_ + config_.micro_steps * config_.micro_batch_rows;
   state_.tokens_total += tokens_per_step();
@@ -424,6 +425,7 @@ Status CoreTrainer::Restore(const Snapshot& snapshot) {
       !status.ok()) {
     return status;
   }
+  model_->parameters().RefreshWorkingCopies();
   state_ = state;
   last_loss_ = snapshot.loss;
   last_imbalance_ = snapshot.imbalance;
@@ -433,7 +435,10 @@ Status CoreTrainer::Restore(const Snapshot& snapshot) {
 Status CoreTrainer::LoadParameters(const std::vector<SnapshotTensor>& tensors) {
   std::vector<TensorPart> wanted;
   for (const NamedTensor& named : parameters()) wanted.push_back(WholeOf(named));
-  return AssembleTensors(wanted, tensors, ForeignTensors::kPassOptimizer, environment_.backend);
+  Status status =
+      AssembleTensors(wanted, tensors, ForeignTensors::kPassOptimizer, environment_.backend);
+  if (status.ok()) model_->parameters().RefreshWorkingCopies();
+  return status;
 }
 
 }  // namespace

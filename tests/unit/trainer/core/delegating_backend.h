@@ -11,6 +11,7 @@ class DelegatingBackend : public kernels::Backend {
 
   std::string_view name() const override { return inner_->name(); }
   kernels::DType compute_dtype() const override { return inner_->compute_dtype(); }
+  kernels::DType activation_dtype() const override { return inner_->activation_dtype(); }
   void* Allocate(int64_t bytes) override { return inner_->Allocate(bytes); }
   void Free(void* memory) override { inner_->Free(memory); }
   void CopyFromHost(const kernels::Tensor& to, const void* from) override {
@@ -84,6 +85,8 @@ class DelegatingBackend : public kernels::Backend {
   double Sum(const kernels::Tensor& x) override { return inner_->Sum(x); }
   void AdamW(const kernels::AdamWArgs& args) override { inner_->AdamW(args); }
   void Muon(const kernels::MuonArgs& args) override { inner_->Muon(args); }
+  void AdamWAll(std::span<const kernels::AdamWArgs> all) override { inner_->AdamWAll(all); }
+  void MuonAll(std::span<const kernels::MuonArgs> all) override { inner_->MuonAll(all); }
 
  protected:
   kernels::Backend* inner() const { return inner_; }

@@ -1,0 +1,34 @@
+// The op of attention on a GPU: which kernels are run, with which workspaces.
+#pragma once
+
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/workspace.h"
+
+namespace sinkforge::kernels::cuda {
+
+// T is float or Bf16. Owned by the backend.
+template <typename T>
+class AttentionOp {
+ public:
+  AttentionOp(CudaAttention kernels, cudaStream_t stream) : kernels_(kernels), stream_(stream) {}
+
+  void Forward(const AttentionConfig& config, const AttentionShape& shape,
+               const AttentionForwardArgs& args);
+  void Backward(const AttentionConfig& config, const AttentionShape& shape,
+                const AttentionBackwardArgs& args);
+
+ private:
+  bool UsesTensorCores(int64_t head_dim) const;
+  AttentionRowsArgs<T> RowsArgs(const AttentionConfig& config, const AttentionGeometry& geometry,
+                                const AttentionBackwardArgs& args);
+
+  CudaAttention kernels_;
+  cudaStream_t stream_;
+  Workspace gate_partials_;
+  Workspace d_u_;
+  Workspace delta_;
+  Workspace d_sink_;
+};
+
+}  // namespace sinkforge::kernels::cuda

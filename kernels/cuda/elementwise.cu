@@ -1,0 +1,142 @@
+// Element by element: relu^2, rounding; counts of the largest gate; sums in two stages, of a fixed
+// number of blocks and then of one, so that their order never changes.
+#include "kernels/cuda/ops.h"
+
+namespace sinkforge::kernels::cuda {
+namespace {
+
+constexpr unsigned kThreads = 256;
+constexpr int64_t kBlocksMax = 132 * 16;  // enough for every multiprocessor of the largest device
+
+LaunchShape Spread(int64_t items) {
+  const int64_t blocks = (items + kThreads - 1) / kThreads;
+  return {dim3(static_cast<unsigned>(blocks < kBlocksMax ? blocks : kBlocksMax)), kThreads, 0};
+}
+
+__device__ int64_t First() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
+__device__ int64_t Stride() { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
+
+template <typename T>
+__global__ void ReluSquaredKernel(const T* x, int64_t n, T* y) {
+  constexpr int kWidth = Vector<T>::kWidth;
+  for (int64_t i = First(); i < n / kWidth; i += Stride()) {
+    Vector<T> values = reinterpret_cast<const Vector<T>*>(x)[i];
+#pragma unroll
+    for (T& value : values.at) {
+      const float positive = fmaxf(ToFloat(value), 0.0F);
+      value = FromFloat<T>(positive * positive);
+    }
+    reinterpret_cast<Vector<T>*>(y)[i] = values;
+  }
+  for (int64_t i = n / kWidth * kWidth + First(); i < n; i += Stride()) {
+    const float positive = fmaxf(ToFloat(x[i]), 0.0F);
+    y[i] = FromFloat<T>(positive * positive);
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ T ReluSquaredSlope(T d_y, T x) {
+  return FromFloat<T>(ToFloat(d_y) * 2.0F * fmaxf(ToFloat(x), 0.0F));
+}
+
+template <typename T>
+__global__ void ReluSquaredBackwardKernel(const T* d_y, const T* x, int64_t n, T* d_x) {
+  constexpr int kWidth = Vector<T>::kWidth;
+  for (int64_t i = First(); i < n / kWidth; i += Stride()) {
+    Vector<T> d = reinterpret_cast<const Vector<T>*>(d_y)[i];
+    const Vector<T> in = reinterpret_cast<const Vector<T>*>(x)[i];
+#pragma unroll
+    for (int c = 0; c < kWidth; ++c) d.at[c] = ReluSquaredSlope(d.at[c], in.at[c]);
+    reinterpret_cast<Vector<T>*>(d_x)[i] = d;
+  }
+  for (int64_t i = n / kWidth * kWidth + First(); i < n; i += Stride()) {
+    d_x[i] = ReluSquaredSlope(d_y[i], x[i]);
+  }
+}
+
+__global__ void RoundKernel(const float* from, int64_t n, Bf16* to) {
+  for (int64_t i = First(); i < n; i += Stride()) to[i] = FromFloat<Bf16>(from[i]);
+}
+
+// A block a head counts the positions at which it wins; every gate is read by every block, from the
+// cache. Integers, so that the order does not matter.
+__global__ void GateArgmaxKernel(const float* gate, int batch, int heads, int sequence,
+                                 double* counts) {
+  const int h = static_cast<int>(blockIdx.x);
+  double wins = 0.0;
+  const int64_t positions = static_cast<int64_t>(batch) * sequence;
+  for (int64_t i = threadIdx.x; i < positions; i += blockDim.x) {
+    const float* gates = gate + i / sequence * heads * sequence + i % sequence;
+    const float own = gates[static_cast<int64_t>(h) * sequence];
+    bool largest = true;
+    for (int other = 0; other < heads; ++other) {
+      const float value = gates[static_cast<int64_t>(other) * sequence];
+      // A tie goes to the lower index.
+      largest = largest && (other < h ? value < own : value <= own);
+    }
+    wins += largest ? 1.0 : 0.0;
+  }
+  wins = BlockSum(wins, reinterpret_cast<double*>(SharedMemory()));
+  if (threadIdx.x == 0) counts[h] += wins;
+}
+
+template <typename T>
+__global__ void PartialSumsKernel(Reduction reduction, const T* x, int64_t n, double* partials) {
+  double sum = 0.0;
+  for (int64_t i = First(); i < n; i += Stride()) {
+    const auto value = static_cast<double>(ToFloat(x[i]));
+    sum += reduction == Reduction::kSum ? value : value * value;
+  }
+  sum = BlockSum(sum, reinterpret_cast<double*>(SharedMemory()));
+  if (threadIdx.x == 0) partials[blockIdx.x] = sum;
+}
+
+__global__ void AddPartialsKernel(const double* partials, int count, double* sum) {
+  double total = 0.0;
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) {
+    total += partials[i];
+  }
+  total = BlockSum(total, reinterpret_cast<double*>(SharedMemory()));
+  if (threadIdx.x == 0) *sum = total;
+}
+
+constexpr size_t kScratchBytes = kThreads / kWarpThreads * sizeof(double);
+
+}  // namespace
+
+template <typename T>
+void LaunchReluSquared(const T* x, int64_t n, T* y, cudaStream_t stream) {
+  Launch(ReluSquaredKernel<T>, Spread(n / Vector<T>::kWidth + 1), stream, x, n, y);
+}
+template <typename T>
+void LaunchReluSquaredBackward(const T* d_y, const T* x, int64_t n, T* d_x, cudaStream_t stream) {
+  Launch(ReluSquaredBackwardKernel<T>, Spread(n / Vector<T>::kWidth + 1), stream, d_y, x, n, d_x);
+}
+void LaunchRound(const float* from, int64_t n, Bf16* to, cudaStream_t stream) {
+  Launch(RoundKernel, Spread(n), stream, from, n, to);
+}
+
+void LaunchGateArgmaxCounts(const float* gate, int batch, int heads, int sequence, double* counts,
+                            cudaStream_t stream) {
+  Launch(GateArgmaxKernel, {dim3(static_cast<unsigned>(heads)), kThreads, kScratchBytes}, stream,
+         gate, batch, heads, sequence, counts);
+}
+
+template <typename T>
+void LaunchReduction(Reduction reduction, const T* x, int64_t n, double* partials, double* sum,
+                     cudaStream_t stream) {
+  Launch(PartialSumsKernel<T>, {dim3(kReductionBlocks), kThreads, kScratchBytes}, stream, reduction,
+         x, n, partials);
+  Launch(AddPartialsKernel, {dim3(1), kThreads, kScratchBytes}, stream, partials, kReductionBlocks,
+         sum);
+}
+
+#define SINKFORGE_ELEMENTWISE(T)                                                             \
+  template void LaunchReluSquared<T>(const T*, int64_t, T*, cudaStream_t);                   \
+  template void LaunchReluSquaredBackward<T>(const T*, const T*, int64_t, T*, cudaStream_t); \
+  template void LaunchReduction<T>(Reduction, const T*, int64_t, double*, double*, cudaStream_t)
+SINKFORGE_ELEMENTWISE(float);
+SINKFORGE_ELEMENTWISE(Bf16);
+#undef SINKFORGE_ELEMENTWISE
+
+}  // namespace sinkforge::kernels::cuda

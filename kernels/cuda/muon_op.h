@@ -1,0 +1,34 @@
+// Muon on a GPU: momentum, then Newton-Schulz on all matrices of one shape at a time, as batched
+// products, then the updates. Formulas: kernels/newton_schulz.h, MuonArgs.
+#pragma once
+
+#include <span>
+
+#include "kernels/cuda/matrix_product.h"
+#include "kernels/cuda/ops.h"
+#include "kernels/cuda/workspace.h"
+
+namespace sinkforge::kernels::cuda {
+
+// T is what Newton-Schulz keeps its matrices in: float, or Bf16 in mixed precision.
+template <typename T>
+class MuonOp {
+ public:
+  MuonOp(MatrixProducts* products, cudaStream_t stream) : products_(products), stream_(stream) {}
+
+  // All of one shape.
+  void Update(std::span<const MuonArgs> all);
+
+ private:
+  // x to its polynomial, `next` is scratch of the same size; returns where the result is.
+  T* NewtonSchulz(const MuonShape& shape, int64_t batch, T* x, T* next);
+
+  MatrixProducts* products_;
+  cudaStream_t stream_;
+  Workspace ahead_;          // Nesterov's look ahead, float32
+  Workspace partials_;       // of its sum of squares
+  Workspace x_, next_;       // [batch, rows, cols]
+  Workspace gram_, square_;  // [batch, small, small]
+};
+
+}  // namespace sinkforge::kernels::cuda

@@ -1,0 +1,39 @@
+// Workspace: device memory that an op needs between its kernels, kept and grown to the largest
+// shape seen, so that a steady step allocates nothing.
+#pragma once
+
+#include "kernels/cuda/device.h"
+
+namespace sinkforge::kernels::cuda {
+
+// Owned by the backend; of one purpose, so that ops never share one by mistake.
+class Workspace {
+ public:
+  Workspace() = default;
+  ~Workspace() { cudaFree(memory_); }
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  // What it held is lost where it grows. The stream is waited for then: a kernel may still use the
+  // old memory.
+  template <typename T>
+  T* Reserve(int64_t count, cudaStream_t stream) {
+    const int64_t bytes = count * static_cast<int64_t>(sizeof(T));
+    if (bytes > bytes_) {
+      CheckCuda(cudaStreamSynchronize(stream), "a workspace grows");
+      CheckCuda(cudaFree(memory_), "a workspace grows");
+      memory_ = nullptr;
+      bytes_ = 0;
+      CheckCuda(cudaMalloc(&memory_, static_cast<size_t>(bytes)),
+                "no memory for a workspace; use a smaller micro-batch");
+      bytes_ = bytes;
+    }
+    return static_cast<T*>(memory_);
+  }
+
+ private:
+  void* memory_ = nullptr;
+  int64_t bytes_ = 0;
+};
+
+}  // namespace sinkforge::kernels::cuda

@@ -1,0 +1,180 @@
+// Times attention forward and backward, with gate, importance and the gradient of the loss inside,
+// and a plain matrix product as the ceiling of the card. One CSV line a shape and variant:
+// TFLOP/s counts 2 T^2 d a head for the causal forward and 2.5 times that for the backward.
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <functional>
+#include <random>
+#include <vector>
+
+#include "kernels/bfloat16.h"
+#include "kernels/cuda/cuda_backend.h"
+#include "tests/gpu/arguments.h"
+
+namespace sinkforge::gpu {
+namespace {
+
+using namespace kernels;  // NOLINT(google-build-using-namespace): a program, not a library
+
+constexpr int kRepeats = 21;
+
+class DeviceTensor {
+ public:
+  DeviceTensor(Backend* backend, DType dtype, std::initializer_list<int64_t> dims)
+      : backend_(backend), tensor_(nullptr, dtype, dims) {
+    tensor_.data = backend->Allocate(tensor_.bytes());
+    SINKFORGE_CHECK(tensor_.data != nullptr);
+    if (dtype == DType::kF64) return;
+    std::mt19937_64 random(static_cast<uint64_t>(tensor_.bytes()) + ++made);
+    std::normal_distribution<float> normal;
+    // Random numbers: zeros run faster than real data.
+    std::vector<float> values(static_cast<size_t>(tensor_.elements()));
+    for (float& value : values) value = normal(random);
+    if (dtype == DType::kF32) {
+      backend->CopyFromHost(tensor_, values.data());
+      return;
+    }
+    std::vector<uint16_t> narrow(values.size());
+    std::transform(values.begin(), values.end(), narrow.begin(), RoundToBfloat16);
+    backend->CopyFromHost(tensor_, narrow.data());
+  }
+  ~DeviceTensor() { backend_->Free(tensor_.data); }
+  DeviceTensor(const DeviceTensor&) = delete;
+  DeviceTensor& operator=(const DeviceTensor&) = delete;
+  const Tensor& operator*() const { return tensor_; }
+
+ private:
+  static inline uint64_t made = 0;
+  Backend* backend_;
+  Tensor tensor_;
+};
+
+// The median of single runs in seconds, by the device's events; one warm-up.
+double MedianSeconds(const std::function<void()>& run) {
+  run();
+  cudaDeviceSynchronize();
+  std::vector<double> seconds;
+  for (int i = 0; i < kRepeats; ++i) {
+    cudaEvent_t begin = nullptr;
+    cudaEvent_t end = nullptr;
+    cudaEventCreate(&begin);
+    cudaEventCreate(&end);
+    // The stream of the backend is an ordinary one, so events of the default stream enclose it.
+    cudaEventRecord(begin);
+    run();
+    cudaEventRecord(end);
+    cudaEventSynchronize(end);
+    float milliseconds = 0;
+    cudaEventElapsedTime(&milliseconds, begin, end);
+    seconds.push_back(static_cast<double>(milliseconds) * 1e-3);
+    cudaEventDestroy(begin);
+    cudaEventDestroy(end);
+  }
+  std::nth_element(seconds.begin(), seconds.begin() + kRepeats / 2, seconds.end());
+  return seconds[kRepeats / 2];
+}
+
+void BenchProduct(Backend* backend) {
+  constexpr int64_t kSize = 8192;
+  const DeviceTensor a(backend, DType::kBF16, {kSize, kSize});
+  const DeviceTensor b(backend, DType::kBF16, {kSize, kSize});
+  const DeviceTensor c(backend, DType::kBF16, {kSize, kSize});
+  const double seconds = MedianSeconds([&] { backend->Linear(*a, *b, *c, WriteMode::kAssign); });
+  const double flop = 2.0 * kSize * kSize * kSize;
+  std::printf("product,%lld,,,%.1f,\n", static_cast<long long>(kSize), flop / seconds * 1e-12);
+}
+
+struct Shape {
+  int64_t tokens, sequence, width, head_dim;
+};
+
+void BenchAttention(Backend* backend, const Shape& s, const char* name,
+                    const AttentionConfig& config) {
+  const int64_t heads = s.width / s.head_dim;
+  const AttentionShape shape = {s.tokens / s.sequence, s.sequence, heads, heads, s.head_dim};
+  const DeviceTensor q(backend, DType::kBF16, {s.tokens, s.width});
+  const DeviceTensor k(backend, DType::kBF16, {s.tokens, s.width});
+  const DeviceTensor v(backend, DType::kBF16, {s.tokens, s.width});
+  const DeviceTensor d_out(backend, DType::kBF16, {s.tokens, s.width});
+  const DeviceTensor out(backend, DType::kBF16, {s.tokens, s.width});
+  const DeviceTensor d_q(backend, DType::kBF16, {s.tokens, s.width});
+  const DeviceTensor d_k(backend, DType::kBF16, {s.tokens, s.width});
+  const DeviceTensor d_v(backend, DType::kBF16, {s.tokens, s.width});
+  const DeviceTensor logits(backend, DType::kBF16, {s.tokens, heads});
+  const DeviceTensor d_logits(backend, DType::kBF16, {s.tokens, heads});
+  const DeviceTensor lse(backend, DType::kF32, {shape.batch, heads, s.sequence});
+  const DeviceTensor gate(backend, DType::kF32, {shape.batch, heads, s.sequence});
+  const DeviceTensor sinks(backend, DType::kF32, {heads});
+  const DeviceTensor d_sinks(backend, DType::kF32, {heads});
+  const DeviceTensor sums(backend, DType::kF64, {heads});
+  const DeviceTensor g(backend, DType::kF64, {heads});
+  AttentionForwardArgs forward;
+  forward.q = *q;
+  forward.k = *k;
+  forward.v = *v;
+  forward.sinks = *sinks;
+  forward.gate_logits = *logits;
+  forward.out = *out;
+  forward.lse = *lse;
+  forward.gate = *gate;
+  forward.importance_sum = *sums;
+  AttentionBackwardArgs backward;
+  backward.q = *q;
+  backward.k = *k;
+  backward.v = *v;
+  backward.sinks = *sinks;
+  backward.gate_logits = *logits;
+  backward.out = *out;
+  backward.lse = *lse;
+  backward.gate = *gate;
+  backward.d_out = *d_out;
+  backward.importance_gradient = *g;
+  backward.d_q = *d_q;
+  backward.d_k = *d_k;
+  backward.d_v = *d_v;
+  backward.d_sinks = *d_sinks;
+  backward.d_gate_logits = *d_logits;
+  const double there = MedianSeconds([&] { backend->AttentionForward(config, shape, forward); });
+  const double back = MedianSeconds([&] { backend->AttentionBackward(config, shape, backward); });
+  const double flop = 2.0 * static_cast<double>(s.tokens) * static_cast<double>(s.sequence) *
+                      static_cast<double>(s.width);
+  std::printf("ours,%s,%lld,%lld,%.1f,%.1f\n", name, static_cast<long long>(s.sequence),
+              static_cast<long long>(s.head_dim), flop / there * 1e-12, 2.5 * flop / back * 1e-12);
+  std::fflush(stdout);
+}
+
+int Run(const Arguments& arguments) {
+  auto backend = MakeCudaBackend({});
+  if (!backend.ok()) {
+    std::fprintf(stderr, "error: %s\n", backend.status().message().c_str());
+    return 1;
+  }
+  std::printf("who,what,sequence,head_dim,forward_tflops,backward_tflops\n");
+  BenchProduct(backend.value().get());
+  AttentionConfig vanilla;
+  AttentionConfig sink;
+  sink.variant = AttentionVariant::kSink;
+  AttentionConfig gated;
+  gated.variant = AttentionVariant::kGated;
+  const int64_t tokens = arguments.Integer("tokens");
+  const int64_t width = arguments.Integer("width");
+  for (const int64_t head_dim : {int64_t{64}, int64_t{128}}) {
+    for (const int64_t sequence : {2048, 4096, 8192, 16384}) {
+      const Shape shape = {tokens, sequence, width, head_dim};
+      BenchAttention(backend.value().get(), shape, "vanilla", vanilla);
+      BenchAttention(backend.value().get(), shape, "sink", sink);
+      BenchAttention(backend.value().get(), shape, "gated", gated);
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace sinkforge::gpu
+
+int main(int argc, char** argv) {
+  const sinkforge::gpu::Arguments arguments(argc, argv, {{"tokens", "16384"}, {"width", "2048"}});
+  return sinkforge::gpu::Run(arguments);
+}

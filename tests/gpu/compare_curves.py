@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""Reads the curves that gpu_train writes. Standard library only.
+
+compare_curves.py FOLDER                 the mixed precision's curves lie within the spread of the
+                                         float32 seeds: exit status 0
+compare_curves.py --speed CURVE NAME N   a CSV line with the median of N tokens a step
+compare_curves.py --ends FOLDER          a table of the last 20 steps of every *-curve.csv
+"""
+
+import csv
+import pathlib
+import statistics
+import sys
+
+LAST = 20
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return [{name: float(value) for name, value in row.items()}
+                for row in csv.DictReader(file) if row["step"] != "step"]
+
+
+def mean(rows, name):
+    return statistics.fmean(row[name] for row in rows)
+
+
+def compare(folder):
+    """Means over windows of 20 steps: mixed may be off the float32 seeds' mean by as much as those
+    differ among themselves, and by 1% where they hardly differ."""
+    status = 0
+    seeds = (1, 2, 3)
+    exact, mixed = ([read(folder / f"d4-{kind}-seed{seed}.csv") for seed in seeds]
+                    for kind in ("float32", "mixed"))
+    for name in ("loss", "imbalance"):
+        for first in range(0, len(exact[0]), LAST):
+            a, b = ([mean(run[first:first + LAST], name) for run in runs]
+                    for runs in (exact, mixed))
+            spread = max(a) - min(a)
+            off = abs(statistics.fmean(a) - statistics.fmean(b))
+            good = off <= max(spread, 0.01 * abs(statistics.fmean(a)))
+            print(f"{name} of steps {first + 1} to {first + LAST}: float32 "
+                  f"{statistics.fmean(a):.5f} (spread {spread:.5f}), mixed "
+                  f"{statistics.fmean(b):.5f}{'' if good else '  FAILED'}")
+            status |= not good
+    return status
+
+
+def speed(path, name, tokens):
+    seconds = statistics.median(row["seconds"] for row in read(path)[3:])
+    print(f"ours,{name},{tokens / seconds:.0f},")
+    return 0
+
+
+def ends(folder):
+    print("run,steps,loss,imbalance,smallest,largest,seconds_per_step")
+    for path in sorted(folder.glob("*-curve.csv")):
+        rows = read(path)
+        last = rows[-LAST:]
+        print(f"{path.name.removesuffix('-curve.csv')},{len(rows)},{mean(last, 'loss'):.4f},"
+              f"{mean(last, 'imbalance'):.4f},{mean(last, 'smallest'):.4f},"
+              f"{mean(last, 'largest'):.4f},"
+              f"{statistics.median(row['seconds'] for row in rows):.4f}")
+    return 0
+
+
+def main(arguments):
+    if len(arguments) == 1:
+        return compare(pathlib.Path(arguments[0]))
+    if len(arguments) == 4 and arguments[0] == "--speed":
+        return speed(arguments[1], arguments[2], int(arguments[3]))
+    if len(arguments) == 2 and arguments[0] == "--ends":
+        return ends(pathlib.Path(arguments[1]))
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

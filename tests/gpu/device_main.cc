@@ -1,0 +1,93 @@
+// The conformance table on CudaBackend without a test library: `... [part of a case's name]` holds
+// every precision and every path of attention against the float64 reference, bounded by twice the
+// error of the readable backend in the same precision, and runs each case twice for equal bits.
+// Then whole models (device_model.h). Prints one line a failure and a count at the end, and exits
+// with 1 if anything failed.
+#include <cstdio>
+#include <string>
+
+#include "kernels/cuda/cuda_backend.h"
+#include "kernels/ref/ref_backend.h"
+#include "kernels/ref/ref_mixed_backend.h"
+#include "tests/conformance/harness.h"
+#include "tests/gpu/device_model.h"
+#include "tests/gpu/device_run.h"
+
+namespace sinkforge::kernels::conformance {
+namespace {
+
+struct Path {
+  const char* name;
+  CudaPrecision precision;
+  CudaAttention attention;
+};
+constexpr Path kPaths[] = {
+    {"float32", CudaPrecision::kFloat32, CudaAttention::kTensorCores},
+    {"mixed", CudaPrecision::kMixed, CudaAttention::kTensorCores},
+    {"mixed, a warp a row", CudaPrecision::kMixed, CudaAttention::kRows},
+};
+
+void RunOne(const OpCase& op, const Path& path, Backend* tested, Backend* naive, Backend* exact,
+            Counts* counts) {
+  const InputPrecision precision = path.precision == CudaPrecision::kMixed
+                                       ? InputPrecision::kBfloat16
+                                       : InputPrecision::kFloat32;
+  VaryExecution(0);
+  const CaseResult result = RunCase(op, tested, 1, precision);
+  VaryExecution(1);
+  const CaseResult again = RunCase(op, tested, 1, precision);
+  std::vector<std::string> failures = CompareToReference(result, RunCase(op, naive, 1, precision),
+                                                         RunCase(op, exact, 1, precision));
+  for (const std::string& name : DifferingBits(result, again)) {
+    failures.push_back(name + ": other bits in a second run");
+  }
+  for (const std::string& name : result.broken_guards) {
+    failures.push_back(name + ": written out of bounds");
+  }
+  for (const std::string& name : result.changed_inputs) {
+    failures.push_back(name + ": input changed");
+  }
+  for (const std::string& failure : failures) {
+    std::printf("FAILED %s (%s): %s\n", op.name.c_str(), path.name, failure.c_str());
+  }
+  ++counts->run;
+  if (!failures.empty()) ++counts->failed;
+}
+
+int RunAll(const std::string& filter) {
+  const auto ref32 = MakeRefBackend(DType::kF32);
+  const auto mixed = MakeRefMixedBackend();
+  const auto exact = MakeRefBackend(DType::kF64);
+  Counts counts;
+  for (const Path& path : kPaths) {
+    CudaBackendOptions options;
+    options.precision = path.precision;
+    options.attention = path.attention;
+    options.logits_max = 8192;  // several blocks, the last one cut short, in the small cases too
+    Result<std::unique_ptr<Backend>> tested = MakeCudaBackend(options);
+    if (!tested.ok()) {
+      std::printf("%s\n", tested.status().message().c_str());
+      return 1;
+    }
+    Backend* naive = path.precision == CudaPrecision::kMixed ? mixed.get() : ref32.get();
+    for (const OpCase& op : AllOpCases()) {
+      if (op.name.find(filter) == std::string::npos || LeaveOut(op.name)) continue;
+      // Only attention has more than one path.
+      const bool attention = op.name.compare(0, 10, "Attention_") == 0;
+      if (path.attention == CudaAttention::kRows && !attention) continue;
+      RunOne(op, path, tested.value().get(), naive, exact.get(), &counts);
+    }
+  }
+  const Counts models = CheckModels(filter);
+  counts.run += models.run;
+  counts.failed += models.failed;
+  std::printf("%d cases, %d failed\n", counts.run, counts.failed);
+  return counts.failed == 0 && counts.run > 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace sinkforge::kernels::conformance
+
+int main(int argc, char** argv) {
+  return sinkforge::kernels::conformance::RunAll(argc > 1 ? argv[1] : "");
+}

@@ -1,0 +1,17 @@
+// The whole model on CudaBackend against the float64 reference.
+#pragma once
+
+#include <string>
+
+namespace sinkforge::kernels::conformance {
+
+struct Counts {
+  int run = 0;
+  int failed = 0;
+};
+
+// Every variant in both precisions: loss, importance and each parameter's gradient, whose error may
+// be twice that of the readable backend in the same precision. Prints a line a failure.
+Counts CheckModels(const std::string& filter);
+
+}  // namespace sinkforge::kernels::conformance

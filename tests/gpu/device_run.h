@@ -1,0 +1,15 @@
+// What differs between a real device and an emulated one in the conformance of CudaBackend.
+#pragma once
+
+#include <string>
+
+namespace sinkforge::kernels::conformance {
+
+// Changes what results must not depend on, as far as the device allows: the emulated one runs the
+// warps of the second run in another order.
+void VaryExecution(int run);
+
+// Cases that take too long for where they run.
+bool LeaveOut(const std::string& case_name);
+
+}  // namespace sinkforge::kernels::conformance

@@ -1,0 +1,138 @@
+#!/usr/bin/env bash
+# Everything that needs a GPU, in one command each:
+#
+#   tests/gpu/run.sh check OUT --text FILE   conformance of ops and whole models, training in both
+#                                            precisions, kill -9 and resume, compute-sanitizer
+#   tests/gpu/run.sh bench OUT --text FILE   attention and model against PyTorch on the same card
+#   tests/gpu/run.sh train OUT --text FILE   three variants, with and without the loss, 80 s each
+#
+# Needs a C++ compiler, CUDA, CMake, and for `bench` a python3 with PyTorch. FILE is a text of some
+# megabytes; its last 256 KiB are held back for validation. Tables are written into the folder OUT;
+# exit status 0 only if all of it passed.
+set -euo pipefail
+
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+usage() { sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+
+[[ $# -ge 2 ]] || usage
+command="$1" out="$2" text=""
+shift 2
+while [[ $# -gt 0 ]]; do
+  case "$1" in
+    --text) text="${2:?--text needs a file}"; shift 2 ;;
+    *) usage ;;
+  esac
+done
+[[ -f "$text" ]] || { echo "--text: '$text' is not a file" >&2; exit 2; }
+mkdir -p "$out"
+out="$(cd "$out" && pwd)"
+build="${BUILD_DIR:-$here/../../build/gpu}"
+failures=0
+
+# Runs a part, keeps its log, and goes on whatever happens: a failed part must not cost the others.
+part() {
+  local name="$1" begin="$SECONDS" status=0
+  shift
+  echo "== $name"
+  "$@" > "$out/$name.log" 2>&1 || status=$?
+  echo "$name,$status,$((SECONDS - begin))" >> "$out/parts.csv"
+  tail -n 12 "$out/$name.log"
+  if [[ "$status" != 0 ]]; then
+    echo "== $name FAILED ($status); see $name.log"
+    failures=$((failures + 1))
+  fi
+}
+
+build() {
+  cmake -S "$here" -B "$build" -DCMAKE_BUILD_TYPE=Release
+  cmake --build "$build" -j "$(nproc)"
+}
+
+split_text() {
+  head -c -262144 "$text" > "$out/train.txt"
+  tail -c 262144 "$text" > "$out/validation.txt"
+}
+
+train() { "$build/gpu_train" text="$out/train.txt" "$@"; }
+
+# d4 for 200 steps: three seeds in float32 give the spread that the mixed precision must stay in.
+curves() {
+  for seed in 1 2 3; do
+    train precision=float32 seed="$seed" coefficient=1e-3 curve="$out/d4-float32-seed$seed.csv"
+    train precision=mixed seed="$seed" coefficient=1e-3 curve="$out/d4-mixed-seed$seed.csv"
+  done
+  python3 "$here/compare_curves.py" "$out"
+}
+
+# A run that kills itself after step 50 goes on from step 40, and ends with the bits of one that was
+# not killed.
+resume() {
+  local common=(steps=80 checkpoint_every=20 coefficient=1e-3)
+  rm -f "$out"/whole.bin "$out"/killed.bin
+  train "${common[@]}" curve="$out/whole.csv" checkpoint="$out/whole.bin"
+  local status=0
+  local killed="$out/killed.bin"
+  train "${common[@]}" curve="$out/killed.csv" checkpoint="$killed" kill_after=50 || status=$?
+  if [[ "$status" != 137 ]]; then
+    echo "the run was to die of SIGKILL, but ended with $status"
+    return 1
+  fi
+  train "${common[@]}" curve="$out/resumed.csv" checkpoint="$killed" resume="$killed"
+  cmp "$out/whole.bin" "$killed"
+  echo "the resumed run has the same bits"
+}
+
+sanitize() {
+  for tool in memcheck racecheck synccheck; do
+    compute-sanitizer --tool "$tool" --error-exitcode 9 "$build/device_conformance" _T70_
+  done
+}
+
+# Who, what, tokens a second, peak GiB.
+bench_model() {
+  local depth rows=8 sequence=2048 curve
+  echo "who,what,tokens_per_second,peak_gib"
+  for depth in 12 20; do
+    for coefficient in 0 1e-3; do
+      curve="$out/d$depth-$coefficient.csv"
+      train depth="$depth" head_dim=128 vocab=65536 rows="$rows" sequence="$sequence" steps=15 \
+        gate_init=0.02 coefficient="$coefficient" curve="$curve" > /dev/null
+      python3 "$here/compare_curves.py" --speed "$curve" "d$depth-$coefficient" \
+        $((rows * sequence))
+    done
+    python3 "$here/peers.py" model depth="$depth" rows="$rows" || return 1
+  done
+}
+
+rm -f "$out/parts.csv"
+part build build
+[[ "$failures" == 0 ]] || exit 1
+nvidia-smi --query-gpu=name,driver_version --format=csv > "$out/card.csv" || true
+split_text
+case "$command" in
+  check)
+    part conformance "$build/device_conformance"
+    part curves curves
+    part resume resume
+    part sanitize sanitize
+    ;;
+  bench)
+    part attention "$build/attention_bench"
+    part attention_peers python3 "$here/peers.py" attention
+    part model bench_model
+    ;;
+  train)
+    for attention in vanilla sink gated; do
+      for coefficient in 0 1e-3; do
+        name="d12-$attention-$coefficient"
+        part "$name" train depth=12 head_dim=128 rows=16 sequence=2048 steps=100000 seconds=72 \
+          attention="$attention" coefficient="$coefficient" \
+          validation="$out/validation.txt" curve="$out/$name-curve.csv"
+      done
+    done
+    python3 "$here/compare_curves.py" --ends "$out" | tee "$out/train.csv"
+    ;;
+  *) usage ;;
+esac
+echo "== $failures parts failed; tables are in $out"
+[[ "$failures" == 0 ]]
