@@ -19,4 +19,19 @@ std::string RandomId() {
   return id;
 }
 
+bool IsTraceId(const std::string& text) {
+  return text.size() == 32 && text.find_first_not_of("0123456789abcdef") == std::string::npos &&
+         text.find_first_not_of('0') != std::string::npos;
+}
+
+std::string TraceIdOf(const std::string& traceparent) {
+  constexpr size_t kTraceBegin = 3;
+  constexpr size_t kTraceEnd = 35;
+  const bool has_form = traceparent.size() >= 55 && traceparent[2] == '-' &&
+                        traceparent[kTraceEnd] == '-' && traceparent.compare(0, 2, "ff") != 0;
+  if (!has_form) return "";
+  const std::string id = traceparent.substr(kTraceBegin, kTraceEnd - kTraceBegin);
+  return IsTraceId(id) ? id : "";
+}
+
 }  // namespace sinkforge::base

@@ -42,6 +42,7 @@ std::string Timestamp() {
 struct Component {
   Mutex mutex;
   std::string name GUARDED_BY(mutex);
+  LogFields context GUARDED_BY(mutex);
 };
 Component& TheComponent() {
   static auto* component = new Component;
@@ -52,6 +53,12 @@ std::string ComponentName() {
   Component& component = TheComponent();
   MutexLock lock(&component.mutex);
   return component.name;
+}
+
+LogFields Context() {
+  Component& component = TheComponent();
+  MutexLock lock(&component.mutex);
+  return component.context;
 }
 
 nlohmann::ordered_json ValueOf(const LogField& field) {
@@ -70,7 +77,21 @@ void SetLogComponent(const std::string& name) {
   component.name = name;
 }
 
+void SetLogContext(LogFields fields) {
+  Component& component = TheComponent();
+  MutexLock lock(&component.mutex);
+  component.context = std::move(fields);
+}
+
 void Log(Severity severity, const std::string& message, std::initializer_list<LogField> fields) {
+  Log(severity, message, LogFields(), fields);
+}
+
+void Log(Severity severity, const std::string& message, const LogFields& about,
+         std::initializer_list<LogField> own) {
+  LogFields fields = Context();
+  fields.insert(fields.end(), about.begin(), about.end());
+  fields.insert(fields.end(), own.begin(), own.end());
   static const bool is_terminal = isatty(STDERR_FILENO) == 1;
   std::string line;
   if (is_terminal) {

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/ids.h"
 #include "client/local_instance.h"
 #include "client/printable.h"
 
@@ -53,6 +54,10 @@ Session::~Session() = default;
 Style Session::out_style() const {
   return Style(ChooseColour(environment_.out_is_terminal, environment_.variable("NO_COLOR"),
                             environment_.variable("TERM")));
+}
+
+std::string Session::trace_id() const {
+  return base::TraceIdOf(environment_.variable("TRACEPARENT"));
 }
 
 std::string Session::default_state_folder() const {

@@ -49,6 +49,9 @@ class Session {
   // Connects at the first call. Not before a command that handles Ctrl-C has made its StopSignal:
   // the channel's threads take over the signal mask of the thread that makes them.
   Coordinator& coordinator();
+  // Of $TRACEPARENT, which whoever called may have set: the submission then belongs to that trace.
+  // Empty where it is not set or no W3C trace context.
+  std::string trace_id() const;
   // Local state: ${XDG_STATE_HOME:-$HOME/.local/state}/sinkforge/local.
   std::string default_state_folder() const;
 

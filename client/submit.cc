@@ -66,6 +66,7 @@ absl::StatusOr<int> Submit(Session& session, const SubmitOptions& options) {
   v1::SubmitJobRequest request;
   *request.mutable_spec() = *spec;
   request.set_request_id(base::RandomId());
+  request.set_trace_id(session.trace_id());
   const auto job = session.coordinator().SubmitJob(request);
   if (!job.ok()) return ExplainViolations(*input, options.overrides, job.status());
   if (session.json() && !options.watch) {

@@ -152,6 +152,7 @@ absl::StatusOr<int> Sweep(Session& session, const SweepOptions& options) {
     request.set_sweep(sweep);
     request.set_sweep_running_max(static_cast<int32_t>(options.max_running));
     request.set_request_id(base::RandomId());
+    request.set_trace_id(session.trace_id());
     const auto job = session.coordinator().SubmitJob(request);
     if (!job.ok()) return ExplainViolations(*input, options.overrides, job.status());
     if (!options.watch && !session.json()) session.out() << job->job_id() << std::endl;

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/rpc.h"
+#include "server/engine/event_log.h"
 #include "server/engine/fleet_metrics.h"
 #include "server/rpc/context.h"
 #include "server/rpc/job_service.h"
@@ -239,6 +240,7 @@ absl::Status Daemon::Impl::StartPage() {
 
 void Daemon::Impl::OnCommit(const Coordinator& coordinator, const Effects& effects) {
   attempts_.Observe(coordinator, effects.events);
+  LogEvents(coordinator, effects.events);
   for (const std::string& job_id : effects.changed_jobs) {
     const v1::Job* job = coordinator.Find(job_id);
     const int64_t attempt = job == nullptr ? 0 : job->attempt();

@@ -169,6 +169,7 @@ ExitCode Fail(const absl::Status& status) {
 }
 
 ExitCode Run(const CommandLine& line) {
+  base::SetLogContext({{"worker", line.daemon.name}});
   const base::RealClock clock;
   FatalError fatal;
   auto daemon = Daemon::Start(line.daemon, &clock, [&](const absl::Status& status) {
@@ -176,8 +177,7 @@ ExitCode Run(const CommandLine& line) {
     kill(getpid(), SIGTERM);
   });
   if (!daemon.ok()) return Fail(daemon.status());
-  base::LogInfo("worker is up", {{"worker", line.daemon.name},
-                                 {"coordinator", line.daemon.coordinator},
+  base::LogInfo("worker is up", {{"coordinator", line.daemon.coordinator},
                                  {"address", (*daemon)->address()},
                                  {"metrics", "http://" + (*daemon)->metrics_address() + "/metrics"},
                                  {"slots", int64_t{line.daemon.slots}}});

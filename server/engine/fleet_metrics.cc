@@ -21,9 +21,13 @@ std::string Label(const std::string& name, const std::string& prefix) {
 }
 
 // Why a job can be in the queue; the only values of the label.
-constexpr std::array<v1::Reason, 5> kQueueReasons = {
-    v1::REASON_WAITING_FOR_SLOTS, v1::REASON_BEHIND_OTHER_JOB, v1::REASON_NOT_ENOUGH_SLOTS_EXIST,
-    v1::REASON_WAITING_FOR_CHECKPOINT_HOLDER, v1::REASON_BACKING_OFF};
+constexpr std::array<v1::Reason, 7> kQueueReasons = {v1::REASON_WAITING_FOR_SLOTS,
+                                                     v1::REASON_BEHIND_OTHER_JOB,
+                                                     v1::REASON_NOT_ENOUGH_SLOTS_EXIST,
+                                                     v1::REASON_WAITING_FOR_CHECKPOINT_HOLDER,
+                                                     v1::REASON_BACKING_OFF,
+                                                     v1::REASON_WAITING_FOR_QUOTA,
+                                                     v1::REASON_WAITING_FOR_SWEEP};
 
 // From a free slot's tenth of a second to a queue of days.
 const std::vector<double> kWaitBounds = {0.1, 0.5, 1,    5,     15,    60,

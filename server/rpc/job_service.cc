@@ -8,6 +8,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "base/ids.h"
 #include "base/rpc.h"
 #include "proto/jobspec/resolve.h"
 #include "server/rpc/errors.h"
@@ -50,6 +51,11 @@ absl::Status PrepareSubmission(v1::SubmitJobRequest* request, int64_t* parameter
   }
   if (request->sweep_running_max() < 0) {
     return InvalidField("sweep_running_max", "negative; give 0 for no limit");
+  }
+  if (request->trace_id().empty()) {
+    request->set_trace_id(base::RandomId());
+  } else if (!base::IsTraceId(request->trace_id())) {
+    return InvalidField("trace_id", "give 32 lower-case hexadecimal digits, not all zero, or none");
   }
   const size_t spec_bytes = request->spec().ByteSizeLong();
   if (spec_bytes > kSpecBytesMax) {

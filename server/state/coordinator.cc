@@ -218,6 +218,7 @@ absl::StatusOr<v1::Job> Coordinator::Submit(const v1::SubmitJobRequest& request,
         now.wall + std::chrono::duration_cast<std::chrono::system_clock::duration>(after));
     WatchDeadline(&state, record);
   }
+  job.set_trace_id(request.trace_id());
   job.mutable_progress()->set_steps_total(request.spec().train().steps());
   state.number_by_request[request.request_id()] = number;
   ++state.count_by_state[v1::JOB_STATE_QUEUED];

@@ -25,6 +25,7 @@ void AddRank(const State& state, const JobRecord& record, const RankState& rank,
                                           : v1::RUN_REQUEST_TRAIN);
   wanted->set_parameters(job.parameters());
   *wanted->mutable_skip_batches() = job.skipped_batches();
+  wanted->set_trace_id(job.trace_id());
   const v1::Checkpoint* restore = RestoreOf(job);
   if (restore == nullptr) return;
   *wanted->mutable_restore() = *restore;

@@ -37,6 +37,14 @@ void RemoveInvalid(const char* what, Repeated* list) {
   }
 }
 
+// What every log line about a rank has; the worker's name is in all of the daemon's lines.
+base::LogFields FieldsOf(const v1::DesiredRank& rank) {
+  return {{"job", rank.job_id()},
+          {"attempt", int64_t{rank.attempt()}},
+          {"rank", int64_t{rank.rank()}},
+          {"trace_id", rank.trace_id()}};
+}
+
 }  // namespace
 
 Agent::Agent(AgentOptions options, Parts parts)
@@ -96,7 +104,8 @@ void Agent::Tick(const base::Now& now) {
     applied_revision_ = desired_.desired_revision();
     for (const RankKey& key : plan.kill) KillLocked(KillCause::kNotDesired, &ranks_.at(key));
     for (const RankKey& key : plan.stop) {
-      base::LogInfo("trainer is asked to checkpoint and stop", {{"rank", ToString(key)}});
+      base::Log(base::Severity::kInfo, "trainer is asked to checkpoint and stop",
+                FieldsOf(ranks_.at(key).desired), {});
       ranks_.at(key).run = v1::RUN_REQUEST_CHECKPOINT_AND_STOP;
     }
     for (const RankKey& key : plan.forget) ranks_.erase(key);
@@ -120,7 +129,8 @@ void Agent::SpawnLocked(const v1::DesiredRank& desired, const base::Now& now) {
   const std::string token = base::RandomId();
   ranks_.emplace(key, StartRank(desired, token, now));
   tokens_.emplace(token, key);
-  base::LogInfo("trainer is started", {{"rank", ToString(key)}, {"slot", int64_t{desired.slot()}}});
+  base::Log(base::Severity::kInfo, "trainer is started", FieldsOf(desired),
+            {{"slot", int64_t{desired.slot()}}});
   LaunchRequest request{key, token, std::max(1, desired.spec().resources().threads()), {}};
   if (desired.slot() >= options_.cpu_slots) request.gpu = desired.slot() - options_.cpu_slots;
   parts_.launch(request);
@@ -141,8 +151,8 @@ void Agent::KillLocked(KillCause cause, RankState* rank) {
   // From now on the trainer's token is void, so nothing it still sends is kept.
   tokens_.erase(rank->token);
   const RankKey key = KeyOf(rank->desired);
-  base::LogInfo("trainer is killed",
-                {{"rank", ToString(key)}, {"cause", int64_t{static_cast<int>(cause)}}});
+  base::Log(base::Severity::kInfo, "trainer is killed", FieldsOf(rank->desired),
+            {{"cause", int64_t{static_cast<int>(cause)}}});
   parts_.kill(key);
 }
 
@@ -162,8 +172,8 @@ void Agent::EndLocked(const TrainerExit& exit, RankState* rank) {
   ApplyExit(exit, options_.patience, rank);
   const bool failed = rank->status.outcome() == v1::RANK_OUTCOME_FAILED;
   base::Log(failed ? base::Severity::kWarning : base::Severity::kInfo, "trainer ended",
-            {{"rank", ToString(KeyOf(rank->desired))},
-             {"outcome", v1::RankOutcome_Name(rank->status.outcome())},
+            FieldsOf(rank->desired),
+            {{"outcome", v1::RankOutcome_Name(rank->status.outcome())},
              {"reason", v1::Reason_Name(rank->status.reason())},
              {"detail", rank->status.message()}});
   if (parts_.on_end) parts_.on_end(rank->status);
@@ -256,6 +266,7 @@ absl::StatusOr<v1::Assignment> Agent::Assign(const std::string& token) const {
   *assignment.mutable_rank() = rank->desired;
   assignment.mutable_rank()->set_run(rank->run);
   for (const std::string& root : options_.data_roots) assignment.add_data_roots(root);
+  assignment.set_worker(options_.worker);
   return assignment;
 }
 

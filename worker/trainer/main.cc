@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "base/log.h"
 #include "base/rpc.h"
 #include "base/signals.h"
 #include "worker/trainer/sample_command.h"
@@ -54,6 +55,7 @@ ExitCode RunWorkerCommand(const WorkerCommand& command) {
                  static_cast<long long>(command.parent_pid));
     return ExitCode::kOtherError;
   }
+  sinkforge::base::SetLogComponent("trainer");
   // Held to the end: when its last user goes, the library may wait 10 seconds for an idle poller,
   // and the slot would stay taken as long.
   grpc_init();

@@ -1,0 +1,79 @@
+"""The daemons' own logs: JSON that follows one submission through coordinator, worker, trainer."""
+
+import json
+import os
+import unittest
+
+import harness
+
+
+def lines_of(text, trace):
+    """The JSON lines that belong to the trace."""
+    parsed = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    return [line for line in parsed if line.get("trace_id") == trace]
+
+
+class LogsTest(harness.ClusterTest):
+
+    def setUp(self):
+        self.trace = os.urandom(16).hex()
+
+    def submit(self, **settings):
+        os.environ["TRACEPARENT"] = f"00-{self.trace}-00f067aa0ba902b7-01"
+        self.addCleanup(os.environ.pop, "TRACEPARENT", None)
+        return self.cluster.submit(**settings)
+
+    def lines(self, component, job_id=None):
+        if component == "trainer":
+            printed = self.cluster.ok("logs", job_id, "-o", "json").out.splitlines()
+            return lines_of("\n".join(json.loads(line)["text"] for line in printed), self.trace)
+        daemon = (self.cluster.coordinator if component == "coordinator"
+                  else self.cluster.workers["w"])
+        return lines_of(daemon.log(), self.trace)
+
+    def test_a_trace_id_follows_a_submission_to_the_trainer_and_back(self):
+        job_id = self.submit(train__steps=40)
+        self.cluster.ok("wait", job_id)
+        self.assertEqual(self.cluster.job(job_id)["trace_id"], self.trace)
+        coordinator = self.lines("coordinator")
+
+        def said_by(component, message, job_id=None):
+            """Its lines, once it has said so: they come a moment after the job's end."""
+            return harness.wait_until(
+                lambda: any(line["message"] == message for line in self.lines(component, job_id))
+                and self.lines(component, job_id), f"{component} has said '{message}'")
+        worker = said_by("worker", "trainer ended")
+        trainer = said_by("trainer", "the rank ended", job_id)
+        for component, lines in (("coordinator", coordinator), ("worker", worker),
+                                 ("trainer", trainer)):
+            self.assertTrue(lines, component)
+            for line in lines:
+                self.assertEqual((line["component"], line["job"]), (component, job_id))
+                self.assertEqual(sorted(set(line) & {"time", "severity", "message"}),
+                                 ["message", "severity", "time"])
+        told = [line["message"] for line in coordinator]
+        self.assertEqual(told[0], "job: submitted")
+        self.assertLess(told.index("job: attempt started"), told.index("job: attempt ended"))
+        for line in worker + trainer:
+            self.assertEqual((line["attempt"], line["rank"], line["worker"]), (1, 0, "w"))
+        self.assertEqual([line["message"] for line in trainer],
+                         ["the rank starts", "the rank ended"])
+
+    def test_a_submission_without_a_trace_gets_one_of_its_own(self):
+        job_id = self.cluster.submit(train__steps=3)
+        trace = self.cluster.job(job_id)["trace_id"]
+        self.assertRegex(trace, "^[0-9a-f]{32}$")
+        self.cluster.ok("wait", job_id)
+        self.assertTrue(lines_of(self.cluster.coordinator.log(), trace))
+
+    def test_why_a_rank_failed_is_in_all_three(self):
+        job_id = self.submit(name="broken", data__train=["nothing.txt"])
+        self.assertEqual(self.cluster.client("wait", job_id).code, 10)
+        for component in ("coordinator", "worker", "trainer"):
+            harness.wait_until(
+                lambda name=component: "nothing.txt" in json.dumps(self.lines(name, job_id)),
+                f"{component} has said why")
+
+
+if __name__ == "__main__":
+    unittest.main()
