@@ -176,8 +176,15 @@ class Stress:
         if name:
             self.cluster.workers[name].kill()
             self.later(self.chance.uniform(0.1, STOP_SECONDS_MAX),
-                       lambda: self.cluster.restart_worker(name))
+                       lambda: self.bring_back(name))
         return name
+
+    def bring_back(self, name):
+        # A daemon does not start on a full disk, and says so; whoever starts it makes room first.
+        ballast = os.path.join(self.cluster.path(name), "ballast")
+        if os.path.exists(ballast):
+            os.remove(ballast)
+        self.cluster.restart_worker(name)
 
     def kill_coordinator(self):
         if not self.cluster.coordinator.alive():
