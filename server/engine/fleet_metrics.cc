@@ -129,7 +129,7 @@ base::GaugeFamily TimeFamily(const FleetView& view) {
   base::GaugeFamily family{
       "sinkforge_job_time_seconds",
       "Time of all jobs that are kept, by what it was spent on; train over the "
-      "sum is the goodput",
+      "sum is the goodput.",
       base::GaugeFamily::Type::kGauge,
       {}};
   for (const auto& [spent_on, seconds] : view.seconds) {
