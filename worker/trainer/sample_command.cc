@@ -12,12 +12,12 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/cpu/cpu_backend.h"
 #include "tokenizer/byte_tokenizer.h"
 #include "tokenizer/load.h"
 #include "tokenizer/unicode.h"
 #include "worker/trainer/core/decoder.h"
 #include "worker/trainer/exported_model.h"
-#include "worker/trainer/make_backend.h"
 
 namespace sinkforge::trainer {
 namespace {
@@ -82,12 +82,7 @@ class Sampling {
   explicit Sampling(const SampleCommand& command) : command_(command) {}
 
   ExitCode Run() {
-    v1::ResourceSpec resources;
-    resources.set_device(v1::DEVICE_CPU);
-    resources.set_threads(static_cast<int32_t>(command_.threads));
-    auto backend = MakeBackend(resources, BackendChoice::kFast);
-    if (!backend.ok()) return Fail(ExitCode::kOtherError, backend.status().message());
-    backend_ = std::move(backend).value();
+    backend_ = kernels::MakeCpuBackend(static_cast<int>(command_.threads));
     auto model = LoadExportedModel(command_.model, backend_.get());
     if (!model.ok()) return Fail(CodeOf(model.status()), model.status().message());
     model_ = std::move(model).value();
