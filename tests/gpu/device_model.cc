@@ -106,7 +106,7 @@ Results Compute(const ModelConfig& config, Backend* backend) {
   results.push_back({model.Loss(trainer::LossMode::kValueAndGradient, 1.0 / (kRows * kSequence))});
   model.ReadGateStatistics(gate_sums, {});
   results.push_back(gate_sums);
-  model.Backward(importance_gradient);
+  model.Backward(importance_gradient, {});
   for (const trainer::Parameter& parameter : model.parameters().all()) {
     results.push_back(Read(backend, parameter.weight.gradient));
   }
