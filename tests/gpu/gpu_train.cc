@@ -113,7 +113,7 @@ struct HostOptions {
 class CurveHost final : public trainer::TrainingHost {
  public:
   explicit CurveHost(const HostOptions& options) : options_(options) {
-    curve_ = std::fopen(options.curve.c_str(), "a");
+    curve_ = std::fopen(options.curve.c_str(), "w");
     if (curve_ == nullptr) {
       std::fprintf(stderr, "%s: cannot be written\n", options.curve.c_str());
       std::exit(1);

@@ -31,10 +31,14 @@ failures=0
 
 # Runs a part, keeps its log, and goes on whatever happens: a failed part must not cost the others.
 part() {
-  local name="$1" begin="$SECONDS" status=0
+  local name="$1" begin="$SECONDS" status
   shift
   echo "== $name"
-  "$@" > "$out/$name.log" 2>&1 || status=$?
+  # Not `"$@" || ...`: in such a list a function would go on after a command of its that failed.
+  set +e
+  (set -e; "$@") > "$out/$name.log" 2>&1
+  status=$?
+  set -e
   echo "$name,$status,$((SECONDS - begin))" >> "$out/parts.csv"
   tail -n 12 "$out/$name.log"
   if [[ "$status" != 0 ]]; then
