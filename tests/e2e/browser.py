@@ -115,7 +115,13 @@ class Browser:
         return answer["result"].get("value")
 
     def await_value(self, script, what):
-        return harness.wait_until(lambda: self.value(script), what)
+        """Its first true value; while the page is loaded, the script may have nothing to look at."""
+        def value():
+            try:
+                return self.value(script)
+            except AssertionError:
+                return None
+        return harness.wait_until(value, what)
 
     def text(self):
         return self.value("document.body.innerText")
