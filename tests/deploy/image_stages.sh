@@ -60,7 +60,7 @@ run_as_image() {
 as_image=(setpriv --reuid 10001 --regid 10001 --clear-groups --no-new-privs --bounding-set=-all)
 freeze() {
   local state="$folder/$1/var/lib/sinkforge/$1"
-  mount --bind "$folder/$1" "$folder/$1"
+  mount --rbind "$folder/$1" "$folder/$1"  # with /proc and /dev below it
   mount -o remount,bind,ro "$folder/$1"
   mount -t tmpfs -o mode=1777 tmpfs "$folder/$1/tmp"
   mount -t tmpfs -o uid=10001,gid=10001 tmpfs "$state"

@@ -100,8 +100,7 @@ class Resolver {
     if (matches.empty()) {
       return Status(StatusCode::kNotFound, location_.field + ": no file matches " + pattern +
                                                " under the data roots " + ListOf(location_.roots) +
-                                               "; check the path, or start the worker with "
-                                               "--data-root");
+                                               "; check the path, or " + location_.root_advice);
     }
     const bool many = matches.size() > 1;
     for (const std::string& match : matches) {
@@ -150,9 +149,8 @@ class Resolver {
   Status Outside(const std::string& pattern, const std::string& how) const {
     return Status(StatusCode::kFailedPrecondition,
                   location_.field + ": " + pattern + " " + how + " outside of the data roots " +
-                      ListOf(location_.roots) +
-                      "; move the data there, or start the worker with "
-                      "another --data-root");
+                      ListOf(location_.roots) + "; move the data there, or " +
+                      location_.root_advice);
   }
 
   const DataLocation& location_;
@@ -192,7 +190,7 @@ Result<std::vector<ResolvedFile>> ResolveDataFiles(const std::vector<std::string
   if (!resolver.has_roots()) {
     return Status(StatusCode::kFailedPrecondition,
                   location.field + ": none of the data roots exists: " + ListOf(location.roots) +
-                      "; create one, or give another with --data-root");
+                      "; create one, or " + location.root_advice);
   }
   std::vector<ResolvedFile> files;
   for (const std::string& pattern : patterns) {

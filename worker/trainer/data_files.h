@@ -18,15 +18,19 @@ struct FileDigest {
   uint64_t xxh3 = 0;  // XXH3, 64 bits, of the content
 };
 
+inline constexpr char kWorkerRootAdvice[] = "start the worker with another --data-root";
+
 struct ResolvedFile {
   std::string path;  // canonical
   std::string name;  // relative to its root
 };
 
-// Where files may lie, and what the list is called in messages ("data.train").
+// Where files may lie, what the list is called in messages ("data.train"), and what somebody can
+// do there about a missing root.
 struct DataLocation {
   std::vector<std::string> roots;
   std::string field;
+  std::string root_advice = kWorkerRootAdvice;
 };
 
 // Every file that the patterns name, pattern by pattern, the matches of one in byte order. A

@@ -79,7 +79,11 @@ void AddTrainOptions(CLI::App* app, TrainCommand* command) {
   app->add_flag("--resume", command->resume, "Go on from the last checkpoint of --work-dir");
   app->add_option("--dump-step", command->dump_step,
                   "Also write batch, parameters, gradients and importance of this step")
-      ->check(CLI::PositiveNumber);
+      ->check([](const std::string& text) {
+        int64_t step = 0;
+        const bool is_step = CLI::detail::lexical_cast(text, step) && step >= 1;
+        return is_step ? std::string() : text + ": steps are counted from 1";
+      });
   const std::map<std::string, BackendChoice> backends = {{"fast", BackendChoice::kFast},
                                                          {"ref", BackendChoice::kRef}};
   app->add_option("--backend", command->backend,

@@ -8,6 +8,8 @@
 //  25 another rank was lost   26 a GPU or its libraries failed; the last line on stderr says how
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "kernels/status.h"
@@ -34,6 +36,9 @@ struct RunEnd {
   v1::RankOutcome outcome = v1::RANK_OUTCOME_COMPLETED;
   v1::Reason reason = v1::REASON_UNSPECIFIED;  // with FAILED
   std::string message;                         // with FAILED: the thing and the next step
+  // Where training failed: the step of the last good checkpoint, 0 for none. A coordinator knows
+  // it and says so itself.
+  std::optional<int64_t> durable_step = std::nullopt;
 };
 
 // A failed run with the reason's exit code.

@@ -98,6 +98,12 @@ Result<std::optional<StoredCheckpoint>> StandaloneHost::LoadCheckpoint() {
 Status StandaloneHost::Begin(const RunContext& context, int64_t restored_step) {
   context_ = context;
   restored_step_ = restored_step;
+  if (options_.dump_step > 0 && options_.dump_step <= restored_step) {
+    return Status(StatusCode::kFailedPrecondition,
+                  "--dump-step " + std::to_string(options_.dump_step) +
+                      ": the run goes on from the checkpoint of step " +
+                      std::to_string(restored_step) + "; give a later step");
+  }
   if (Status status = KeepMetricsUpTo(restored_step); !status.ok()) return status;
   metrics_fd_ = open(metrics_path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   if (metrics_fd_ < 0) return SystemError(metrics_path_, errno);

@@ -13,9 +13,15 @@
 namespace sinkforge::trainer {
 namespace {
 
+std::string CheckpointText(const RunEnd& end) {
+  if (!end.durable_step) return "";
+  if (*end.durable_step == 0) return "; there is no checkpoint";
+  return "; the last good checkpoint is of step " + std::to_string(*end.durable_step);
+}
+
 ExitCode Report(const RunEnd& end) {
   if (end.outcome == v1::RANK_OUTCOME_FAILED) {
-    std::fprintf(stderr, "error: %s\n", end.message.c_str());
+    std::fprintf(stderr, "error: %s%s\n", end.message.c_str(), CheckpointText(end).c_str());
   }
   return end.exit_code;
 }
@@ -38,7 +44,15 @@ ExitCode RunTrainCommand(const TrainCommand& command) {
     return Report(FailedRun(v1::REASON_BAD_JOB, std::string(spec.status().message())));
   }
   if (command.explain_memory) return Report(ExplainMemory(*spec, command.backend));
+  if (command.dump_step > spec->train().steps()) {
+    return Report(FailedRun(v1::REASON_BAD_JOB, "--dump-step " + std::to_string(command.dump_step) +
+                                                    ": the job has " +
+                                                    std::to_string(spec->train().steps()) +
+                                                    " steps; give one from 1 to " +
+                                                    std::to_string(spec->train().steps())));
+  }
   RunRequest request;
+  request.root_advice = "give another --data-root";
   request.spec = *spec;
   request.backend = command.backend;
   request.data_roots = command.data_roots;

@@ -75,7 +75,7 @@ class Run {
                                         const std::string& field, std::vector<ResolvedFile>* files,
                                         DataTokenizer* tokenizer) const {
     Result<std::vector<ResolvedFile>> resolved =
-        ResolveDataFiles(patterns, {request_.data_roots, field});
+        ResolveDataFiles(patterns, {request_.data_roots, field, request_.root_advice});
     if (!resolved.ok()) return resolved.status();
     DatasetOptions options;
     options.vocab_size = config_.model.vocab_size;
@@ -156,8 +156,8 @@ class Run {
 
   Status LoadInitialParameters() {
     if (!request_.spec.init().has_from()) return Status();
-    Result<std::vector<ResolvedFile>> files =
-        ResolveDataFiles({request_.spec.init().from()}, {request_.data_roots, "init.from"});
+    Result<std::vector<ResolvedFile>> files = ResolveDataFiles(
+        {request_.spec.init().from()}, {request_.data_roots, "init.from", request_.root_advice});
     if (!files.ok()) return Status(StatusCode::kInvalidData, files.status().message());
     if (files.value().size() != 1) {
       return Status(StatusCode::kInvalidData, "init.from: names more than one file; give one");
@@ -194,11 +194,9 @@ class Run {
     // A checkpoint that is still being written counts when it becomes durable.
     const Status finished = host_.FinishCheckpoints();
     if (!finished.ok()) host_.Warn("a checkpoint could not be made durable: " + finished.message());
-    const int64_t durable = host_.durable_step();
-    return FailedRun(reason,
-                     status.message() + (durable > 0 ? "; the last good checkpoint is of step " +
-                                                           std::to_string(durable)
-                                                     : "; there is no checkpoint"));
+    RunEnd end = FailedRun(reason, status.message());
+    end.durable_step = host_.durable_step();
+    return end;
   }
 
   const RunRequest& request_;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "sinkforge/v1/job.pb.h"
+#include "worker/trainer/data_files.h"
 #include "worker/trainer/make_backend.h"
 #include "worker/trainer/outcome.h"
 #include "worker/trainer/run_host.h"
@@ -15,9 +16,10 @@ namespace sinkforge::trainer {
 struct RunRequest {
   v1::JobSpec spec;  // resolved
   std::vector<std::string> data_roots;
+  std::string root_advice = kWorkerRootAdvice;  // see DataLocation
   int rank = 0;
   int world_size = 1;
-  std::vector<int64_t> skip_batches;  // TrainingConfig's
+  std::vector<int64_t> skip_batches;          // TrainingConfig's
   std::string collective_host = "127.0.0.1";  // where other ranks reach this one
   BackendChoice backend = BackendChoice::kFast;
 };

@@ -18,7 +18,9 @@ namespace {
 
 using nlohmann::json;
 using testing::HasSubstr;
+using testing::Le;
 using testing::Not;
+using testing::SizeIs;
 
 constexpr char kJob[] = R"(name: small
 model: {layers: 2, width: 32, heads: 4, attention: gated}
@@ -211,6 +213,26 @@ TEST_F(StandaloneTest, FullDiskAtTheEndFailsAndBeforeWarns) {
   EXPECT_EQ(Train("other", {"--set", "train.steps=5"}), 23);
   EXPECT_THAT(output_, HasSubstr("step 5: the last checkpoint could not be made durable"));
   EXPECT_THAT(output_, HasSubstr("there is no checkpoint"));
+}
+
+TEST_F(StandaloneTest, DumpStepThatNeverComesIsAnError) {
+  EXPECT_EQ(Train("work", {"--dump-step", "99", "--set", "train.steps=3"}), 20);
+  EXPECT_THAT(output_, HasSubstr("--dump-step 99: the job has 3 steps"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "work"));
+  for (const char* none : {"0", "-1", "two"}) {
+    EXPECT_EQ(Train("work", {"--dump-step", none}), 2);
+    EXPECT_THAT(output_, HasSubstr("steps are counted from 1"));
+    EXPECT_THAT(output_, SizeIs(Le(160U))) << "one short line, not the range of a number";
+  }
+  ASSERT_EQ(Train("work"), 0) << output_;
+  EXPECT_NE(Train("work", {"--resume", "--dump-step", "10"}), 0);
+  EXPECT_THAT(output_, HasSubstr("goes on from the checkpoint of step 60; give a later step"));
+}
+
+TEST_F(StandaloneTest, MessagesNameOptionsOfThisProgram) {
+  EXPECT_EQ(Train("work", {"--set", "data.train=absent.txt"}), 21);
+  EXPECT_THAT(output_, HasSubstr("check the path, or give another --data-root"));
+  EXPECT_THAT(output_, Not(HasSubstr("worker")));
 }
 
 TEST_F(StandaloneTest, DivergedLossStopsWithStepAndLastCheckpoint) {

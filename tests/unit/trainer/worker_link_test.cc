@@ -23,6 +23,7 @@ namespace {
 
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 
 constexpr char kJob[] = R"(name: small
 model: {layers: 2, width: 32, heads: 4, attention: sink}
@@ -205,7 +206,8 @@ TEST_F(WorkerLinkTest, FullDiskFailsTheLastCheckpointOnly) {
   EXPECT_EQ(Last().outcome(), v1::RANK_OUTCOME_FAILED);
   EXPECT_EQ(Last().reason(), v1::REASON_CHECKPOINT_FAILED);
   EXPECT_THAT(Last().message(), HasSubstr("the disk is full"));
-  EXPECT_THAT(Last().message(), HasSubstr("the last good checkpoint is of step 10"));
+  // Which checkpoint is the last good one, the coordinator says.
+  EXPECT_THAT(Last().message(), Not(HasSubstr("checkpoint is of step")));
   std::string warnings;
   for (const auto& report : fake_.reports) {
     for (const std::string& warning : report.warnings()) warnings += warning + "\n";
@@ -296,7 +298,7 @@ TEST_F(WorkerLinkTest, BadJobsAndDataEndWithTheirReason) {
   EXPECT_THAT(Last().message(), HasSubstr("outside of the data roots"));
 }
 
-TEST_F(WorkerLinkTest, DivergedLossNamesStepAndCheckpoint) {
+TEST_F(WorkerLinkTest, DivergedLossNamesTheStep) {
   v1::JobSpec& spec = *fake_.assignment.mutable_rank()->mutable_spec();
   spec.mutable_checkpoint()->set_every_steps(1);
   v1::OptimizerSpec* optimizer = spec.mutable_optimizer();
@@ -306,8 +308,6 @@ TEST_F(WorkerLinkTest, DivergedLossNamesStepAndCheckpoint) {
   EXPECT_EQ(RunTrainer(), ExitCode::kNonFiniteLoss);
   EXPECT_EQ(Last().reason(), v1::REASON_NON_FINITE_LOSS);
   EXPECT_THAT(Last().message(), HasSubstr("step " + std::to_string(fake_.records.size() + 1)));
-  EXPECT_THAT(Last().message(),
-              HasSubstr("last good checkpoint is of step " + std::to_string(fake_.records.size())));
 }
 
 TEST_F(WorkerLinkTest, TwoRanksFollowOneAndResumeToTheSameBits) {
