@@ -13,10 +13,11 @@ RUN --mount=type=bind,from=build,source=/packages,target=/packages \
     /stages/runtime.sh sinkforge-coordinator /packages
 USER 10001:10001
 VOLUME /var/lib/sinkforge/coordinator
-EXPOSE 7070 9470
+EXPOSE 7070 8080 9470
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10m --retries=3 \
     CMD ["sinkforge", "health", "127.0.0.1:7070"]
 ENTRYPOINT ["sinkforge-coordinator", "--data-dir=/var/lib/sinkforge/coordinator"]
 # Whoever publishes these ports decides who reaches them: traffic is not encrypted.
-CMD ["--listen=0.0.0.0:7070", "--metrics-listen=0.0.0.0:9470", "--insecure-listen"]
+CMD ["--listen=0.0.0.0:7070", "--metrics-listen=0.0.0.0:9470", "--http=0.0.0.0:8080", \
+     "--insecure-listen"]

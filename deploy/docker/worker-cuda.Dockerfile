@@ -7,13 +7,13 @@ ARG DEBIAN=debian:bookworm-20250520-slim
 FROM ${DEBIAN} AS build
 WORKDIR /source
 COPY deploy/docker/stages/cuda.sh deploy/docker/cuda-keyring.deb /cuda/
-RUN /cuda/cuda.sh /cuda/cuda-keyring.deb "cuda-nvcc-13-0 cuda-cudart-dev-13-0"
+RUN /cuda/cuda.sh /cuda/cuda-keyring.deb "cuda-nvcc-13-0 cuda-cudart-dev-13-0 libcublas-dev-13-0"
 COPY . .
 RUN deploy/docker/stages/build.sh cuda /packages
 
 FROM ${DEBIAN}
 RUN --mount=type=bind,from=build,source=/cuda,target=/cuda \
-    /cuda/cuda.sh /cuda/cuda-keyring.deb cuda-cudart-13-0
+    /cuda/cuda.sh /cuda/cuda-keyring.deb libcublas-13-0
 RUN --mount=type=bind,from=build,source=/packages,target=/packages \
     --mount=type=bind,source=deploy/docker/stages,target=/stages \
     /stages/runtime.sh sinkforge-worker /packages
@@ -25,4 +25,4 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10m --retries=3 \
     CMD ["sinkforge", "health", "127.0.0.1:7071"]
 ENTRYPOINT ["sinkforge-worker", "--data-dir=/var/lib/sinkforge/worker", "--data-root=/data"]
-CMD ["--listen=0.0.0.0:7071", "--metrics-listen=0.0.0.0:9471", "--insecure-listen"]
+CMD ["--gpus=1", "--listen=0.0.0.0:7071", "--metrics-listen=0.0.0.0:9471", "--insecure-listen"]

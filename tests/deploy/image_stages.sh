@@ -110,7 +110,7 @@ say "start as the images do"
 for name in coordinator worker; do freeze "$name"; done
 read -ra entry <<<"$(words_of coordinator ENTRYPOINT)"
 chroot "$folder/coordinator" "${as_image[@]}" "${entry[@]}" --listen="$coordinator_at" \
-  --metrics-listen=127.0.0.1:0 >"$folder/coordinator.log" 2>&1 &
+  --metrics-listen=127.0.0.1:0 --http=127.0.0.1:0 >"$folder/coordinator.log" 2>&1 &
 coordinator=$!
 await "the coordinator is healthy" run_as_image coordinator sinkforge health "$coordinator_at"
 read -ra entry <<<"$(words_of worker ENTRYPOINT)"

@@ -149,6 +149,9 @@ def apply_operation(target, operation, path):
                       for step in operation["path"].split("/")[1:]]
     for step in parents:
         target = target[int(step) if isinstance(target, list) else step]
+    if isinstance(target, list) and last == "-" and operation["op"] == "add":
+        target.append(copy.deepcopy(operation["value"]))
+        return
     key = int(last) if isinstance(target, list) else last
     present = key < len(target) if isinstance(target, list) else key in target
     if operation["op"] not in ("add", "replace") or (operation["op"] == "replace") > present:

@@ -218,8 +218,10 @@ class MeaningTest(unittest.TestCase):
                 values = dict(find(RENDERS[name], "ConfigMap",
                                    container["envFrom"][0]["configMapRef"]["name"])["data"],
                               POD_IP="127.0.0.1", POD_NAME="sinkforge-worker-0")
+                # This machine has neither that folder nor, perhaps, a GPU.
                 arguments = [re.sub(r"\$\((\w+)\)", lambda match: values[match.group(1)], each)
-                             for each in container["args"] if each != "--data-root=/data"]
+                             for each in container["args"]
+                             if each not in ("--data-root=/data", "--gpus=1")]
                 # A file where the data folder should be: the command line is read, and no more.
                 done = subprocess.run([BUILD / "bin" / workload["metadata"]["name"], *arguments,
                                        "--data-dir=/dev/null"],
@@ -242,6 +244,7 @@ class MeaningTest(unittest.TestCase):
             gpus = container["resources"]["limits"].get("nvidia.com/gpu")
             has_gpus = name not in ("base", "local-cpu")
             self.assertEqual(gpus, "1" if has_gpus else None, name)
+            self.assertEqual(f"--gpus={gpus}" in container["args"], has_gpus, name)
             self.assertEqual(container["image"].startswith("sinkforge-worker-cuda:"), has_gpus)
 
     def test_only_the_monitoring_overlay_needs_the_prometheus_operator(self):
