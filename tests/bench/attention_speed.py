@@ -76,7 +76,8 @@ def main():
         for tokens in arguments.tokens:
             against_torch(binary, row | {"tokens": tokens}, arguments.pairs)
     if arguments.only != "torch":
-        print("\n| attention | tokens | with importance and its gradient / without |\n|---|---|---|")
+        print("\n| attention | tokens | with importance and its gradient / without |")
+        print("|---|---|---|")
         for attention in ("vanilla", "sink", "gated"):
             gate_cost(binary, row | {"tokens": 4096}, attention, 4 * arguments.pairs)
 

@@ -44,7 +44,8 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build" / "release")
     arguments = parser.parse_args()
     binary = arguments.build / "bin" / "train_speed"
-    print("| attention | loss | instructions of a step without | with | added |\n|---|---|---|---|---|")
+    print("| attention | loss | instructions of a step without | with | added |")
+    print("|---|---|---|---|---|")
     above = False
     for attention in arguments.attention:
         row = ROW | {"attention": attention}
@@ -53,7 +54,8 @@ def main():
             with_loss = of_one_step(binary, row | {"loss": "cv", "shared": shared})
             added = with_loss / without - 1
             above = above or added > LIMIT
-            print(f"| {attention} | {name} | {without:.0f} | {with_loss:.0f} | {100 * added:.3f} % |",
+            print(f"| {attention} | {name} | {without:.0f} | {with_loss:.0f} "
+                  f"| {100 * added:.3f} % |",
                   flush=True)
     return 1 if above else 0
 

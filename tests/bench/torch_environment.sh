@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # Sourced by the benchmarks that PyTorch is the peer of: builds the binary named in $1 and sets
 # `python` to a virtual environment with the pinned PyTorch, which is made once under
 # build/torch-environment (about 6 GB, from the Python package index).

@@ -115,7 +115,7 @@ class Browser:
         return answer["result"].get("value")
 
     def await_value(self, script, what):
-        """Its first true value; while the page is loaded, the script may have nothing to look at."""
+        """Its first true value; while the page loads, the script may have nothing to look at."""
         def value():
             try:
                 return self.value(script)
