@@ -36,9 +36,10 @@ TEST(IdsTest, TakesTheTraceIdOutOfATraceparentAndNothingElse) {
   const std::string id = "4bf92f3577b34da6a3ce929d0e0e4736";
   EXPECT_EQ(TraceIdOf("00-" + id + "-00f067aa0ba902b7-01"), id);
   EXPECT_EQ(TraceIdOf("cc-" + id + "-00f067aa0ba902b7-01-what-will-be"), id);
-  for (const std::string& wrong : {std::string(), "ff-" + id + "-00f067aa0ba902b7-01", "00-" + id,
-                                   "00" + id, "00-" + std::string(32, '0') + "-00f067aa0ba902b7-01",
-                                   "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"}) {
+  for (const std::string& wrong :
+       {std::string(), "ff-" + id + "-00f067aa0ba902b7-01", "00-" + id, "00" + id,
+        "00-" + std::string(32, '0') + "-00f067aa0ba902b7-01",
+        std::string("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01")}) {
     EXPECT_EQ(TraceIdOf(wrong), "") << wrong;
   }
   EXPECT_TRUE(IsTraceId(RandomId()));
