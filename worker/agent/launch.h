@@ -14,8 +14,9 @@ namespace sinkforge::worker {
 struct LaunchRequest {
   RankKey key;
   std::string token;
-  int32_t threads = 1;         // CPU threads of the trainer
-  std::optional<int32_t> gpu;  // the one that it may use, counted among the worker's; none on a CPU
+  int32_t threads = 1;  // CPU threads of the trainer
+  // The one that it may use, counted among the worker's; none on a CPU.
+  std::optional<int32_t> gpu = std::nullopt;
 };
 
 // How a trainer process ended.
