@@ -13,7 +13,6 @@ namespace {
 using std::chrono::hours;
 using std::chrono::seconds;
 using testing::HasSubstr;
-using testing::IsEmpty;
 
 void RunTo(HandWorker* worker, const std::string& id, int64_t step) {
   worker->Sync();
@@ -285,7 +284,7 @@ TEST(CoordinatorDrainTest, ADrainedWorkersJobsGoOnElsewhereAndItStaysDrained) {
   EXPECT_EQ(bed.coordinator.Workers()[0].drain().note(), "new disk");
   ASSERT_TRUE(bed.Undrain("w1").ok());
   EXPECT_EQ(bed.coordinator.Workers()[0].state(), v1::WORKER_STATE_LIVE);
-  EXPECT_THAT(bed.drains, IsEmpty());
+  EXPECT_TRUE(bed.drains.empty());
   EXPECT_EQ(bed.StateOf(bed.Submit()), v1::JOB_STATE_STARTING);
   EXPECT_EQ(bed.Drain("nobody").status().code(), absl::StatusCode::kNotFound);
 }
