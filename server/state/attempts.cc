@@ -300,7 +300,8 @@ void FailAttempt(Call* call, JobRecord* record, v1::Reason reason, const std::st
                DeadlineText(record->job));
     return;
   }
-  if (kind != FaultKind::kFatal) Avoid(call, record, worker);
+  // A bad batch is bad everywhere.
+  if (kind != FaultKind::kFatal && kind != FaultKind::kBadBatch) Avoid(call, record, worker);
   if (kind == FaultKind::kFatal) {
     record->job.set_pause_requested(false);
     call->Move(record, v1::JOB_STATE_FAILED, reason, FatalText(record->job, reason, message));

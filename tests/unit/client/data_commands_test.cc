@@ -236,6 +236,53 @@ TEST_F(DataCommandsTest, ABadPointOfTheGridSubmitsNothing) {
   EXPECT_EQ(Run({"sweep"}).code, kExitUsage);
 }
 
+TEST_F(DataCommandsTest, WorkersShowWhyOneIsDrained) {
+  v1::ListWorkersResponse workers;
+  v1::Worker* worker = workers.add_workers();
+  worker->set_worker("rack-1");
+  worker->set_state(v1::WORKER_STATE_DRAINED);
+  worker->mutable_drain()->set_note("new disk");
+  fake_.SetWorkers(workers);
+  EXPECT_THAT(Run({"workers"}).out, HasSubstr("drained (new disk)"));
+}
+
+TEST_F(DataCommandsTest, DrainAndUndrainNameTheWorkers) {
+  EXPECT_EQ(Run({"drain", "rack-1", "rack-2", "--note", "new disk"}).out,
+            "rack-1 draining\nrack-2 draining\n");
+  EXPECT_EQ(Run({"undrain", "rack-1"}).out, "rack-1 live\n");
+  EXPECT_THAT(fake_.actions(),
+              ElementsAre("drain rack-1 new disk", "drain rack-2 new disk", "undrain rack-1"));
+  EXPECT_EQ(Run({"drain"}).code, kExitUsage);
+}
+
+TEST_F(DataCommandsTest, NamespacesShowUseAndQuota) {
+  v1::ListNamespacesResponse namespaces;
+  v1::Namespace* team = namespaces.add_namespaces();
+  team->set_namespace_("team");
+  team->set_weight(2);
+  team->set_cpu_slots(8);
+  team->set_cpu_slots_used(3);
+  team->set_jobs_queued(5);
+  fake_.SetNamespaces(namespaces);
+  EXPECT_THAT(Run({"namespaces"}).out, HasSubstr("3/8"));
+  EXPECT_EQ(json::parse(Run({"namespaces", "-o", "json"}).out)["namespaces"][0]["cpu_slots"], 8);
+}
+
+TEST_F(DataCommandsTest, ANamespaceIsSetInPartsAndFreedByNone) {
+  EXPECT_THAT(Run({"namespaces", "set", "team", "--cpu-slots", "8"}).out,
+              HasSubstr("team: weight 1, at most 8 cpu slots"));
+  EXPECT_EQ(Run({"namespaces", "set", "team", "--weight", "2", "--cpu-slots", "none"}).code,
+            kExitOk);
+  const auto updates = fake_.updates();
+  ASSERT_EQ(updates.size(), 2u);
+  EXPECT_FALSE(updates[0].has_weight());
+  EXPECT_EQ(updates[0].cpu_slots(), 8);
+  EXPECT_EQ(updates[1].cpu_slots(), -1);
+  EXPECT_FALSE(updates[1].has_cuda_slots());
+  EXPECT_EQ(Run({"namespaces", "set", "team"}).code, kExitUsage);
+  EXPECT_EQ(Run({"namespaces", "set", "team", "--cpu-slots", "many"}).code, kExitUsage);
+}
+
 class ExportTest : public DataCommandsTest {
  protected:
   // Two ranks: the first holds all of "a", the optimizer's state and the first half of "b", the

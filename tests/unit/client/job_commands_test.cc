@@ -160,6 +160,24 @@ TEST_F(JobCommandsTest, ListChecksItsStates) {
   EXPECT_EQ(Run({"list", "--state", "broken"}).code, kExitUsage);
 }
 
+TEST_F(JobCommandsTest, ShowSaysWhoIsAheadAndWhatWouldHelp) {
+  v1::Job job = MakeJob("d4-9", v1::JOB_STATE_QUEUED);
+  job.mutable_spec()->mutable_resources()->set_ranks(4);
+  job.mutable_spec()->mutable_resources()->set_min_ranks(2);
+  job.mutable_wait()->set_ahead_count(7);
+  job.mutable_wait()->add_ahead("a-1");
+  job.mutable_wait()->add_ahead("b-2");
+  job.mutable_wait()->add_would_run("another worker with 2 cpu slots");
+  job.set_sweep("grid");
+  job.set_sweep_running_max(3);
+  fake_.PutJob(job);
+  const ClientRun run = Run({"show", "d4-9"});
+  EXPECT_THAT(run.out, HasSubstr("a-1, b-2 and 5 more"));
+  EXPECT_THAT(run.out, HasSubstr("would run by another worker with 2 cpu slots"));
+  EXPECT_THAT(run.out, HasSubstr("2 to 4 x"));
+  EXPECT_THAT(run.out, HasSubstr("grid, at most 3 at a time"));
+}
+
 TEST_F(JobCommandsTest, ShowSaysWhyAJobWaitsAndWhatIsThere) {
   v1::Job job = MakeJob("d4-1", v1::JOB_STATE_QUEUED, 12);
   job.set_reason(v1::REASON_NOT_ENOUGH_SLOTS_EXIST);
