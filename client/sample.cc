@@ -171,7 +171,6 @@ absl::StatusOr<int> SampleModel(Session& session, const SampleOptions& options,
   std::vector<std::string> arguments = {
       "sample",
       absl::StrCat("--model=", model),
-      absl::StrCat("--prompt=", options.prompt),
       absl::StrCat("--max-tokens=", options.max_tokens),
       absl::StrCat("--temperature=", FormatExact(options.temperature)),
       absl::StrCat("--top-k=", options.top_k),
@@ -179,6 +178,8 @@ absl::StatusOr<int> SampleModel(Session& session, const SampleOptions& options,
       absl::StrCat("--seed=", options.seed),
       absl::StrCat("--threads=", options.threads),
       absl::StrCat("--format=", session.json() ? "json" : "text")};
+  // An option that ends with its equals sign would take the next argument for its value.
+  if (!options.prompt.empty()) arguments.push_back(absl::StrCat("--prompt=", options.prompt));
   if (!tokenizer.empty()) arguments.push_back(absl::StrCat("--tokenizer=", tokenizer));
   return RunTrainer(session, arguments, stop);
 }
