@@ -13,6 +13,7 @@ Installs Debian 12 packages that are missing. Groups:
   text    the text that the quickstart trains on (the King James Bible, a Debian package)
   nightly what tests/nightly.sh needs beside that
   golden  what tests/golden/generate.py needs (PyTorch)
+  bench   what the benchmarks need whose peer is PyTorch, and those that count instructions
 
 Environment: SINKFORGE_SKIP_INSTALL=1 skips this step, for systems whose packages were installed
 by hand. Exit status: 0 all there, 1 installation failed, 2 wrong usage or another system.
@@ -47,6 +48,9 @@ nightly_packages=(debootstrap)
 
 # OpenBLAS replaces the reference BLAS, with which PyTorch is 30 times slower.
 golden_packages=(python3-torch python3-numpy libopenblas0-pthread)
+
+# torch.compile compiles against Python's headers.
+bench_packages=(python3-venv python3-dev valgrind)
 
 is_installed() {
   [[ "$(dpkg-query -W -f='${db:Status-Abbrev}' "$1" 2>/dev/null)" == [ih]"i " ]]
@@ -95,6 +99,7 @@ main() {
       text) wanted+=("${text_packages[@]}") ;;
       nightly) wanted+=("${nightly_packages[@]}") ;;
       golden) wanted+=("${golden_packages[@]}") ;;
+      bench) wanted+=("${bench_packages[@]}") ;;
       -h | --help) usage; exit 0 ;;
       *) echo "install.sh: unknown group '$group'" >&2; usage >&2; exit 2 ;;
     esac

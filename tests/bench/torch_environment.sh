@@ -8,6 +8,7 @@ environment="$root/build/torch-environment"
 python="$environment/bin/python3"
 requirements="$root/tests/bench/requirements-torch.txt"
 {
+  deploy/local/install.sh build bench
   if ! cmp -s "$requirements" "$environment/installed.txt"; then
     /usr/bin/python3 -m venv "$environment"
     if ! "$python" -m pip install --quiet --requirement "$requirements"; then

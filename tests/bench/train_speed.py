@@ -19,7 +19,6 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
-BATCH_TOKENS = 4096
 WARMUP_STEPS = 2
 
 
@@ -33,7 +32,7 @@ def all_rows():
                     yield f"d{depth},{context},{optimizer},{vocabulary}"
 
 
-def parse_row(text, threads):
+def parse_row(text, threads, batch_tokens):
     depth, context, optimizer, vocabulary = text.split(",")
     layers = int(depth.removeprefix("d"))
     return {
@@ -41,7 +40,7 @@ def parse_row(text, threads):
         "width": 64 * layers,
         "heads": max(1, layers // 2),
         "context": int(context),
-        "rows": max(1, BATCH_TOKENS // int(context)),
+        "rows": max(1, batch_tokens // int(context)),
         "optimizer": optimizer,
         "vocabulary": int(vocabulary),
         "threads": threads,
@@ -83,7 +82,8 @@ def compare(ours, theirs, pairs, clock):
 
 
 def measure(text, arguments):
-    row = parse_row(text, arguments.threads)
+    row = parse_row(text, arguments.threads, arguments.batch_tokens)
+    tokens = row["rows"] * row["context"]
     ours_command = [str(arguments.build / "bin" / "train_speed")]
     result = {}
     for kind in arguments.against:
@@ -97,8 +97,8 @@ def measure(text, arguments):
         finally:
             ours.close()
             theirs.close()
-        result[kind] = (BATCH_TOKENS / their_seconds, ratio, their_peak, their_base)
-        result["ours"] = (BATCH_TOKENS / seconds, peak)
+        result[kind] = (tokens / their_seconds, ratio, their_peak, their_base)
+        result["ours"] = (tokens / seconds, peak)
     return result
 
 
@@ -109,6 +109,7 @@ def main():
                         help="such as d12,1024,muon,256 (default: all)")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--clock", choices=["wall", "processor"], default="wall")
     parser.add_argument("--against", nargs="*", default=["eager", "compile"],
                         choices=["eager", "compile"])
