@@ -47,11 +47,12 @@ class Recovery:
             evaluation__every_steps=0, data__validation=[])
 
     def ready(self, copies=0):
-        """The job trains past a checkpoint that is held often enough."""
+        """The job trains past a checkpoint of its present attempt that is held often enough."""
         def trains():
             job = self.cluster.job(self.job_id)
             good = [one for one in job.get("checkpoints", [])
-                    if len(one.get("copies", [])) >= copies and not one.get("deleting")]
+                    if len(one.get("copies", [])) >= copies and not one.get("deleting")
+                    and one["attempt"] == job["attempt"]]
             past = int(job.get("progress", {}).get("step", 0)) > newest_step(job) > 0
             return job["state"] == "JOB_STATE_RUNNING" and good and past and job
         return harness.wait_until(trains, "the job trains")
@@ -60,17 +61,11 @@ class Recovery:
         """When the coordinator heard of the first step of the attempt, or of one soon after it."""
         def trained():
             job = self.cluster.job(self.job_id)
-            progress = job.get("progress", {})
-            if int(job["attempt"]) < attempt or "updateTime" not in progress:
+            updated = job.get("progress", {}).get("update_time")
+            if int(job["attempt"]) < attempt or job["state"] != "JOB_STATE_RUNNING" or not updated:
                 return None
-            started = [seconds(event["time"]) for event in self.cluster.events(self.job_id)
-                       if event["kind"] == "EVENT_KIND_ATTEMPT_STARTED"
-                       and int(event.get("attempt", 0)) == attempt]
-            restored = max((int(one["step"]) for one in job["checkpoints"]
-                            if int(one["attempt"]) < attempt), default=0)
-            updated = seconds(progress["updateTime"])
-            stepped = started and updated > started[0] and int(progress["step"]) > restored
-            return stepped and updated
+            # Reports of the attempt before came before this one ran.
+            return seconds(updated) > seconds(job["state_time"]) and seconds(updated)
         return harness.wait_until(trained, f"attempt {attempt} trains")
 
     def verdict(self, attempt):
