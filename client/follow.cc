@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "client/exit_code.h"
@@ -21,7 +22,8 @@ constexpr int kEventsBefore = 5;         // of those before the watch began
 // The progress line shows the first two already, and the command's end says why a job failed.
 bool IsWorthALine(const v1::Event& event, const v1::Job& job) {
   const bool is_its_end = event.kind() == v1::EVENT_KIND_ATTEMPT_ENDED &&
-                          job.state() == v1::JOB_STATE_FAILED && event.message() == job.message();
+                          job.state() == v1::JOB_STATE_FAILED &&
+                          absl::StartsWith(job.message(), event.message());
   return event.kind() != v1::EVENT_KIND_SUBMITTED && event.kind() != v1::EVENT_KIND_STATE_CHANGED &&
          !is_its_end;
 }
