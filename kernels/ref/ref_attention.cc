@@ -57,10 +57,12 @@ template <typename Real>
 class Forward {
  public:
   Forward(const AttentionConfig& config, const AttentionShape& shape,
-          const AttentionForwardArgs& args, RefAttentionScratch<Real>* scratch)
+          const AttentionForwardArgs& args, Intermediates rounding,
+          RefAttentionScratch<Real>* scratch)
       : config_(config),
         shape_(shape),
         args_(args),
+        rounding_(rounding),
         p_(scratch->probability.data()),
         u_(scratch->aggregated.data()) {}
 
@@ -97,6 +99,7 @@ class Forward {
     }
     const Real keys = rest + p_[0];
     const Real total = has_sink ? keys + std::exp(sink - max) : keys;
+    RoundAll(rounding_, p_, row.t + 1);
     std::fill(u_, u_ + d, Real{0});
     for (int64_t j = 0; j <= row.t; ++j) {
       const Real* v = args_.v.as<Real>() + KeyOffset(shape_, row, j);
@@ -139,6 +142,7 @@ class Forward {
   const AttentionConfig& config_;
   const AttentionShape& shape_;
   const AttentionForwardArgs& args_;
+  const Intermediates rounding_;
   Real* p_;
   Real* u_;
 };
@@ -286,9 +290,10 @@ void FillZero(const Tensor& x) {
 
 template <typename Real>
 void RefAttentionForward(const AttentionConfig& config, const AttentionShape& shape,
-                         const AttentionForwardArgs& args, RefAttentionScratch<Real>* scratch) {
+                         const AttentionForwardArgs& args, Intermediates rounding,
+                         RefAttentionScratch<Real>* scratch) {
   Reserve(shape, scratch);
-  Forward<Real> forward(config, shape, args, scratch);
+  Forward<Real> forward(config, shape, args, rounding, scratch);
   for (int64_t h = 0; h < shape.heads; ++h) {
     double sum = 0;
     for (int64_t b = 0; b < shape.batch; ++b) {
@@ -317,9 +322,10 @@ void RefAttentionBackward(const AttentionConfig& config, const AttentionShape& s
 }
 
 template void RefAttentionForward<float>(const AttentionConfig&, const AttentionShape&,
-                                         const AttentionForwardArgs&, RefAttentionScratch<float>*);
+                                         const AttentionForwardArgs&, Intermediates,
+                                         RefAttentionScratch<float>*);
 template void RefAttentionForward<double>(const AttentionConfig&, const AttentionShape&,
-                                          const AttentionForwardArgs&,
+                                          const AttentionForwardArgs&, Intermediates,
                                           RefAttentionScratch<double>*);
 template void RefAttentionBackward<float>(const AttentionConfig&, const AttentionShape&,
                                           const AttentionBackwardArgs&, Intermediates,

@@ -22,9 +22,11 @@ struct RefAttentionScratch {
   std::vector<Real> aggregated;   // [d]: U, then dU
 };
 
+// `rounding` is of the probabilities before they meet v.
 template <typename Real>
 void RefAttentionForward(const AttentionConfig& config, const AttentionShape& shape,
-                         const AttentionForwardArgs& args, RefAttentionScratch<Real>* scratch);
+                         const AttentionForwardArgs& args, Intermediates rounding,
+                         RefAttentionScratch<Real>* scratch);
 // `rounding` is of dU, where it is more than dO times one number a row.
 template <typename Real>
 void RefAttentionBackward(const AttentionConfig& config, const AttentionShape& shape,

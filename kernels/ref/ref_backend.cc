@@ -177,7 +177,7 @@ class RefBackend final : public HostBackend {
   void AttentionForward(const AttentionConfig& config, const AttentionShape& shape,
                         const AttentionForwardArgs& args) override {
     CheckAttentionForward(config, shape, args, compute_dtype());
-    RefAttentionForward<Real>(config, shape, args, &attention_scratch_);
+    RefAttentionForward<Real>(config, shape, args, Intermediates::kAsComputed, &attention_scratch_);
   }
 
   void AttentionBackward(const AttentionConfig& config, const AttentionShape& shape,

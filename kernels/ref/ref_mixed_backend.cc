@@ -110,7 +110,8 @@ class RefMixedBackend final : public HostBackend {
     wide.gate_logits = *gate_logits;
     wide.out = *out;
     wide.normed = *normed;
-    inner_->AttentionForward(config, shape, wide);
+    CheckAttentionForward(config, shape, wide, DType::kF32);
+    RefAttentionForward<float>(config, shape, wide, Intermediates::kBfloat16, &attention_scratch_);
   }
 
   void AttentionBackward(const AttentionConfig& config, const AttentionShape& shape,
