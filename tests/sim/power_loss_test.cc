@@ -10,6 +10,7 @@
 #include <string>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "base/mutex.h"
@@ -52,7 +53,7 @@ class PowerLossTest : public testing::Test {
   // Waits for the acknowledgement, and notes it.
   void Submit(int64_t number) {
     v1::SubmitJobRequest request;
-    request.set_request_id("r" + std::to_string(number));
+    request.set_request_id(absl::StrCat("r", number));
     request.mutable_spec()->set_name("job");
     request.mutable_spec()->mutable_resources()->set_device(v1::DEVICE_CPU);
     auto job_id = std::make_shared<std::string>();
