@@ -37,7 +37,8 @@ TEST(TrainBpeTest, OfEqualsThePairOfLowerIdsComesFirst) {
 }
 
 TEST(TrainBpeTest, APairThatOverlapsItselfIsMergedFromTheLeft) {
-  EXPECT_THAT(NewTokens({{"aaaaa", 1}}, 259), testing::ElementsAre("aa", "aaaa"));
+  // Then aa aa a: each of the two pairs is there once, and (aa, a) has the lower ids.
+  EXPECT_THAT(NewTokens({{"aaaaa", 1}}, 259), testing::ElementsAre("aa", "aaa"));
 }
 
 TEST(TrainBpeTest, EndsWhereNoPairIsLeft) {

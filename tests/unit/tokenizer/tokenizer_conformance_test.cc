@@ -13,7 +13,7 @@ namespace {
 // Composed characters only, so that normalising changes nothing; no added token.
 constexpr char kText[] =
     "In the beginning God created the heaven and the earth.\n\n  And the earth was without form, "
-    "and void;\tand it's 1234567 days -- caf\xC3\xA9 \xE4\xBD\xA0\xE5\xA5\xBD \xF0\x9F\x98\x80!!"
+    "and void;\tand it's 1234567 days -- na\xC3\xAFve \xE4\xBD\xA0\xE5\xA5\xBD \xF0\x9F\x98\x80!!"
     "   \r\n\r\nx=1;  return  foo(bar)[0]   ";
 
 class TokenizerConformanceTest : public testing::TestWithParam<const char*> {
