@@ -2,12 +2,13 @@
 the same tokenizer and the same number of threads.
 
     $(tests/python_venv.sh tests/fuzz/requirements.txt) tests/bench/tokenizer_speed.py \\
-        --sinkforge build/release/bin/sinkforge --text FILE [--threads N] [--runs N]
+        --sinkforge build/release/bin/sinkforge --text FILE [--threads N] [--runs N] [--megabytes N]
 
-The text's lines become documents of about 4 kB, repeated to 64 MB; the tokenizers are trained on it
-(vocabulary 32,768). Runs alternate; each ratio is theirs / ours of one pair, and the table has the
-medians. Ours is the whole process; theirs begins when Python has imported the package and loaded
-the tokenizer, reads the lines, encodes them in batches and writes the ids.
+The text's lines become documents of about 4 kB, repeated to that many megabytes (64); the
+tokenizers are trained on it (vocabulary 32,768). Runs alternate; each ratio is theirs / ours of one
+pair, and the table has the medians. Ours is the whole process; theirs begins when Python has
+imported the package and loaded the tokenizer, reads the lines, encodes them in batches and writes
+the ids.
 """
 
 import argparse
@@ -21,12 +22,11 @@ import sys
 import tempfile
 import time
 
-BYTES = 64_000_000
 DOCUMENT_BYTES = 4000
 BATCH = 1000
 
 
-def make_documents(text, path):
+def make_documents(text, path, bytes_wanted):
     lines, document, size = [], [], 0
     for line in text.splitlines(keepends=True):
         document.append(line)
@@ -35,7 +35,7 @@ def make_documents(text, path):
             lines.append(json.dumps({"text": "".join(document)}, ensure_ascii=False))
             document, size = [], 0
     once = "\n".join(lines) + "\n"
-    repeats = BYTES // len(once.encode()) + 1
+    repeats = bytes_wanted // len(once.encode()) + 1
     with open(path, "w", encoding="utf-8") as file:
         for _ in range(repeats):
             file.write(once)
@@ -79,6 +79,7 @@ def main():
     parser.add_argument("--text", required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--megabytes", type=int, default=64)
     options = parser.parse_args()
     os.environ["RAYON_NUM_THREADS"] = str(options.threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if options.threads > 1 else "false"
@@ -86,7 +87,8 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         path = str(folder / "text.jsonl")
-        size = make_documents(pathlib.Path(options.text).read_text(encoding="utf-8"), path)
+        size = make_documents(pathlib.Path(options.text).read_text(encoding="utf-8"), path,
+                              options.megabytes * 1_000_000)
         print("| family | threads | ours, MB/s | theirs, MB/s | theirs / ours, time |")
         print("|---|---|---|---|---|")
         for family in ("gpt2", "llama3", "qwen"):
