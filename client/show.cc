@@ -207,7 +207,7 @@ absl::StatusOr<int> Show(Session& session, const ShowOptions& options) {
     return kExitOk;
   }
   for (const auto& [name, text] : Describe(*job, session.out_style())) {
-    session.out() << absl::StrFormat("%-12s", name) << text << "\n";
+    session.out() << absl::StrFormat("%-13s", name) << text << "\n";
   }
   if (!job->checkpoints().empty()) session.out() << "\n" << CheckpointTable(*job).Render(0);
   session.out() << std::flush;

@@ -65,7 +65,7 @@ TEST(BfloatTest, RoundsToNearestTiesToEven) {
   EXPECT_EQ(kernels::RoundToBfloat16(1.0F), 0x3F80);
   EXPECT_EQ(kernels::RoundToBfloat16(1.00390625F), 0x3F80);  // half way: the even one
   EXPECT_EQ(kernels::RoundToBfloat16(1.01171875F), 0x3F82);  // half way: the even one
-  EXPECT_EQ(kernels::RoundToBfloat16(1.0039063F), 0x3F81);   // just above half way
+  EXPECT_EQ(kernels::RoundToBfloat16(1.0039064F), 0x3F81);   // just above half way
   EXPECT_EQ(kernels::FromBfloat16(0xC000), -2.0F);
   EXPECT_TRUE(std::isnan(kernels::FromBfloat16(kernels::RoundToBfloat16(std::nanf("")))));
 }
