@@ -21,6 +21,7 @@ namespace sinkforge::server {
 namespace {
 
 constexpr std::chrono::seconds kCallTime{10};
+constexpr char kScript[] = "text/javascript; charset=utf-8";
 constexpr char kJson[] = "application/json; charset=utf-8";
 
 struct Asset {
@@ -29,7 +30,6 @@ struct Asset {
 };
 
 const std::map<std::string, Asset>& Assets() {
-  constexpr char kScript[] = "text/javascript; charset=utf-8";
   static const std::map<std::string, Asset> assets = {
       {"/", {"text/html; charset=utf-8", kIndexHtml}},
       {"/app.js", {kScript, kAppJs}},
