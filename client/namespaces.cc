@@ -38,7 +38,7 @@ absl::StatusOr<int> List(Session& session) {
                {"RUNNING", Table::Align::kRight},
                {"QUEUED", Table::Align::kRight}});
   for (const v1::Namespace& name : list->namespaces()) {
-    table.AddRow({name.namespace_(), FormatNumber(name.weight()),
+    table.AddRow({name.namespace_(), FormatExact(name.weight()),
                   UseText(name.cpu_slots_used(), name.has_cpu_slots(), name.cpu_slots()),
                   UseText(name.cuda_slots_used(), name.has_cuda_slots(), name.cuda_slots()),
                   absl::StrCat(name.jobs_running()), absl::StrCat(name.jobs_queued())});
@@ -82,7 +82,7 @@ absl::StatusOr<int> Set(Session& session, const SetOptions& options) {
   const auto quota = [](bool has, int slots) {
     return has ? absl::StrCat("at most ", slots) : std::string("no quota of");
   };
-  session.out() << settings->namespace_() << ": weight " << FormatNumber(settings->weight()) << ", "
+  session.out() << settings->namespace_() << ": weight " << FormatExact(settings->weight()) << ", "
                 << quota(settings->has_cpu_slots(), settings->cpu_slots()) << " cpu slots, "
                 << quota(settings->has_cuda_slots(), settings->cuda_slots()) << " cuda slots"
                 << std::endl;
