@@ -30,13 +30,14 @@ build_packages=(
   libpcre2-dev libutf8proc-dev libsimdjson-dev
   libjs-chart.js  # is embedded in the coordinator's page and in reports
   help2man dpkg-dev file  # The manual pages of the daemons, and Debian packages.
+  python3  # Configuring looks for the interpreter of the tests.
 )
 
 # clang-format checks the format; Prometheus, Chromium (its smallest build) and Python are the real
 # clients of the end-to-end tests; the shells, man and systemd-analyze judge what is made for them.
 # Debian's prometheus also starts its own service, which the tests do not use.
 test_packages=(
-  clang-format-14 python3 python3-grpcio python3-protobuf python3-numpy python3-yaml
+  clang-format-14 python3-grpcio python3-protobuf python3-numpy python3-yaml
   prometheus chromium-headless-shell gnuplot-nox curl procps bible-kjv bible-kjv-text
   bash zsh fish man-db groff-base systemd binutils python3-jsonschema python3-pip python3-venv
 )
