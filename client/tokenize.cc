@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "base/files.h"
@@ -22,6 +23,7 @@ namespace sinkforge::client {
 namespace {
 
 constexpr int64_t kThreadsMax = 1024;
+constexpr char kTokenizerFile[] = "tokenizer.json";
 
 struct TokenizeOptions {
   std::vector<std::string> files;
@@ -84,7 +86,12 @@ absl::Status CopyTokenizer(const TokenizeOptions& options, const std::string& fo
   if (options.tokenizer == tokenizer::kBytesName) return absl::OkStatus();
   const auto content = base::ReadFile(tokenizer::TokenizerPath(options.tokenizer), INT32_MAX);
   if (!content.ok()) return content.status();
-  return base::WriteFileDurably(absl::StrCat(folder, "/tokenizer.json"), *content);
+  return base::WriteFileDurably(absl::StrCat(folder, "/", kTokenizerFile), *content);
+}
+
+// Shards, their sidecars, the tokenizer, and its temporary file.
+bool IsOutputName(const std::string& name) {
+  return absl::StartsWith(name, "shard-") || absl::StartsWith(name, kTokenizerFile);
 }
 
 absl::StatusOr<int> Tokenize(Session& session, const TokenizeOptions& options) {
@@ -99,7 +106,8 @@ absl::StatusOr<int> Tokenize(Session& session, const TokenizeOptions& options) {
   if (!bos.ok()) return bos.status();
   const auto folder = tokenizer::OutputFolder::Create(
       options.folder,
-      options.force ? tokenizer::ExistingFolder::kReplace : tokenizer::ExistingFolder::kRefuse);
+      options.force ? tokenizer::ExistingFolder::kReplace : tokenizer::ExistingFolder::kRefuse,
+      IsOutputName);
   if (!folder.ok()) return folder.status();
 
   tokenizer::ShardWriter writer(tokenizer, {(*folder)->partial_path(), options.shard_tokens, *bos});

@@ -34,6 +34,22 @@ void RemoveContent(const std::string& folder) {
   }
 }
 
+// OK where everything in the folder may be removed.
+absl::Status CheckOwned(const std::string& folder, const OwnsName& owns) {
+  std::error_code error;
+  fs::directory_iterator entry(folder, error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (entry->is_regular_file(error) && !entry->is_symlink(error) && owns(name)) continue;
+    return absl::AlreadyExistsError(absl::StrCat(
+        folder, ": holds ", name,
+        ", which is not one of the files that are written there, so that it is not replaced; give "
+        "another name, or remove it yourself"));
+  }
+  if (error) return SystemError(folder, error.value());
+  return absl::OkStatus();
+}
+
 std::string WithoutSlash(std::string path) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   return path;
@@ -45,7 +61,8 @@ OutputFolder::OutputFolder(std::string path, std::string partial, int fd, Existi
     : path_(std::move(path)), partial_(std::move(partial)), fd_(fd), existing_(existing) {}
 
 absl::StatusOr<std::unique_ptr<OutputFolder>> OutputFolder::Create(const std::string& given,
-                                                                   ExistingFolder existing) {
+                                                                   ExistingFolder existing,
+                                                                   const OwnsName& owns) {
   const std::string path = WithoutSlash(given);
   struct stat info {};
   if (lstat(path.c_str(), &info) == 0) {
@@ -56,6 +73,8 @@ absl::StatusOr<std::unique_ptr<OutputFolder>> OutputFolder::Create(const std::st
       return absl::AlreadyExistsError(
           absl::StrCat(path, ": exists already; give another name, or --force to replace it"));
     }
+    const absl::Status owned = CheckOwned(path, owns);
+    if (!owned.ok()) return owned;
   }
   const std::string partial = path + ".partial";
   if (mkdir(partial.c_str(), 0777) != 0 && errno != EEXIST) return SystemError(partial, errno);
@@ -65,6 +84,11 @@ absl::StatusOr<std::unique_ptr<OutputFolder>> OutputFolder::Create(const std::st
     close(fd);
     return absl::UnavailableError(
         absl::StrCat(path, ": another program is writing it; wait for it or give another name"));
+  }
+  const absl::Status owned = CheckOwned(partial, owns);
+  if (!owned.ok()) {
+    close(fd);
+    return owned;
   }
   RemoveContent(partial);
   return std::unique_ptr<OutputFolder>(new OutputFolder(path, partial, fd, existing));

@@ -2,6 +2,7 @@
 // "<path>.partial" and gets its own at the end.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -12,14 +13,20 @@ namespace sinkforge::tokenizer {
 
 enum class ExistingFolder { kRefuse, kReplace };
 
+// Whether a file's name, without its folder, is one that a writer of such folders uses. Only a
+// folder of nothing else is ever removed: anything else in it is somebody's who gave the wrong
+// path.
+using OwnsName = std::function<bool(const std::string& name)>;
+
 // Destroyed before Commit: what was written is removed. What a killed program left is removed by
 // the next that writes to the same path.
 class OutputFolder {
  public:
-  // ALREADY_EXISTS: the path is there and may not be replaced, or is no folder. UNAVAILABLE:
-  // another program is writing it.
+  // ALREADY_EXISTS: the path is there and may not be replaced, is no folder, or holds what is not
+  // owned; the same of "<path>.partial". UNAVAILABLE: another program is writing it.
   static absl::StatusOr<std::unique_ptr<OutputFolder>> Create(const std::string& path,
-                                                              ExistingFolder existing);
+                                                              ExistingFolder existing,
+                                                              const OwnsName& owns);
   ~OutputFolder();
   OutputFolder(const OutputFolder&) = delete;
   OutputFolder& operator=(const OutputFolder&) = delete;

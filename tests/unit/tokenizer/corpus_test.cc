@@ -169,12 +169,14 @@ TEST_F(CorpusTest, ShardsHaveTheirHeaderTokensAndSidecar) {
   EXPECT_EQ(sidecar["bytes_per_token"][256], 0);
 }
 
+const OwnsName kAnyName = [](const std::string&) { return true; };
+
 TEST_F(CorpusTest, AFolderAppearsWholeOrNotAtAll) {
   const std::string path = folder_ / "out/";
   {
-    auto abandoned = OutputFolder::Create(path, ExistingFolder::kRefuse);
+    auto abandoned = OutputFolder::Create(path, ExistingFolder::kRefuse, kAnyName);
     ASSERT_TRUE(abandoned.ok()) << abandoned.status();
-    const auto second = OutputFolder::Create(path, ExistingFolder::kRefuse);
+    const auto second = OutputFolder::Create(path, ExistingFolder::kRefuse, kAnyName);
     EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
   }
   EXPECT_TRUE(fs::is_empty(folder_));
@@ -182,7 +184,7 @@ TEST_F(CorpusTest, AFolderAppearsWholeOrNotAtAll) {
   fs::create_directory(folder_ / "out.partial");
   Write("out.partial/old", "x");
   {
-    auto folder = OutputFolder::Create(path, ExistingFolder::kRefuse);
+    auto folder = OutputFolder::Create(path, ExistingFolder::kRefuse, kAnyName);
     ASSERT_TRUE(folder.ok()) << folder.status();
     EXPECT_TRUE(fs::is_empty((*folder)->partial_path()));
     Write("out.partial/new", "y");
@@ -190,10 +192,10 @@ TEST_F(CorpusTest, AFolderAppearsWholeOrNotAtAll) {
   }
   EXPECT_EQ(ReadText(folder_ / "out/new"), "y");
   EXPECT_FALSE(fs::exists(folder_ / "out.partial"));
-  EXPECT_EQ(OutputFolder::Create(path, ExistingFolder::kRefuse).status().code(),
+  EXPECT_EQ(OutputFolder::Create(path, ExistingFolder::kRefuse, kAnyName).status().code(),
             absl::StatusCode::kAlreadyExists);
   {
-    auto folder = OutputFolder::Create(path, ExistingFolder::kReplace);
+    auto folder = OutputFolder::Create(path, ExistingFolder::kReplace, kAnyName);
     ASSERT_TRUE(folder.ok()) << folder.status();
     Write("out.partial/newer", "z");
     ASSERT_TRUE((*folder)->Commit().ok());
@@ -201,6 +203,33 @@ TEST_F(CorpusTest, AFolderAppearsWholeOrNotAtAll) {
   EXPECT_FALSE(fs::exists(folder_ / "out/new"));
   EXPECT_EQ(ReadText(folder_ / "out/newer"), "z");
   EXPECT_FALSE(fs::exists(folder_ / "out.partial"));
+}
+
+TEST_F(CorpusTest, WhatSomebodyElsePutInAFolderIsNotRemoved) {
+  const OwnsName owns_shards = [](const std::string& name) { return name.rfind("shard-", 0) == 0; };
+  const auto create = [&](const char* name, ExistingFolder existing) {
+    return OutputFolder::Create(folder_ / name, existing, owns_shards).status();
+  };
+  const auto refused = [](const absl::Status& status, const std::string& what) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists) << status;
+    EXPECT_NE(status.message().find(what), std::string::npos) << status;
+  };
+  fs::create_directories(folder_ / "out/shard-folder");
+  Write("out/shard-00000.bin", "x");
+  refused(create("out", ExistingFolder::kReplace), "shard-folder");
+  fs::remove(folder_ / "out/shard-folder");
+  Write("out/thesis.txt", "y");
+  refused(create("out", ExistingFolder::kReplace), "thesis.txt");
+  EXPECT_EQ(ReadText(folder_ / "out/thesis.txt"), "y");
+  fs::create_directories(folder_ / "mine.partial");
+  Write("mine.partial/p.txt", "z");
+  refused(create("mine", ExistingFolder::kRefuse), "p.txt");
+  EXPECT_EQ(ReadText(folder_ / "mine.partial/p.txt"), "z");
+  fs::remove(folder_ / "out/thesis.txt");
+  fs::create_symlink(folder_ / "mine.partial/p.txt", folder_ / "out/shard-00001.bin");
+  refused(create("out", ExistingFolder::kReplace), "shard-00001.bin");
+  fs::remove(folder_ / "out/shard-00001.bin");
+  EXPECT_TRUE(create("out", ExistingFolder::kReplace).ok());
 }
 
 }  // namespace
