@@ -1,7 +1,5 @@
 // sinkforge checkpoints export: a checkpoint as a safetensors file, read from the workers that hold
 // its parts; every chunk's checksum is verified.
-#include <sys/stat.h>
-
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -10,6 +8,7 @@
 #include "client/commands.h"
 #include "client/exit_code.h"
 #include "client/format.h"
+#include "client/output_file.h"
 #include "client/session.h"
 
 namespace sinkforge::client {
@@ -23,23 +22,9 @@ struct ExportOptions {
   bool force = false;
 };
 
-// The export replaces the file by a rename, which would turn a device or a link into a plain file.
-absl::Status CheckTarget(const ExportOptions& options) {
-  struct stat info {};
-  if (lstat(options.file.c_str(), &info) != 0) return absl::OkStatus();
-  if (!S_ISREG(info.st_mode)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(options.file, ": is there and is no regular file; give another name"));
-  }
-  if (!options.force) {
-    return absl::AlreadyExistsError(
-        absl::StrCat(options.file, ": exists already; --force replaces it"));
-  }
-  return absl::OkStatus();
-}
-
 absl::StatusOr<int> Export(Session& session, const ExportOptions& options) {
-  const absl::Status target = CheckTarget(options);
+  const absl::Status target =
+      CheckOutputFile(options.file, options.force ? ExistingFile::kReplace : ExistingFile::kRefuse);
   if (!target.ok()) return target;
   StopSignal stop(StopSignal::Source::kSignals);
   const auto job = session.coordinator().GetJob(options.job_id);

@@ -97,6 +97,14 @@ void PrintError(const absl::Status& status, const Environment& environment) {
   *environment.err << "sinkforge: " << Printable(std::string(status.message())) << std::endl;
 }
 
+// UNAVAILABLE: not everything that was printed could be written.
+absl::Status FlushOutput(const Environment& environment) {
+  environment.out->flush();
+  if (environment.out->good()) return absl::OkStatus();
+  return absl::UnavailableError(
+      "the output could not be written whole; is the disk full that it goes to?");
+}
+
 // "sinkforge: no command `lst`; did you mean `list`?", where an argument stands in the place of a
 // command and is none; else empty.
 std::string UnknownCommandMessage(const CLI::App& root) {
@@ -123,8 +131,12 @@ int PrintParseError(const CLI::App& app, const CLI::ParseError& error,
   std::ostringstream out;
   std::ostringstream err;
   const int code = app.exit(error, out, err);
-  *environment.out << out.str() << std::flush;
-  if (code == 0) return kExitOk;
+  *environment.out << out.str();
+  if (code == 0) {
+    const absl::Status written = FlushOutput(environment);
+    if (!written.ok()) PrintError(written, environment);
+    return ExitCodeOf(written);
+  }
   const std::string unknown = UnknownCommandMessage(app);
   *environment.err << Printable(unknown.empty() ? err.str() : unknown) << std::flush;
   return kExitUsage;
@@ -151,10 +163,10 @@ int RunCommandLine(const std::vector<std::string>& arguments, const Environment&
   }
   Session session(environment, global);
   const absl::StatusOr<int> code = chosen->run(session);
-  environment.out->flush();
-  if (code.ok()) return *code;
-  PrintError(code.status(), environment);
-  return ExitCodeOf(code.status());
+  const absl::Status written = code.ok() ? FlushOutput(environment) : code.status();
+  if (written.ok()) return *code;
+  PrintError(written, environment);
+  return ExitCodeOf(written);
 }
 
 }  // namespace sinkforge::client

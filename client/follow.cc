@@ -123,7 +123,7 @@ absl::StatusOr<int> FollowJob(Session& session, StopSignal* stop, const FollowOp
         last = message.job();
         view.show(message);
         // The stream of a final job ends by itself, after its last step records.
-        return last.state() != v1::JOB_STATE_PAUSED;
+        return session.out().good() && last.state() != v1::JOB_STATE_PAUSED;
       });
   view.finish();
   session.coordinator().OnWait([&session](const std::string& message) { session.Say(message); });

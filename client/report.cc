@@ -8,6 +8,7 @@
 #include "client/commands.h"
 #include "client/exit_code.h"
 #include "client/format.h"
+#include "client/output_file.h"
 #include "client/report_data.h"
 #include "client/report_figure.h"
 #include "client/report_text.h"
@@ -23,48 +24,60 @@ struct ReportOptions {
   std::vector<std::string> job_ids;
   std::string output;
   std::string format;
+  bool force = false;
 };
 
-// By the file's ending where it was not given.
-std::string FormatOf(const ReportOptions& options) {
+// By the file's ending where it was not given. INVALID_ARGUMENT: that ending has no format.
+absl::StatusOr<std::string> FormatOf(const ReportOptions& options) {
   if (!options.format.empty()) return options.format;
-  for (const char* format : {"png", "csv", "json"}) {
+  if (options.output.empty() || options.output == kStdout) return "html";
+  for (const char* format : {"html", "png", "csv", "json"}) {
     if (absl::EndsWithIgnoreCase(options.output, absl::StrCat(".", format))) return format;
   }
-  return "html";
+  return UsageError(absl::StrCat(options.output,
+                                 ": the ending tells no format; give --format html, png, csv or "
+                                 "json, or such an ending"));
+}
+
+absl::StatusOr<std::string> Render(const std::vector<JobReport>& jobs, const std::string& format) {
+  if (format == "png") return DrawFigure(jobs);
+  const ReportStamp stamp = {FormatTime(base::ToProto(base::RealClock().Read().wall)),
+                             SINKFORGE_VERSION};
+  if (format == "csv") return RenderReportCsv(jobs);
+  if (format == "json") return RenderReportJson(jobs, stamp);
+  return RenderReportHtml(jobs, stamp);
 }
 
 absl::StatusOr<int> Report(Session& session, const ReportOptions& options) {
   if (options.job_ids.size() > kJobsMax) {
     return UsageError(absl::StrCat("at most ", kJobsMax, " jobs in one report"));
   }
-  const std::string format = FormatOf(options);
+  const absl::StatusOr<std::string> found = FormatOf(options);
+  if (!found.ok()) return found.status();
+  const std::string& format = *found;
   const std::string output =
       options.output.empty() ? absl::StrCat("report.", format) : options.output;
   if (format == "png" && output == kStdout) {
     return UsageError("a PNG goes to a file; give -o FILE.png");
+  }
+  if (output != kStdout) {
+    const absl::Status target =
+        CheckOutputFile(output, options.force ? ExistingFile::kReplace : ExistingFile::kRefuse);
+    if (!target.ok()) return target;
   }
   const bool has_figures = format == "html" || format == "png";
   const auto jobs =
       CollectReport(session.coordinator(), options.job_ids,
                     has_figures ? ReportDetail::kForFigures : ReportDetail::kEveryStep);
   if (!jobs.ok()) return jobs.status();
-  if (format == "png") {
-    const absl::Status drawn = DrawFigure(FigureScript(*jobs, output));
-    if (!drawn.ok()) return drawn;
-  } else {
-    const ReportStamp stamp = {FormatTime(base::ToProto(base::RealClock().Read().wall)),
-                               SINKFORGE_VERSION};
-    const std::string text = format == "csv"    ? RenderReportCsv(*jobs)
-                             : format == "json" ? RenderReportJson(*jobs, stamp)
-                                                : RenderReportHtml(*jobs, stamp);
-    if (output == kStdout) {
-      session.out() << text;
-      return kExitOk;
-    }
-    const absl::Status written = base::WriteFileDurably(output, text);
-    if (!written.ok()) return written;
+  const auto content = Render(*jobs, format);
+  if (!content.ok()) return content.status();
+  if (output == kStdout) {
+    session.out() << *content;
+    return kExitOk;
   }
+  const absl::Status written = base::WriteFileDurably(output, *content);
+  if (!written.ok()) return written;
   session.Say(absl::StrCat("written: ", output));
   return kExitOk;
 }
@@ -90,7 +103,8 @@ Command ReportCommand() {
                       "FORMAT",
                       "html, png, csv or json (default: by the file's ending)",
                       &options->format,
-                      {"html", "png", "csv", "json"}}};
+                      {"html", "png", "csv", "json"}},
+                     {"--force", "", "Replace the file where it exists", &options->force}};
   command.formats = {};
   command.run = [options](Session& session) { return Report(session, *options); };
   return command;

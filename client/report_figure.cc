@@ -1,6 +1,7 @@
 // gnuplot's commands; see report_figure.h.
 #include "client/report_figure.h"
 
+#include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -9,10 +10,13 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/string_view.h"
 #include "base/files.h"
 #include "client/format.h"
 
@@ -23,6 +27,9 @@ constexpr size_t kColumns = 3;
 constexpr int kPanelWidth = 560;
 constexpr int kPanelHeight = 400;
 constexpr int kGnuplotMissing = 127;  // of posix_spawnp's child
+constexpr int64_t kPictureBytesMax = int64_t{1} << 30;
+// The chunk that ends a PNG, with its checksum: PNG specification, 11.2.5.
+constexpr absl::string_view kPngEnd("IEND\xae\x42\x60\x82");
 
 // In gnuplot's single quotes only the quote itself means anything.
 std::string Quoted(const std::string& text) {
@@ -123,45 +130,84 @@ void AddHeatmaps(const std::vector<JobReport>& jobs, std::string* script) {
   }
 }
 
-}  // namespace
-
-std::string FigureScript(const std::vector<JobReport>& jobs, const std::string& output) {
+// gnuplot's commands with their data: curves on top, below a row of heatmaps for each job. The PNG
+// goes to stdout.
+std::string FigureScript(const std::vector<JobReport>& jobs) {
   const size_t rows = 1 + jobs.size();
   std::string script;
   for (size_t job = 0; job < jobs.size(); ++job) AddData(jobs[job], job, &script);
   absl::StrAppend(&script, "set terminal pngcairo noenhanced size ", kColumns * kPanelWidth, ",",
-                  rows * kPanelHeight, " font 'sans,11'\nset output ", Quoted(output),
-                  "\nset multiplot layout ", rows, ",", kColumns, "\n");
+                  rows * kPanelHeight, " font 'sans,11'\nset multiplot layout ", rows, ",",
+                  kColumns, "\n");
   AddCurves(jobs, &script);
   AddHeatmaps(jobs, &script);
   absl::StrAppend(&script, "unset multiplot\n");
   return script;
 }
 
-absl::Status DrawFigure(const std::string& script) {
-  std::string path = "/tmp/sinkforge-figure-XXXXXX";
-  const int fd = mkstemp(path.data());
-  if (fd < 0) return absl::UnknownError(absl::StrCat(path, ": ", std::strerror(errno)));
-  close(fd);
-  absl::Status status = base::WriteFileDurably(path, script);
-  if (status.ok()) {
-    std::string program = "gnuplot";
-    char* const arguments[] = {program.data(), path.data(), nullptr};
-    pid_t pid = 0;
-    const int spawned = posix_spawnp(&pid, "gnuplot", nullptr, nullptr, arguments, environ);
-    int ended = 0;
-    if (spawned == 0 && waitpid(pid, &ended, 0) != pid) {
-      status = absl::UnknownError(absl::StrCat("gnuplot: ", std::strerror(errno)));
-    } else if (spawned == ENOENT || (WIFEXITED(ended) && WEXITSTATUS(ended) == kGnuplotMissing)) {
-      status = absl::FailedPreconditionError(
-          "a PNG is drawn by gnuplot, which is not there; install it (apt install gnuplot-nox), or "
-          "give --format html, csv or json");
-    } else if (spawned != 0 || !WIFEXITED(ended) || WEXITSTATUS(ended) != 0) {
-      status = absl::UnknownError("gnuplot failed; its message is above");
-    }
+// A file of its own in the folder for temporary files, removed with this.
+class TemporaryFile {
+ public:
+  TemporaryFile() : path_(std::filesystem::temp_directory_path() / "sinkforge-figure-XXXXXX") {
+    fd_ = mkstemp(path_.data());
+    if (fd_ >= 0) close(fd_);
   }
-  unlink(path.c_str());
-  return status;
+  ~TemporaryFile() {
+    if (fd_ >= 0) unlink(path_.c_str());
+  }
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+
+  bool ok() const { return fd_ >= 0; }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  int fd_ = -1;
+};
+
+absl::Status RunGnuplot(std::string script, const std::string& picture) {
+  std::string program = "gnuplot";
+  char* const arguments[] = {program.data(), script.data(), nullptr};
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, picture.c_str(), O_WRONLY | O_TRUNC, 0);
+  pid_t pid = 0;
+  const int spawned = posix_spawnp(&pid, "gnuplot", &actions, nullptr, arguments, environ);
+  posix_spawn_file_actions_destroy(&actions);
+  int ended = 0;
+  if (spawned == 0 && waitpid(pid, &ended, 0) != pid) {
+    return absl::UnknownError(absl::StrCat("gnuplot: ", std::strerror(errno)));
+  }
+  if (spawned == ENOENT || (WIFEXITED(ended) && WEXITSTATUS(ended) == kGnuplotMissing)) {
+    return absl::FailedPreconditionError(
+        "a PNG is drawn by gnuplot, which is not there; install it (apt install gnuplot-nox), or "
+        "give --format html, csv or json");
+  }
+  if (spawned != 0 || !WIFEXITED(ended) || WEXITSTATUS(ended) != 0) {
+    return absl::UnknownError("gnuplot failed; its message is above");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> DrawFigure(const std::vector<JobReport>& jobs) {
+  const TemporaryFile script;
+  const TemporaryFile picture;
+  if (!script.ok() || !picture.ok()) {
+    return absl::UnavailableError(absl::StrCat(script.path(), ": cannot be made"));
+  }
+  absl::Status status = base::WriteFileDurably(script.path(), FigureScript(jobs));
+  if (status.ok()) status = RunGnuplot(script.path(), picture.path());
+  if (!status.ok()) return status;
+  auto content = base::ReadFile(picture.path(), kPictureBytesMax);
+  // gnuplot ends with success where the disk was full.
+  if (content.ok() && !absl::EndsWith(*content, kPngEnd)) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(picture.path(), ": gnuplot wrote no whole picture; is the disk full?"));
+  }
+  return content;
 }
 
 }  // namespace sinkforge::client

@@ -4,17 +4,14 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "client/report_data.h"
 
 namespace sinkforge::client {
 
-// gnuplot's commands with their data: curves on top, below a row of heatmaps for each job. `output`
-// is the PNG's path. Pure.
-std::string FigureScript(const std::vector<JobReport>& jobs, const std::string& output);
-
-// Runs gnuplot on the script. FAILED_PRECONDITION: gnuplot is not installed; the message says how.
-// UNKNOWN: it failed.
-absl::Status DrawFigure(const std::string& script);
+// The PNG's content: curves on top, below a row of heatmaps for each job. FAILED_PRECONDITION:
+// gnuplot is not installed; the message says how. RESOURCE_EXHAUSTED: no room for its temporary
+// files. UNKNOWN: it failed.
+absl::StatusOr<std::string> DrawFigure(const std::vector<JobReport>& jobs);
 
 }  // namespace sinkforge::client

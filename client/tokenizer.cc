@@ -1,6 +1,4 @@
 // sinkforge tokenizer train: a byte-level BPE from text.
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -12,6 +10,7 @@
 #include "client/commands.h"
 #include "client/exit_code.h"
 #include "client/format.h"
+#include "client/output_file.h"
 #include "client/rate_display.h"
 #include "client/session.h"
 #include "tokenizer/bpe_trainer.h"
@@ -48,12 +47,8 @@ absl::Status CheckOptions(const TrainOptions& options) {
   if (options.vocab_size < 1 || options.vocab_size > kVocabularyMax) {
     return UsageError(absl::StrCat("--vocab-size must be from 1 to ", kVocabularyMax));
   }
-  struct stat info {};
-  if (!options.force && lstat(options.file.c_str(), &info) == 0) {
-    return absl::AlreadyExistsError(
-        absl::StrCat(options.file, ": exists already; --force replaces it"));
-  }
-  return absl::OkStatus();
+  return CheckOutputFile(options.file,
+                         options.force ? ExistingFile::kReplace : ExistingFile::kRefuse);
 }
 
 absl::StatusOr<int> Train(Session& session, const TrainOptions& options) {

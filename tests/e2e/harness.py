@@ -205,13 +205,13 @@ class Cluster:
 
     # The client.
 
-    def start_client(self, *arguments, **more):
+    def start_client(self, *arguments, stdout=subprocess.PIPE, **more):
         environment = dict(os.environ, SINKFORGE_COORDINATOR=self.address or "127.0.0.1:1",
                            HOME=self.folder, NO_COLOR="1")
         environment.pop("XDG_STATE_HOME", None)
         return subprocess.Popen([os.path.join(BIN, "sinkforge"), *arguments], env=environment,
                                 cwd=self.folder, text=True, stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
+                                stdout=stdout, stderr=subprocess.PIPE, **more)
 
     def client(self, *arguments):
         process = self.start_client(*arguments)

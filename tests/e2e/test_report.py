@@ -29,7 +29,7 @@ class ReportTest(harness.ClusterTest):
 
     def open(self, size, dark):
         path = self.cluster.path("report.html")
-        self.report("-o", path)
+        self.report("-o", path, "--force")
         page = browser.Browser("file://" + path)
         self.addCleanup(page.close)
         page.look(size, dark)
@@ -111,6 +111,32 @@ class ReportTest(harness.ClusterTest):
         stdout = self.cluster.client("report", self.jobs[0], "--format", "png", "-o", "-")
         self.assertEqual(stdout.code, 2)
         self.assertIn("FILE.png", stdout.err)
+        self.assertEqual(self.cluster.client("report", self.jobs[0], "-o", "a.pdf").code, 2)
+
+    def test_what_is_there_is_kept(self):
+        path = self.cluster.path("kept.html")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("mine")
+        link = self.cluster.path("link.html")
+        os.symlink(path, link)
+        there = self.cluster.client("report", self.jobs[0], "-o", path)
+        self.assertEqual(there.code, 1)
+        self.assertIn("--force", there.err)
+        linked = self.cluster.client("report", self.jobs[0], "-o", link, "--force")
+        self.assertEqual(linked.code, 1)
+        self.assertIn("no regular file", linked.err)
+        with open(path, encoding="utf-8") as file:
+            self.assertEqual(file.read(), "mine")
+
+    def test_output_that_does_not_fit_is_an_error(self):
+        for arguments in (["list"], ["metrics", self.jobs[0], "-o", "csv"], ["version"],
+                          ["report", self.jobs[0], "--format", "csv", "-o", "-"], ["--help"],
+                          ["watch", self.jobs[0]]):
+            with self.subTest(arguments), open("/dev/full", "wb") as full:
+                client = self.cluster.start_client(*arguments, stdout=full)
+                _, errors = client.communicate(timeout=harness.WAIT_SECONDS)
+                self.assertEqual(client.returncode, 1, errors)
+                self.assertIn("could not be written whole", errors)
 
 
 if __name__ == "__main__":
