@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 
 #include "absl/strings/str_cat.h"
@@ -41,15 +42,12 @@ std::set<int64_t> RangeEnds(const v1::QueryMetricsResponse& response) {
 }
 
 // One row a step, or a range of steps; one column a series. A series without a point there has an
-// empty cell; several points of a sparse series in one range become their mean.
+// empty cell; of several points of a sparse series in one range, such as validation, the last
+// counts.
 Table MakeTable(const v1::QueryMetricsResponse& response, std::string (*format)(double)) {
-  struct Cell {
-    double sum = 0;
-    int64_t count = 0;
-  };
   const std::set<int64_t> ends = RangeEnds(response);
   std::vector<Table::Column> columns = {{"step", Table::Align::kRight}};
-  std::map<int64_t, std::vector<Cell>> rows;
+  std::map<int64_t, std::vector<std::optional<double>>> rows;
   const auto count = static_cast<size_t>(response.series_size());
   for (size_t s = 0; s < count; ++s) {
     const v1::Series& series = response.series(static_cast<int>(s));
@@ -58,15 +56,14 @@ Table MakeTable(const v1::QueryMetricsResponse& response, std::string (*format)(
       const auto end = ends.lower_bound(point.step());
       auto& cells = rows[end == ends.end() ? point.step() : *end];
       cells.resize(count);
-      cells[s].sum += point.value();
-      ++cells[s].count;
+      cells[s] = point.value();
     }
   }
   Table table(std::move(columns));
   for (const auto& [step, cells] : rows) {
     std::vector<std::string> texts = {absl::StrCat(step)};
-    for (const Cell& cell : cells) {
-      texts.push_back(cell.count == 0 ? "" : format(cell.sum / static_cast<double>(cell.count)));
+    for (const std::optional<double>& cell : cells) {
+      texts.push_back(cell.has_value() ? format(*cell) : "");
     }
     table.AddRow(std::move(texts));
   }
@@ -121,9 +118,11 @@ absl::StatusOr<int> Metrics(Session& session, const MetricsOptions& options) {
   for (const v1::Series& series : response->series()) {
     for (const v1::Point& point : series.points()) ranges = ranges || point.count() > 1;
   }
-  if (ranges)
+  if (ranges) {
     session.Say(
-        "each row is the mean over the steps since the row before; more rows with --points N");
+        "each row is the mean over the steps since the row before (of learning_rate_scale, "
+        "tokens_total, memory_bytes and validation the last); more rows with --points N");
+  }
   if (table.row_count() == 0) session.Say("no points there yet");
   return kExitOk;
 }
@@ -142,15 +141,17 @@ Command MetricsCommand() {
       "Series: loss, aux_loss, imbalance, learning_rate_scale, gradient_norm, step_seconds,\n"
       "tokens_per_second, tokens_total, validation_loss, validation_bits_per_byte, memory_bytes,\n"
       "importance_min, importance_max, layer_cv/LAYER, importance/LAYER/HEAD; a prefix names all\n"
-      "below it. A table shows 20 points unless told, CSV and JSON all of them.";
+      "below it. A table shows 20 points unless told, CSV and JSON all of them. A point that "
+      "stands\n"
+      "for several steps has their mean; of learning_rate_scale, tokens_total, memory_bytes and\n"
+      "validation the last.";
   command.arguments = {{.name = "JOB", .help = "The job's id", .target = &options->job_id}};
   command.options = {
       {"--series", "NAMES", "Series, separated by commas; repeatable (default: the scalar ones)",
        &options->series},
       {"--from", "STEP", "First step (default: the first)", &options->from},
       {"--to", "STEP", "Last step (default: the last)", &options->to},
-      {"--points", "N", "At most N points a series, each the mean of a range of steps",
-       &options->points},
+      {"--points", "N", "At most N points a series, each for a range of steps", &options->points},
       {"--attempt", "N", "Only what this attempt measured, also where a later one went back",
        &options->attempt}};
   command.formats = {"table", "json", "csv"};

@@ -13,8 +13,6 @@ namespace {
 
 struct Statistics {
   double sum = 0;
-  double min = 0;
-  double max = 0;
   int64_t count = 0;
 };
 
@@ -35,8 +33,6 @@ absl::StatusOr<SeriesStatistics> Query(Coordinator& coordinator, const std::stri
     Statistics& all = result[found.name()];
     for (const v1::Point& point : found.points()) {
       const int64_t count = std::max<int64_t>(1, point.count());
-      all.min = all.count == 0 ? point.min() : std::min(all.min, point.min());
-      all.max = all.count == 0 ? point.max() : std::max(all.max, point.max());
       all.sum += point.value() * static_cast<double>(count);
       all.count += count;
     }
@@ -61,10 +57,8 @@ absl::Status FillNumbers(Coordinator& coordinator, SweepRow* row) {
   if (!tail.ok()) return tail.status();
   row->loss = Mean(*tail, "loss");
   row->imbalance = Mean(*tail, "imbalance");
-  const auto low = tail->find("importance_min");
-  if (low != tail->end() && low->second.count > 0) row->importance_min = low->second.min;
-  const auto high = tail->find("importance_max");
-  if (high != tail->end() && high->second.count > 0) row->importance_max = high->second.max;
+  row->importance_min = Mean(*tail, "importance_min");
+  row->importance_max = Mean(*tail, "importance_max");
   const auto whole = Query(coordinator, id, {"tokens_per_second"}, 0, 0);
   if (!whole.ok()) return whole.status();
   row->tokens_per_second = Mean(*whole, "tokens_per_second");

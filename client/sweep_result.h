@@ -20,8 +20,8 @@ struct SweepRow {
   std::map<std::string, std::string> settings;     // of the keys that vary in the sweep
   std::optional<double> loss;                      // mean over the last kTailSteps steps
   std::optional<double> imbalance;                 // the same
-  std::optional<double> importance_min;            // smallest over these steps
-  std::optional<double> importance_max;            // largest over these steps
+  std::optional<double> importance_min;            // of the smallest head
+  std::optional<double> importance_max;            // of the largest head
   std::optional<double> validation_bits_per_byte;  // of the last validation
   std::optional<double> tokens_per_second;         // mean over all steps
 };

@@ -6,9 +6,10 @@
 
 namespace sinkforge::server {
 
-DownSampler::DownSampler(const StepExtent& extent, int64_t points_max)
+DownSampler::DownSampler(const StepExtent& extent, int64_t points_max, RangeValue range_value)
     : extent_(extent),
       points_max_(std::max<int64_t>(points_max, 1)),
+      range_value_(range_value),
       steps_per_range_((extent.last - extent.first) / points_max_ + 1) {}
 
 void DownSampler::Add(int64_t step, double value) {
@@ -28,11 +29,12 @@ void DownSampler::Add(int64_t step, double value) {
 void DownSampler::Accumulate(int64_t step, double value) {
   const int64_t index = (step - extent_.first) / steps_per_range_;
   if (ranges_.empty() || ranges_.back().index != index) {
-    ranges_.push_back({index, value, value, value, 1});
+    ranges_.push_back({index, value, value, value, value, 1});
     return;
   }
   Range& range = ranges_.back();
   range.sum += value;
+  range.last = value;
   range.min = std::fmin(range.min, value);
   range.max = std::fmax(range.max, value);
   ++range.count;
@@ -46,7 +48,9 @@ std::vector<v1::Point> DownSampler::Points() const {
     v1::Point point;
     const int64_t range_end = extent_.first + (range.index + 1) * steps_per_range_ - 1;
     point.set_step(std::min(range_end, extent_.last));
-    point.set_value(range.sum / static_cast<double>(range.count));
+    point.set_value(range_value_ == RangeValue::kLast
+                        ? range.last
+                        : range.sum / static_cast<double>(range.count));
     point.set_min(range.min);
     point.set_max(range.max);
     point.set_count(range.count);

@@ -45,6 +45,19 @@ absl::StatusOr<int64_t> PointsPerSeries(int32_t asked, int64_t series) {
                    std::max<int64_t>(kQueryPointsMax / series, 1), " or less, or fewer series"));
 }
 
+RangeValue RangeValueOf(const SeriesId& series) {
+  switch (series.kind) {
+    case SeriesKind::kLearningRateScale:
+    case SeriesKind::kTokensTotal:
+    case SeriesKind::kValidationLoss:
+    case SeriesKind::kValidationBitsPerByte:
+    case SeriesKind::kMemoryBytes:
+      return RangeValue::kLast;
+    default:
+      return RangeValue::kMean;
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<v1::QueryMetricsResponse> QueryHistory(const HistoryStore& history,
@@ -69,7 +82,8 @@ absl::StatusOr<v1::QueryMetricsResponse> QueryHistory(const HistoryStore& histor
   if (!extent.ok()) return extent.status();
   range.last_step = extent->last;  // records that come meanwhile are left for the next query
 
-  std::vector<DownSampler> samplers(series->size(), DownSampler(*extent, *points_max));
+  std::vector<DownSampler> samplers;
+  for (const SeriesId& id : *series) samplers.emplace_back(*extent, *points_max, RangeValueOf(id));
   bool cancelled = false;
   const absl::Status read = history.Read(range, [&](const v1::StepRecord& record) {
     for (size_t i = 0; i < series->size(); ++i) {

@@ -81,7 +81,7 @@ TEST(SeriesTest, DoesNotReadBeyondARecordThatLies) {
 }
 
 TEST(DownSamplerTest, KeepsFewPointsAsTheyAre) {
-  DownSampler sampler({1, 10}, 10);
+  DownSampler sampler({1, 10}, 10, RangeValue::kMean);
   for (int64_t step = 1; step <= 10; ++step) sampler.Add(step, static_cast<double>(step));
   const auto points = sampler.Points();
   ASSERT_EQ(points.size(), 10u);
@@ -91,7 +91,7 @@ TEST(DownSamplerTest, KeepsFewPointsAsTheyAre) {
 }
 
 TEST(DownSamplerTest, PutsMorePointsIntoEqualRanges) {
-  DownSampler sampler({1, 10}, 3);  // ranges of 4 steps: 1-4, 5-8, 9-10
+  DownSampler sampler({1, 10}, 3, RangeValue::kMean);  // ranges of 4 steps: 1-4, 5-8, 9-10
   for (int64_t step = 1; step <= 10; ++step) sampler.Add(step, static_cast<double>(step));
   const auto points = sampler.Points();
   ASSERT_EQ(points.size(), 3u);
@@ -107,7 +107,7 @@ TEST(DownSamplerTest, PutsMorePointsIntoEqualRanges) {
 TEST(DownSamplerTest, NeverGivesMorePointsThanAsked) {
   for (int64_t total : {1, 2, 7, 99, 100, 101, 1000}) {
     for (int64_t points_max : {1, 2, 3, 10, 100}) {
-      DownSampler sampler({5, 5 + total - 1}, points_max);
+      DownSampler sampler({5, 5 + total - 1}, points_max, RangeValue::kMean);
       double sum = 0;
       for (int64_t i = 0; i < total; ++i) {
         sampler.Add(5 + i, static_cast<double>(i));
@@ -125,8 +125,18 @@ TEST(DownSamplerTest, NeverGivesMorePointsThanAsked) {
   }
 }
 
+TEST(DownSamplerTest, KeepsTheLastOfWhatIsNoMeasurementOfItsStep) {
+  DownSampler sampler({1, 6}, 2, RangeValue::kLast);  // ranges of 4 steps: 1-4, 5-6
+  for (int64_t step = 1; step <= 6; ++step) sampler.Add(step, static_cast<double>(100 * step));
+  const auto points = sampler.Points();
+  ASSERT_EQ(points.size(), 2u);
+  EXPECT_EQ(points[0].value(), 400);
+  EXPECT_EQ(points[1].value(), 600);
+  EXPECT_EQ(points[0].min(), 100);
+}
+
 TEST(DownSamplerTest, ShowsThatAValueWasNotANumber) {
-  DownSampler sampler({1, 4}, 1);
+  DownSampler sampler({1, 4}, 1, RangeValue::kMean);
   for (int64_t step = 1; step <= 4; ++step) {
     sampler.Add(step, step == 2 ? std::numeric_limits<double>::quiet_NaN() : 1.0);
   }
