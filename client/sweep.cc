@@ -1,4 +1,6 @@
 // sinkforge sweep: one job for every point of a grid, and a table of what became of them.
+#include <google/protobuf/util/message_differencer.h>
+
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -37,7 +39,7 @@ int PrintResult(Session& session, const std::string& sweep, const std::vector<Sw
     return kExitOk;
   }
   session.out() << SweepTable(rows).Render(0) << std::flush;
-  session.Say(absl::StrCat("loss, imbalance and importance are of the last ", kTailSteps,
+  session.Say(absl::StrCat("loss, imbalance and importance are means over the last ", kTailSteps,
                            " steps; again with `sinkforge sweep show ", sweep, "`"));
   return kExitOk;
 }
@@ -46,6 +48,19 @@ absl::StatusOr<int> ShowSweep(Session& session, const std::string& sweep) {
   const auto rows = ReadSweep(session.coordinator(), sweep);
   if (!rows.ok()) return rows.status();
   return PrintResult(session, sweep, *rows);
+}
+
+// INVALID_ARGUMENT: the same job under another spelling, such as 0.02 and 2e-2.
+absl::Status CheckDiffers(const v1::JobSpec& spec, const std::vector<v1::JobSpec>& others,
+                          const std::string& suffix) {
+  for (v1::JobSpec other : others) {
+    const std::string name = other.name();
+    other.set_name(spec.name());
+    if (!google::protobuf::util::MessageDifferencer::Equals(spec, other)) continue;
+    return UsageError(absl::StrCat("--grid: the job of ", suffix, " is the same as ", name,
+                                   "; give each job once"));
+  }
+  return absl::OkStatus();
 }
 
 // Every job's spec, checked, before the first one is submitted.
@@ -59,6 +74,8 @@ absl::StatusOr<std::vector<v1::JobSpec>> MakeSpecs(const JobInput& input,
     overrides.insert(overrides.end(), point.assignments.begin(), point.assignments.end());
     auto spec = ResolveJob(input, overrides);
     if (!spec.ok()) return spec.status();
+    const absl::Status differs = CheckDiffers(*spec, specs, point.suffix);
+    if (!differs.ok()) return differs;
     spec->set_name(SweepJobName(spec->name(), point.suffix));
     specs.push_back(*std::move(spec));
   }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -42,6 +43,9 @@ absl::StatusOr<Axis> ParseAxis(const std::string& text) {
     return UsageError(absl::StrCat("--grid ", text,
                                    ": expects key=value,value, such as head_balance.loss=none,cv"));
   }
+  if (text.substr(0, equals) == "name") {
+    return UsageError("--grid name: the jobs of a sweep are named after what they differ in");
+  }
   Axis axis{text.substr(0, equals), SplitValues(text.substr(equals + 1)), ""};
   for (const std::string& value : axis.values) {
     if (value.empty()) return UsageError(absl::StrCat("--grid ", text, ": a value is empty"));
@@ -64,12 +68,21 @@ absl::StatusOr<std::vector<SweepPoint>> ExpandGrid(const std::vector<std::string
   }
   if (!seeds.empty()) {
     auto axis = ParseAxis(absl::StrCat("train.seed=", seeds));
-    if (!axis.ok()) return UsageError(absl::StrCat("--seeds ", seeds, ": expects 1,2,3"));
+    if (!axis.ok()) {
+      return UsageError(
+          absl::StrCat("--seeds ", seeds, ": expects seeds such as 1,2,3, each once"));
+    }
     axis->name_prefix = std::string("s");
     axes.push_back(*std::move(axis));
   }
   if (axes.empty()) {
     return UsageError("a sweep needs --grid key=v1,v2 or --seeds 1,2,3; for one job use submit");
+  }
+  std::set<std::string> keys;
+  for (const Axis& axis : axes) {
+    if (keys.insert(axis.key).second) continue;
+    return UsageError(absl::StrCat(axis.key, " is there twice; give all its values in one --grid",
+                                   seeds.empty() ? "" : ", or in --seeds alone"));
   }
   std::vector<SweepPoint> points(1);
   for (const Axis& axis : axes) {

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -41,6 +42,16 @@ void ClearOtherLengths(const std::string& path, v1::JobSpec* spec) {
     train->clear_steps();
     train->clear_tokens();
   }
+}
+
+// A preset stands for all dimensions of the model; those of the file would make it another one.
+void ClearPresetDimensions(const std::string& path, v1::JobSpec* spec) {
+  if (path != "model.preset") return;
+  v1::ModelSpec* model = spec->mutable_model();
+  model->clear_layers();
+  model->clear_width();
+  model->clear_heads();
+  model->clear_mlp_width();
 }
 
 absl::Status OverrideError(const std::string& path, const std::string& message) {
@@ -118,6 +129,10 @@ absl::Status ApplyOverride(v1::JobSpec* spec, const std::string& assignment) {
   }
   const std::string path = assignment.substr(0, equals);
   const std::string value = assignment.substr(equals + 1);
+  // Such as of a shell variable that is not set.
+  if (!path.empty() && absl::StripAsciiWhitespace(value).empty()) {
+    return OverrideError(path, "has no value; give one, or null for the default");
+  }
   v1::JobSpec changed = *spec;
   Message* message = &changed;
   const FieldDescriptor* field = nullptr;
@@ -145,7 +160,10 @@ absl::Status ApplyOverride(v1::JobSpec* spec, const std::string& assignment) {
   std::map<std::string, Position> positions;
   SpecReader(&problems, &positions).ReadField(node, *field, path, message);
   if (!problems.empty()) return OverrideError(problems[0].path, problems[0].message);
-  if (node.kind != YamlNode::Kind::kNull) ClearOtherLengths(path, &changed);
+  if (node.kind != YamlNode::Kind::kNull) {
+    ClearOtherLengths(path, &changed);
+    ClearPresetDimensions(path, &changed);
+  }
   *spec = std::move(changed);
   return absl::OkStatus();
 }

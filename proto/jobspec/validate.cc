@@ -59,13 +59,15 @@ class Checker {
   }
 
   void Name(const std::string& field, const std::string& value) {
-    bool valid = !value.empty() && static_cast<int>(value.size()) <= kNameLengthMax;
+    // A leading dash would make it an option of the command line.
+    bool valid =
+        !value.empty() && static_cast<int>(value.size()) <= kNameLengthMax && value.front() != '-';
     for (char c : value) {
       valid = valid && ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-');
     }
     Require(valid, field,
             absl::StrCat(value.empty() ? "is missing" : "is not a valid name", "; give 1 to ",
-                         kNameLengthMax, " characters of a-z, 0-9 and -"));
+                         kNameLengthMax, " characters of a-z, 0-9 and -, the first no -"));
   }
 
   void Path(const std::string& field, const std::string& value) {

@@ -80,7 +80,7 @@ TEST_F(DataCommandsTest, MetricsTableHasNoMoreRowsThanRanges) {
   });
   EXPECT_EQ(Run({"metrics", "d4-1", "--points", "2"}).out,
             "step    loss  validation_loss\n"
-            "   5  2.0000           5.0000\n"
+            "   5  2.0000           6.0000\n"
             "  10  1.0000           3.0000\n");
 }
 
@@ -202,14 +202,22 @@ TEST_F(DataCommandsTest, SweepSubmitsEveryPointAndShowsATable) {
   EXPECT_EQ(first["job_id"], "tiny-none-s1-1");
   EXPECT_EQ(first["settings"]["head_balance.loss"], "none");
   EXPECT_EQ(first["imbalance"], 0.5);
-  EXPECT_EQ(first["importance_min"], 0.25);
-  EXPECT_EQ(first["importance_max"], 0.75);
+  EXPECT_EQ(first["importance_min"], 0.5);
+  EXPECT_EQ(first["importance_max"], 0.5);
   EXPECT_EQ(first["validation_bits_per_byte"], 1.75);
   EXPECT_EQ(first["tokens_per_second"], 5000);
   // The name is taken now.
   const ClientRun again = Run({"sweep", file, "--seeds", "1,2", "--name", "balance"});
   EXPECT_EQ(again.code, kExitError);
   EXPECT_THAT(again.err, HasSubstr("choose another --name"));
+}
+
+TEST_F(DataCommandsTest, SweepRefusesTheSameJobTwice) {
+  const std::string file = folder_.Write("job.yaml", kJobFile);
+  const ClientRun run = Run({"sweep", file, "--grid", "head_balance.coefficient=0.02,2e-2"});
+  EXPECT_EQ(run.code, kExitUsage);
+  EXPECT_THAT(run.err, HasSubstr("is the same as"));
+  EXPECT_TRUE(fake_.submissions().empty());
 }
 
 TEST_F(DataCommandsTest, SweepWatchReturnsTheFirstBadEnd) {

@@ -31,11 +31,23 @@ TEST(ExpandGridTest, CommasInBracketsDoNotSeparate) {
 }
 
 TEST(ExpandGridTest, RefusesWhatMakesNoGrid) {
-  for (const std::vector<std::string>& grid : std::vector<std::vector<std::string>>{
-           {}, {"model.width"}, {"=1,2"}, {"model.width=64,"}, {"model.width=64,64"}}) {
+  for (const std::vector<std::string>& grid :
+       std::vector<std::vector<std::string>>{{},
+                                             {"model.width"},
+                                             {"=1,2"},
+                                             {"model.width=64,"},
+                                             {"model.width=64,64"},
+                                             {"name=a,b"},
+                                             {"model.width=64", "model.width=128"}}) {
     const auto points = ExpandGrid(grid, "");
     EXPECT_EQ(ExitCodeOf(points.status()), kExitUsage);
   }
+}
+
+TEST(ExpandGridTest, RefusesSeedsThatAreInTheGridAsWell) {
+  const auto points = ExpandGrid({"train.seed=3,4"}, "1,2");
+  EXPECT_EQ(ExitCodeOf(points.status()), kExitUsage);
+  EXPECT_THAT(std::string(points.status().message()), HasSubstr("train.seed is there twice"));
 }
 
 TEST(ExpandGridTest, RefusesMoreJobsThanAnyoneMeans) {

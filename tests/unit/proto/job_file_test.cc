@@ -269,6 +269,14 @@ TEST(OverrideTest, LastLengthOfTrainingWins) {
   EXPECT_FALSE(spec.train().has_tokens_per_parameter());
 }
 
+TEST(OverrideTest, APresetReplacesTheDimensionsOfTheFile) {
+  v1::JobSpec spec = ParseJobFile(kFullFile).spec;
+  ASSERT_TRUE(ApplyOverride(&spec, "model.preset=d6").ok());
+  EXPECT_FALSE(spec.model().has_layers() || spec.model().has_width() || spec.model().has_heads());
+  ASSERT_TRUE(ApplyOverride(&spec, "model.heads=12").ok());
+  EXPECT_EQ(spec.model().heads(), 12);
+}
+
 TEST(OverrideTest, RefusedOverrideNamesKeyAndLeavesTheSpec) {
   const v1::JobSpec before = ParseJobFile(kFullFile).spec;
   v1::JobSpec spec = before;
@@ -276,6 +284,8 @@ TEST(OverrideTest, RefusedOverrideNamesKeyAndLeavesTheSpec) {
   EXPECT_THAT(ApplyOverride(&spec, "model.width=x").ToString(),
               HasSubstr("model.width: expects a"));
   EXPECT_THAT(ApplyOverride(&spec, "model.width").ToString(), HasSubstr("key=value"));
+  EXPECT_THAT(ApplyOverride(&spec, "model.width=").ToString(), HasSubstr("has no value"));
+  EXPECT_THAT(ApplyOverride(&spec, "name= ").ToString(), HasSubstr("has no value"));
   EXPECT_THAT(ApplyOverride(&spec, "model.width.x=1").ToString(), HasSubstr("no keys below"));
   EXPECT_THAT(ApplyOverride(&spec, "model={heads: 2, x: 1}").ToString(), HasSubstr("model.x"));
   EXPECT_THAT(ApplyOverride(&spec, "=1").ToString(), HasSubstr("unknown key"));

@@ -59,7 +59,10 @@ class WorkerLinkTest : public testing::Test {
     options.channel = base::MakeChannel(fake_.address());
     options.token = token;
     WorkerLink link(std::move(options));
-    return RunAssignment(link, "127.0.0.1");
+    const ExitCode code = RunAssignment(link, "127.0.0.1");
+    // What the handlers wrote is read without their lock from here on.
+    fake_.WaitFor([] { return true; });
+    return code;
   }
 
   void RestoreFrom(int64_t step) {
