@@ -5,6 +5,7 @@
 #include "client/commands.h"
 #include "client/exit_code.h"
 #include "client/format.h"
+#include "client/log_text.h"
 #include "client/session.h"
 
 namespace sinkforge::client {
@@ -15,17 +16,22 @@ struct LogsOptions {
   bool follow = false;
   bool prefix = false;
   bool timestamps = false;
+  bool raw = false;
   int64_t tail = 0;
   std::optional<int64_t> attempt;
   std::optional<int64_t> rank;
 };
 
-std::string TextOf(const v1::LogLine& line, const LogsOptions& options) {
-  std::string text;
-  if (options.timestamps) absl::StrAppend(&text, FormatTime(line.time()), " ");
-  if (options.prefix) absl::StrAppend(&text, "[", line.attempt(), ".", line.rank(), "] ");
+std::string TextOf(const v1::LogLine& line, const LogsOptions& options, const Style& style) {
   // A trainer's line may hold anything; a terminal must not obey it.
-  return absl::StrCat(text, OneLine(line.text()));
+  const ReadableLog readable =
+      options.raw ? ReadableLog{.text = OneLine(line.text())} : ReadableLogLine(line.text(), style);
+  std::string text;
+  if (options.timestamps && !readable.has_time) {
+    absl::StrAppend(&text, FormatTime(line.time()), " ");
+  }
+  if (options.prefix) absl::StrAppend(&text, "[", line.attempt(), ".", line.rank(), "] ");
+  return absl::StrCat(text, readable.text);
 }
 
 absl::StatusOr<int> Logs(Session& session, const LogsOptions& options) {
@@ -39,12 +45,13 @@ absl::StatusOr<int> Logs(Session& session, const LogsOptions& options) {
   request.set_tail(static_cast<int32_t>(options.tail));
   if (options.attempt.has_value()) request.set_attempt(*options.attempt);
   if (options.rank.has_value()) request.set_rank(static_cast<int32_t>(*options.rank));
+  const Style style = session.out_style();
   const absl::Status status =
       session.coordinator().ReadLogs(request, &stop, [&](const v1::LogLine& line) {
         if (session.json()) {
           session.PrintJsonLine(line);
         } else {
-          session.out() << TextOf(line, options) << "\n";
+          session.out() << TextOf(line, options, style) << "\n";
           if (options.follow) session.out() << std::flush;
         }
       });
@@ -64,7 +71,8 @@ Command LogsCommand() {
   command.examples =
       "  sinkforge logs d4-gated-1 --tail 20\n"
       "  sinkforge logs d4-gated-1 -f --prefix    # until the job ends; [attempt.rank] on each "
-      "line";
+      "line\n"
+      "  sinkforge logs d4-gated-1 --raw | jq .message    # structured lines as JSON";
   command.arguments = {{.name = "JOB", .help = "The job's id", .target = &options->job_id}};
   command.options = {
       {"-f,--follow", "", "Go on until the job ends", &options->follow},
@@ -72,7 +80,10 @@ Command LogsCommand() {
       {"--attempt", "N", "Only this attempt", &options->attempt},
       {"--rank", "N", "Only this rank", &options->rank},
       {"--prefix", "", "Begin each line with [attempt.rank]", &options->prefix},
-      {"-t,--timestamps", "", "Begin each line with its time", &options->timestamps}};
+      {"-t,--timestamps", "",
+       "Begin lines that have no time of their own with that of their arrival",
+       &options->timestamps},
+      {"--raw", "", "Structured lines as the JSON that the trainer wrote", &options->raw}};
   command.run = [options](Session& session) { return Logs(session, *options); };
   return command;
 }

@@ -46,6 +46,22 @@ TEST_F(DataCommandsTest, LogsArePlainTextThatCannotSteerTheTerminal) {
   EXPECT_EQ(Run({"logs", "d4-1", "--prefix"}).out, "[1.0] step 1\n[1.0]  [2Jstep 2\n");
 }
 
+TEST_F(DataCommandsTest, StructuredLogsAreReadableUnlessRaw) {
+  const std::string warning =
+      R"({"time":"2026-11-22T06:16:28.123Z","severity":"WARNING","component":"trainer",)"
+      R"("message":"slow\u001b[2J","job":"d4-1","attempt":1,"rank":0,"worker":"w",)"
+      R"("trace_id":"0af7","step":7,"file":"a.txt","error":"no such file","empty":""})";
+  const std::string unfinished = R"({"time":"2026-11-22T06:16:28.123Z","severity")";
+  fake_.SetLogs({{Line(1, warning), Line(2, unfinished), Line(3, R"({"step": 3})")}});
+  const std::string rest = unfinished + "\n{\"step\": 3}\n";
+  const std::string fields = "step=7 file=a.txt error=\"no such file\" empty=\"\"\n";
+  EXPECT_EQ(Run({"logs", "d4-1"}).out,
+            "2026-11-22 06:16:28.123Z WARNING slow [2J " + fields + rest);
+  EXPECT_THAT(Run({"logs", "d4-1", "-t"}).out,
+              testing::StartsWith("2026-11-22 06:16:28.123Z WARNING"));
+  EXPECT_EQ(Run({"logs", "d4-1", "--raw"}).out, warning + "\n" + rest);
+}
+
 TEST_F(DataCommandsTest, AFollowedLogRepeatsNothingAfterABreak) {
   fake_.SetLogs(
       {{Line(1, "one"), Line(2, "two")}, {Line(1, "one"), Line(2, "two"), Line(3, "three")}});
