@@ -38,29 +38,28 @@ function panels(place) {
 
 function comparison() {
   const columns = [
-    ["Job", (job) => job.job_id], ["State", (job) => job.state],
-    ["Attention", (job) => job.attention],
+    ["Job", (job) => job.job_id, "name"], ["State", (job) => job.state, "titled"],
+    ["Attention", (job) => job.attention, "titled"],
     ["Head balance", (job) => job.head_balance === "none" ? "none" :
-        `${job.head_balance}, ${number(job.coefficient)}`],
-    ["Seed", (job) => job.seed, 1], ["Parameters", (job) => job.parameters.toLocaleString("en"), 1],
-    ["Steps", (job) => `${job.step}/${job.steps}`, 1],
-    ["Loss", (job) => number(job.summary.loss), 1],
-    ["Bits per byte", (job) => number(job.summary.validation_bits_per_byte), 1],
-    ["Imbalance", (job) => number(job.summary.imbalance), 1],
-    ["Least importance", (job) => number(job.summary.importance_min), 1],
-    ["Greatest", (job) => number(job.summary.importance_max), 1],
-    ["Tokens/s", (job) => Math.round(job.summary.tokens_per_second).toLocaleString("en"), 1],
+        `${job.head_balance}, ${job.coefficient}`, "titled"],
+    ["Seed", (job) => job.seed, "number"],
+    ["Parameters", (job) => job.parameters.toLocaleString("en"), "number"],
+    ["Steps", (job) => `${job.step}/${job.steps}`, "number"],
+    ["Loss", (job) => number(job.summary.loss), "number"],
+    ["Bits per byte", (job) => number(job.summary.validation_bits_per_byte), "number"],
+    ["Imbalance", (job) => number(job.summary.imbalance), "number"],
+    ["Least importance", (job) => number(job.summary.importance_min), "number"],
+    ["Greatest importance", (job) => number(job.summary.importance_max), "number"],
+    ["Tokens/s", (job) => Math.round(job.summary.tokens_per_second).toLocaleString("en"), "number"],
   ];
-  const table = element("table");
+  const table = element("table", null, {class: "cards"});
   const top = element("tr");
-  for (const [title, , right] of columns) {
-    top.append(element("th", title, right && {class: "number"}));
-  }
+  for (const [title, , kind] of columns) top.append(element("th", title, {class: kind}));
   table.append(top);
   for (const job of jobs) {
     const row = element("tr");
-    for (const [, cell, right] of columns) {
-      row.append(element("td", cell(job), right && {class: "number"}));
+    for (const [title, cell, kind] of columns) {
+      row.append(element("td", cell(job), {class: kind, "data-title": title}));
     }
     table.append(row);
   }

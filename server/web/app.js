@@ -29,18 +29,21 @@ const bytes = (count) => `${(Number(count ?? 0) / 2 ** 30).toFixed(1)} GiB`;
 const ago = (time) => time ? `${duration((Date.now() - Date.parse(time)) / 1000)} ago` : "-";
 const eta = (job) => duration(parseFloat(job.progress?.eta));
 
-// A table of columns {title, cell: (row) => text or element, kind: "number" | "wide"}.
+// A table of columns {title, cell: (row) => text or element, kind}. On a phone each row is a card: `name` is its
+// head, `whole` has a line to itself, `number` and `titled` have their title beside them; what is
+// not known is left out.
 function table(rows, columns, empty) {
   if (rows.length === 0) return element("p", empty, {class: "faint"});
-  const made = element("table");
+  const made = element("table", null, {class: "cards"});
   const top = element("tr");
   for (const {title, kind} of columns) top.append(element("th", title, {class: kind ?? ""}));
   made.append(top);
   for (const row of rows) {
     const line = element("tr");
-    for (const {cell, kind} of columns) {
+    for (const {title, cell, kind} of columns) {
       const value = cell(row);
-      const place = element("td", null, {class: kind ?? ""});
+      const place = element("td", null,
+          {class: `${kind ?? ""}${value === "-" ? " unknown" : ""}`, "data-title": title});
       place.append(value instanceof Node ? value : String(value));
       line.append(place);
     }
@@ -79,31 +82,32 @@ async function showFleet() {
   const queued = jobs.filter((job) => ["queued", "starting"].includes(state(job)));
   main.replaceChildren(
       headed("Jobs", table(jobs, [
-        {title: "Job", cell: link},
+        {title: "Job", cell: link, kind: "name"},
         {title: "State", cell: badge},
         {title: "Progress", cell: progress},
         {title: "Loss", cell: (job) => measured(job, "loss"), kind: "number"},
         {title: "Imbalance", cell: (job) => measured(job, "imbalance"), kind: "number"},
-        {title: "Tokens/s", kind: "number wide",
+        {title: "Tokens/s", kind: "number",
           cell: (job) => Math.round(job.progress?.tokens_per_second ?? 0) || "-"},
         {title: "ETA", cell: (job) => state(job) === "running" ? eta(job) : "-",
-          kind: "number wide"},
+          kind: "number"},
       ], "No job yet; submit one with `sinkforge submit JOB.yaml`.")),
       headed("Queue", table(queued, [
-        {title: "Job", cell: link},
+        {title: "Job", cell: link, kind: "name"},
         {title: "Waits for", cell: (job) => words(job.reason, "REASON_")},
-        {title: "Why", cell: (job) => job.message ?? ""},
-        {title: "Submitted", cell: (job) => ago(job.create_time), kind: "wide"},
+        {title: "Why", cell: (job) => job.message ?? "", kind: "whole"},
+        {title: "Submitted", cell: (job) => ago(job.create_time), kind: "titled"},
       ], "Nothing waits.")),
       headed("Workers", table(workers, [
-        {title: "Worker", cell: (worker) => worker.worker},
+        {title: "Worker", cell: (worker) => worker.worker, kind: "name"},
         {title: "State", cell: (worker) => words(worker.state, "WORKER_STATE_")},
         {title: "Slots in use", kind: "number",
           cell: (worker) => `${(worker.used ?? []).length}/${(worker.slots ?? []).length}`},
-        {title: "Runs", cell: (worker) => (worker.used ?? []).map((use) => use.job_id).join(", ")},
-        {title: "Free disk", cell: (worker) => bytes(worker.disk_free_bytes), kind: "number wide"},
-        {title: "Last seen", cell: (worker) => ago(worker.last_seen), kind: "wide"},
-        {title: "Processor", cell: (worker) => worker.processor ?? "", kind: "wide"},
+        {title: "Runs", kind: "titled",
+          cell: (worker) => (worker.used ?? []).map((use) => use.job_id).join(", ")},
+        {title: "Free disk", cell: (worker) => bytes(worker.disk_free_bytes), kind: "number"},
+        {title: "Last seen", cell: (worker) => ago(worker.last_seen), kind: "titled"},
+        {title: "Processor", cell: (worker) => worker.processor ?? "", kind: "titled"},
       ], "No worker is known; start one with `sinkforge-worker`.")));
 }
 
@@ -144,7 +148,7 @@ class JobView {
       get(`${path}/metrics`, {max_points: kPoints, series:
           "loss,validation_loss,imbalance,tokens_per_second"}),
       get(`${path}/events`)]);
-    document.getElementById("where").textContent = this.id;
+    document.getElementById("where").textContent = `/ ${this.id}`;
     this.showSummary(job);
     this.showCurves(history);
     await this.showHeads(path, Number(job.progress?.step ?? 0));
@@ -152,7 +156,7 @@ class JobView {
       {title: "Time", cell: (event) => (event.time ?? "").slice(11, 19)},
       {title: "Event", cell: (event) => words(event.kind, "EVENT_KIND_")},
       {title: "Step", cell: (event) => Number(event.step ?? 0) || "", kind: "number"},
-      {title: "", cell: (event) => event.message ?? ""},
+      {title: "", cell: (event) => event.message ?? "", kind: "whole"},
     ], "None yet."));
   }
 
@@ -172,7 +176,7 @@ class JobView {
         `${Number(job.parameters ?? 0).toLocaleString("en")} parameters`);
     const balance = job.spec?.head_balance ?? {};
     add("head balance", `${words(balance.loss, "BALANCE_LOSS_")}, ` +
-        `coefficient ${number(balance.coefficient)}`);
+        `coefficient ${balance.coefficient ?? 0}`);
     if (Number(job.progress?.validation_step ?? 0) > 0) {
       add("validation", `${number(job.progress.validation_bits_per_byte)} bits per byte ` +
           `(step ${job.progress.validation_step})`);

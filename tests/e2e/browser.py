@@ -134,6 +134,11 @@ class Browser:
     def wider_than_the_screen(self):
         return self.value("document.documentElement.scrollWidth > innerWidth + 1")
 
+    def cut_tables(self):
+        """How many tables, heatmaps aside, a reader must scroll sideways."""
+        return self.value("""[...document.querySelectorAll(".scroll:has(table.cards)")]
+            .filter((place) => place.scrollWidth > place.clientWidth).length""")
+
     def ink(self, selector):
         """Share of a canvas's pixels that are drawn on."""
         return self.value(f"""(() => {{

@@ -33,7 +33,8 @@ class PageTest(harness.ClusterTest):
         super().setUpClass()
         cls.url = f"http://{cls.cluster.http_address}"
         cls.running = cls.cluster.submit(name="running", **LONG)
-        cls.waiting = cls.cluster.submit(name="waiting", resources__ranks=8, **LONG)
+        cls.waiting = cls.cluster.submit(name="waiting-with-a-name-of-many-words",
+                                         resources__ranks=8, **LONG)
         cls.cluster.await_step(cls.running, 45)
 
     def open(self, path, size, dark):
@@ -58,6 +59,17 @@ class PageTest(harness.ClusterTest):
             self.assertIn(expected, text)
         self.assertGreater(page.background(), 200)
         self.finish(page, "front")
+
+    def test_the_front_page_shows_whole_rows_on_a_phone(self):
+        page = self.open("/", browser.PHONE, dark=False)
+        page.await_value("document.querySelectorAll('section').length === 3", "it is filled")
+        text = page.text()
+        for expected in (self.running, self.waiting, "needs 8", "1/1"):
+            self.assertIn(expected, text)
+        self.assertNotEqual(page.value("getComputedStyle(document.querySelector('td.number'), "
+                                       "'::before').content"), "none", "a number has no title")
+        self.assertEqual(page.cut_tables(), 0)
+        self.finish(page, "front-phone")
 
     def test_a_job_shows_live_curves_and_its_heads_on_a_dark_phone(self):
         page = self.open(f"/#/job/{self.running}", browser.PHONE, dark=True)

@@ -70,6 +70,7 @@ class ReportTest(harness.ClusterTest):
         page.await_value("Chart.getChart(document.querySelector('canvas'))"
                          ".options.scales.x.ticks.color === '#5c6670'", "the theme changes")
         page.look(browser.PHONE, dark=True)
+        self.assertEqual(page.cut_tables(), 0)
         self.finish(page, "report-phone-dark")
 
     def test_the_picture_is_drawn_by_gnuplot(self):
