@@ -17,8 +17,8 @@ Usage: tests/nightly.sh [asan] [tsan] [cost] [stress] [sim] [deploy] [tokenizer]
   stress  100 pauses of three ranks, and ten minutes of kills, stops, full disks and cut links
           (tests/stress); as root, because of the last two
   sim     10,000 seeds of the simulated cluster (the test run has 200)
-  deploy  installs, upgrades and purges the Debian packages, and runs the stages of the container
-          images, in fresh Debians (tests/deploy/*.sh); needs root
+  deploy  installs, upgrades and purges the Debian packages in a fresh Debian that systemd has
+          booted, and builds and runs the container images (tests/deploy/*.sh); needs root
   tokenizer  our tokenizers and the `tokenizers` package: 100,000 strings, every code point, real
         text, training; needs the Python package index once
 
@@ -63,7 +63,7 @@ simulated() {
 deployed() {
   deploy/local/install.sh nightly
   cmake --preset release && cmake --build --preset release &&
-    tests/deploy/package_lifecycle.sh && tests/deploy/image_stages.sh
+    tests/deploy/package_lifecycle.sh && tests/deploy/images.sh
 }
 
 parts=("$@")

@@ -44,8 +44,8 @@ test_packages=(
 
 text_packages=(bible-kjv bible-kjv-text)
 
-# Fresh Debians to install packages in.
-nightly_packages=(debootstrap)
+# Fresh Debians to install packages in, to boot, and to make container images of.
+nightly_packages=(debootstrap systemd-container podman crun)
 
 # OpenBLAS replaces the reference BLAS, with which PyTorch is 30 times slower.
 golden_packages=(python3-torch python3-numpy libopenblas0-pthread)
