@@ -10,7 +10,7 @@ build="$root/build/release"
 
 # In namespaces of its own, whose processes and mounts end with this script.
 if [[ "${1:-}" != --inside ]]; then
-  [[ "$(id -u)" == 0 ]] || { echo "package_lifecycle.sh: needs root, for systemd-nspawn" >&2; exit 1; }
+  [[ "$(id -u)" == 0 ]] || { echo "package_lifecycle.sh: needs root, to boot Debian" >&2; exit 1; }
   folder="$(mktemp -d /var/tmp/sinkforge-packages.XXXXXX)"
   trap 'rm -rf --one-file-system "$folder"' EXIT
   unshare --mount --mount-proc --pid --fork --kill-child "${BASH_SOURCE[0]}" --inside "$folder"
