@@ -50,7 +50,9 @@ int PrintDryRun(const Session& session, const v1::JobSpec& spec) {
                 << absl::StrFormat("%.3g", parameters > 0 ? double(tokens) / double(parameters) : 0)
                 << " per parameter)\n"
                 << jobspec::FormatJobFile(spec);
-  session.Say("dry run: the job is valid; nothing was submitted");
+  session.Say(
+      "dry run: the job is valid; nothing was submitted. `sinkforge-trainer --job JOB.yaml "
+      "--explain-memory` prints what a rank of it allocates");
   return kExitOk;
 }
 

@@ -114,6 +114,8 @@ struct StepShape {
   AttentionConfig attention;
   AttentionShape shape;
   int64_t vocabulary = 0;
+  int64_t channels = 0;            // of the widest activation
+  int64_t matrix_elements = 0;     // of the largest matrix that activations are multiplied by
   int64_t muon_elements = 0;       // of the largest matrix that Muon updates; 0: none
   int64_t muon_gram_elements = 0;  // the largest square of such a matrix's shorter side
 };

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cpu/workspace.h"
+
 namespace sinkforge::kernels {
 namespace {
 
@@ -30,11 +32,6 @@ SimdVariant VariantOf(const AttentionConfig& config) {
 }
 
 int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-template <typename T>
-void GrowTo(int64_t size, std::vector<T>* buffer) {
-  if (static_cast<int64_t>(buffer->size()) < size) buffer->resize(static_cast<size_t>(size));
-}
 
 // Offsets of sample b, head h in tensors of the shapes that backend.h gives.
 struct HeadOffsets {
@@ -95,7 +92,7 @@ struct CpuAttention::BackwardPlan {
   int64_t partials;     // of partials_
 };
 
-CpuAttention::CpuAttention(const SimdKernels& kernels, AttentionStatistics statistics,
+CpuAttention::CpuAttention(const AttentionKernels& kernels, AttentionStatistics statistics,
                            ThreadPool* pool)
     : kernels_(kernels),
       statistics_(statistics == AttentionStatistics::kImportance ? 1 : 0),
@@ -179,7 +176,7 @@ void CpuAttention::Forward(const AttentionConfig& config, const AttentionShape& 
     if (task.head_norm) task.head_rstd = Offset(args.head_rstd, at.stat);
     task.gate_partial = partials_.data() + (b * shape.heads + h) * row_tiles;
     task.scratch = scratch_.data() + thread * scratch;
-    kernels_.attention_forward[statistics_](task);
+    kernels_.forward[statistics_](task);
   });
 
   if (statistics_ == 0) return;
@@ -247,9 +244,9 @@ void CpuAttention::BackwardByHead(const AttentionBackwardArgs& args, const Backw
           BackwardTask(args, plan, index / shape.kv_heads, index % shape.kv_heads * group + member);
       GivePackedPart(packed_.data() + thread * plan.part, plan.matrix, plan.padded_rows, &task);
       task.scratch = scratch_.data() + thread * scratch;
-      kernels_.attention_backward_rows[statistics_](task, 0, shape.sequence);
-      kernels_.attention_backward_keys[statistics_](task, 0, shape.sequence);
-      kernels_.attention_backward_queries(task, 1, plan.matrix, 0, shape.sequence);
+      kernels_.backward_rows[statistics_](task, 0, shape.sequence);
+      kernels_.backward_keys[statistics_](task, 0, shape.sequence);
+      kernels_.backward_queries(task, 1, plan.matrix, 0, shape.sequence);
     }
   });
 }
@@ -272,7 +269,7 @@ void CpuAttention::BackwardByKeyRange(const AttentionBackwardArgs& args, const B
     });
   };
   run_by_rows([&](const AttentionBackwardTask& task, int64_t begin, int64_t end) {
-    kernels_.attention_backward_rows[statistics_](task, begin, end);
+    kernels_.backward_rows[statistics_](task, begin, end);
   });
   pool_->Run(shape.batch * shape.kv_heads * plan.key_ranges, [&](int64_t index, int thread) {
     // Early keys are seen by more rows: boundaries cut the triangle into equal areas.
@@ -288,11 +285,11 @@ void CpuAttention::BackwardByKeyRange(const AttentionBackwardArgs& args, const B
       AttentionBackwardTask task = task_of(kv_pair * group + member);
       task.dq_sum += range * plan.matrix;
       task.scratch = scratch_.data() + thread * scratch;
-      kernels_.attention_backward_keys[statistics_](task, boundary(range), boundary(range + 1));
+      kernels_.backward_keys[statistics_](task, boundary(range), boundary(range + 1));
     }
   });
   run_by_rows([&](const AttentionBackwardTask& task, int64_t begin, int64_t end) {
-    kernels_.attention_backward_queries(task, plan.key_ranges, plan.matrix, begin, end);
+    kernels_.backward_queries(task, plan.key_ranges, plan.matrix, begin, end);
   });
 }
 

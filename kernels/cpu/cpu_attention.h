@@ -15,7 +15,7 @@ enum class AttentionStatistics { kNone, kImportance };
 class CpuAttention {
  public:
   // Both must outlive this.
-  CpuAttention(const SimdKernels& kernels, AttentionStatistics statistics, ThreadPool* pool);
+  CpuAttention(const AttentionKernels& kernels, AttentionStatistics statistics, ThreadPool* pool);
 
   void Forward(const AttentionConfig& config, const AttentionShape& shape,
                const AttentionForwardArgs& args);
@@ -36,7 +36,7 @@ class CpuAttention {
   AttentionBackwardTask BackwardTask(const AttentionBackwardArgs& args, const BackwardPlan& plan,
                                      int64_t b, int64_t h);
 
-  const SimdKernels& kernels_;
+  const AttentionKernels& kernels_;
   const size_t statistics_;  // the index into the kernel table's pairs
   ThreadPool* const pool_;
   std::vector<float> scratch_;    // of the tasks: one part a thread

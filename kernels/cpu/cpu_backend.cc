@@ -11,7 +11,6 @@
 #include "kernels/cpu/cpu_attention.h"
 #include "kernels/cpu/cpu_cross_entropy.h"
 #include "kernels/cpu/cpu_optimizer.h"
-#include "kernels/cpu/matrix_product.h"
 #include "kernels/cpu/parallel_ranges.h"
 #include "kernels/cpu/rope_table.h"
 #include "kernels/host_backend.h"
@@ -25,20 +24,27 @@ constexpr int64_t kSumBlock = 65'536;
 
 class CpuBackend final : public HostBackend {
  public:
-  CpuBackend(int threads, const SimdKernels& kernels, AttentionStatistics statistics)
+  CpuBackend(const CpuBackendOptions& options, const SimdKernels& kernels,
+             AttentionStatistics statistics)
       : kernels_(kernels),
-        pool_(threads),
-        attention_(kernels, statistics, &pool_),
-        cross_entropy_(kernels, &pool_),
-        muon_(kernels, &pool_) {}
+        pool_(options.threads),
+        products_(options.products, kernels, &pool_),
+        attention_(AttentionOf(options, kernels), statistics, &pool_),
+        cross_entropy_(kernels, &pool_, &products_),
+        muon_(kernels, &pool_, &products_) {}
 
   std::string_view name() const override { return "cpu"; }
   DType compute_dtype() const override { return DType::kF32; }
 
   std::vector<Workspace> PlanWorkspace(const StepShape& step) const override {
     const int64_t rows = step.shape.batch * step.shape.sequence;
+    const int64_t logits = CpuCrossEntropy::WorkspaceBytes(rows, step.vocabulary);
+    const int64_t inputs = std::max(rows * step.channels, step.muon_elements);
     return {{"attention", attention_.WorkspaceBytes(step.attention, step.shape)},
-            {"cross-entropy logits", CpuCrossEntropy::WorkspaceBytes(rows, step.vocabulary)},
+            {"cross-entropy logits", logits},
+            {"bfloat16 operands",
+             products_.WorkspaceBytes(std::max(inputs, logits / SizeOf(DType::kF32)),
+                                      std::max(inputs, step.matrix_elements))},
             {"muon", CpuMuon::WorkspaceBytes(step.muon_elements, step.muon_gram_elements)},
             {"rotary table", RopeTable::WorkspaceBytes(step.shape.sequence, step.shape.head_dim)}};
   }
@@ -124,7 +130,7 @@ class CpuBackend final : public HostBackend {
     product.beta = mode == WriteMode::kAccumulate ? 1.0F : 0.0F;
     product.c = DataOf<float>(y);
     product.ldc = shape.outputs;
-    RunMatrixProduct(product, &pool_);
+    products_.Run(product);
   }
 
   void LinearBackwardInput(const Tensor& d_y, const Tensor& w, const Tensor& d_x,
@@ -141,7 +147,7 @@ class CpuBackend final : public HostBackend {
     product.beta = mode == WriteMode::kAccumulate ? 1.0F : 0.0F;
     product.c = DataOf<float>(d_x);
     product.ldc = shape.inputs;
-    RunMatrixProduct(product, &pool_);
+    products_.Run(product);
   }
 
   void LinearBackwardWeight(const Tensor& d_y, const Tensor& x, const Tensor& d_w) override {
@@ -158,7 +164,7 @@ class CpuBackend final : public HostBackend {
     product.beta = 1;
     product.c = DataOf<float>(d_w);
     product.ldc = shape.inputs;
-    RunMatrixProduct(product, &pool_);
+    products_.Run(product);
   }
 
   void RopeNorm(const Tensor& x, int64_t sequence, int64_t heads, double rope_base, double epsilon,
@@ -275,6 +281,13 @@ class CpuBackend final : public HostBackend {
   }
 
  private:
+  static const AttentionKernels& AttentionOf(const CpuBackendOptions& options,
+                                             const SimdKernels& kernels) {
+    const bool rounded = options.products == ProductPrecision::kBfloat16;
+    return rounded && kernels.attention_bfloat16 != nullptr ? *kernels.attention_bfloat16
+                                                            : kernels.attention;
+  }
+
   static int64_t Token(const Tensor& tokens, int64_t n, int64_t vocabulary) {
     const int32_t token = DataOf<int32_t>(tokens)[n];
     SINKFORGE_CHECK(token >= 0 && token < vocabulary);
@@ -297,6 +310,7 @@ class CpuBackend final : public HostBackend {
 
   const SimdKernels& kernels_;
   ThreadPool pool_;
+  MatrixProducts products_;
   RopeTable rope_;
   CpuAttention attention_;
   CpuCrossEntropy cross_entropy_;
@@ -307,18 +321,22 @@ class CpuBackend final : public HostBackend {
 }  // namespace
 
 std::unique_ptr<Backend> MakeCpuBackend(int threads) {
-  return MakeCpuBackend(CpuBackendOptions{.threads = threads, .level = std::nullopt});
+  CpuBackendOptions options;
+  options.threads = threads;
+  return MakeCpuBackend(options);
 }
 
 std::unique_ptr<Backend> MakeCpuBackend(const CpuBackendOptions& options) {
   const SimdKernels* kernels =
       options.level.has_value() ? FindSimdKernels(*options.level) : &BestSimdKernels();
   SINKFORGE_CHECK(kernels != nullptr);
-  return std::make_unique<CpuBackend>(options.threads, *kernels, AttentionStatistics::kImportance);
+  return std::make_unique<CpuBackend>(options, *kernels, AttentionStatistics::kImportance);
 }
 
 std::unique_ptr<Backend> MakeCpuBackendWithoutImportance(int threads) {
-  return std::make_unique<CpuBackend>(threads, BestSimdKernels(), AttentionStatistics::kNone);
+  CpuBackendOptions options;
+  options.threads = threads;
+  return std::make_unique<CpuBackend>(options, BestSimdKernels(), AttentionStatistics::kNone);
 }
 
 }  // namespace sinkforge::kernels

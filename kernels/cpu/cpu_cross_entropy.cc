@@ -7,8 +7,8 @@
 
 #include <algorithm>
 
-#include "kernels/cpu/matrix_product.h"
 #include "kernels/cpu/parallel_ranges.h"
+#include "kernels/cpu/workspace.h"
 #include "kernels/op_checks.h"
 
 namespace sinkforge::kernels {
@@ -54,7 +54,7 @@ void CpuCrossEntropy::RunGradients(const CrossEntropyArgs& args, int64_t row0, i
   d_x.ldb = width;
   d_x.c = args.d_x.as<float>() + row0 * width;
   d_x.ldc = width;
-  RunMatrixProduct(d_x, pool_);
+  products_->Run(d_x);
   MatrixProduct d_w;
   d_w.transpose_a = Transpose::kYes;
   d_w.m = vocabulary;
@@ -67,7 +67,7 @@ void CpuCrossEntropy::RunGradients(const CrossEntropyArgs& args, int64_t row0, i
   d_w.beta = 1;
   d_w.c = args.d_w.as<float>();
   d_w.ldc = width;
-  RunMatrixProduct(d_w, pool_);
+  products_->Run(d_w);
 }
 
 int64_t CpuCrossEntropy::WorkspaceBytes(int64_t rows, int64_t vocabulary) {
@@ -80,7 +80,7 @@ void CpuCrossEntropy::Run(const CrossEntropyArgs& args) {
   const int64_t vocabulary = MatrixOf(args.w).rows;
   const int64_t block = RowsOfBlock(rows, vocabulary);
   const size_t floats = static_cast<size_t>(block * vocabulary);
-  if (logits_.size() < floats) logits_.resize(floats);
+  GrowTo(floats, &logits_);
   for (int64_t row0 = 0; row0 < rows; row0 += block) {
     const int64_t count = std::min(block, rows - row0);
     MatrixProduct product;
@@ -94,7 +94,7 @@ void CpuCrossEntropy::Run(const CrossEntropyArgs& args) {
     product.ldb = width;
     product.c = logits_.data();
     product.ldc = vocabulary;
-    RunMatrixProduct(product, pool_);
+    products_->Run(product);
     ForRanges(pool_, count, vocabulary, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) RunRow(args, row0 + i, logits_.data() + i * vocabulary);
     });

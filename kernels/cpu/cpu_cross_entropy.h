@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/cpu/matrix_product.h"
 #include "kernels/cpu/simd_kernels.h"
 #include "kernels/cpu/thread_pool.h"
 
@@ -12,8 +13,9 @@ namespace sinkforge::kernels {
 
 class CpuCrossEntropy {
  public:
-  // Both must outlive this.
-  CpuCrossEntropy(const SimdKernels& kernels, ThreadPool* pool) : kernels_(kernels), pool_(pool) {}
+  // All must outlive this.
+  CpuCrossEntropy(const SimdKernels& kernels, ThreadPool* pool, MatrixProducts* products)
+      : kernels_(kernels), pool_(pool), products_(products) {}
 
   void Run(const CrossEntropyArgs& args);
   static int64_t WorkspaceBytes(int64_t rows, int64_t vocabulary);
@@ -24,6 +26,7 @@ class CpuCrossEntropy {
 
   const SimdKernels& kernels_;
   ThreadPool* const pool_;
+  MatrixProducts* const products_;
   std::vector<float> logits_;  // a block of rows
 };
 

@@ -3,8 +3,7 @@
 //   rows <= cols   A = X X^T,  X <- (a I + b A + c A^2) X
 //   rows >  cols   A = X^T X,  X <- X (a I + b A + c A^2)
 //
-// Work: 2 (s^2 l + s^3) / 1.6 + 2 s^2 l operations a step for sides s <= l: of the symmetric A and
-// A^2 only block rows up to the diagonal are computed, the rest is mirrored.
+// Work: 2 (s^2 l + s^3) / 1.6 + 2 s^2 l operations a step for sides s <= l (RunSymmetric).
 #include "kernels/cpu/cpu_optimizer.h"
 
 #include <algorithm>
@@ -13,62 +12,16 @@
 #include <vector>
 
 #include "kernels/cpu/parallel_ranges.h"
+#include "kernels/cpu/workspace.h"
 #include "kernels/newton_schulz.h"
 
 namespace sinkforge::kernels {
 namespace {
 
-// Block rows of a symmetric product: four do 5/8 of the whole product's work, and two threads share
-// them evenly (4 + 1 and 3 + 2). A block row of fewer rows would mostly pack its other operand.
-constexpr int64_t kSymmetricBlocks = 4;
-constexpr int64_t kSymmetricRowsMin = 64;
 // Of one partial sum of the norm: fixed, so that the threads do not matter.
 constexpr int64_t kNormBlock = 16'384;
-// Of a tile that is mirrored: its rows and columns stay in the first-level cache.
-constexpr int64_t kMirrorTile = 32;
-
-template <typename T>
-void GrowTo(int64_t size, std::vector<T>* buffer) {
-  if (static_cast<int64_t>(buffer->size()) < size) buffer->resize(static_cast<size_t>(size));
-}
-
-// The part above the diagonal of c [n, n] from the part below, rows [begin, end).
-void MirrorRows(int64_t n, int64_t begin, int64_t end, float* c) {
-  for (int64_t col0 = begin; col0 < n; col0 += kMirrorTile) {
-    const int64_t col_end = std::min(n, col0 + kMirrorTile);
-    for (int64_t row = begin; row < end; ++row) {
-      for (int64_t col = std::max(col0, row + 1); col < col_end; ++col) {
-        c[row * n + col] = c[col * n + row];
-      }
-    }
-  }
-}
 
 }  // namespace
-
-// A product whose result is symmetric, [m, m].
-void CpuMuon::SymmetricProduct(const MatrixProduct& product) {
-  const int64_t n = product.m;
-  const int64_t rows_each =
-      std::max(kSymmetricRowsMin, (n + kSymmetricBlocks - 1) / kSymmetricBlocks);
-  const int64_t blocks = (n + rows_each - 1) / rows_each;
-  pool_->Run(blocks, [&](int64_t index, int) {
-    const int64_t begin = (blocks - 1 - index) * rows_each;  // the longest first
-    const int64_t end = std::min(n, begin + rows_each);
-    MatrixProduct part = product;
-    part.m = end - begin;
-    part.n = end;
-    part.a += product.transpose_a == Transpose::kYes ? begin : begin * product.lda;
-    part.c += begin * product.ldc;
-    RunMatrixProduct(part);
-  });
-  const int64_t tiles = (n + kMirrorTile - 1) / kMirrorTile;
-  ForRanges(pool_, tiles, kMirrorTile * n, [&](int64_t begin, int64_t end) {
-    for (int64_t tile = begin; tile < end; ++tile) {
-      MirrorRows(n, tile * kMirrorTile, std::min(n, (tile + 1) * kMirrorTile), product.c);
-    }
-  });
-}
 
 void CpuMuon::NewtonSchulzStep(int64_t rows, int64_t cols) {
   const bool wide = rows <= cols;
@@ -81,7 +34,7 @@ void CpuMuon::NewtonSchulzStep(int64_t rows, int64_t cols) {
   gram.lda = gram.ldb = cols;
   gram.c = gram_.data();
   gram.ldc = small;
-  SymmetricProduct(gram);
+  products_->RunSymmetric(gram);
 
   MatrixProduct square;
   square.transpose_b = Transpose::kYes;  // A is symmetric: A A^T = A^2
@@ -91,7 +44,7 @@ void CpuMuon::NewtonSchulzStep(int64_t rows, int64_t cols) {
   square.lda = square.ldb = small;
   square.c = polynomial_.data();
   square.ldc = small;
-  SymmetricProduct(square);
+  products_->RunSymmetric(square);
   const float a = static_cast<float>(kNewtonSchulzA);
   const float b = static_cast<float>(kNewtonSchulzB);
   ForRanges(pool_, small, small, [&](int64_t begin, int64_t end) {
@@ -111,7 +64,7 @@ void CpuMuon::NewtonSchulzStep(int64_t rows, int64_t cols) {
   update.ldb = cols;
   update.c = next_.data();
   update.ldc = cols;
-  RunMatrixProduct(update, pool_);
+  products_->Run(update);
   std::swap(x_, next_);
 }
 

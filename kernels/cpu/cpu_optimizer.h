@@ -1,4 +1,4 @@
-// Muon on the CPU (MuonArgs in backend.h): Newton-Schulz in float32 with products over the pool.
+// Muon on the CPU (MuonArgs in backend.h): Newton-Schulz in the precision of the products.
 #pragma once
 
 #include <vector>
@@ -12,8 +12,9 @@ namespace sinkforge::kernels {
 
 class CpuMuon {
  public:
-  // Both must outlive this.
-  CpuMuon(const SimdKernels& kernels, ThreadPool* pool) : kernels_(kernels), pool_(pool) {}
+  // All must outlive this.
+  CpuMuon(const SimdKernels& kernels, ThreadPool* pool, MatrixProducts* products)
+      : kernels_(kernels), pool_(pool), products_(products) {}
 
   void Step(const MuonArgs& args);
   // For the largest matrix and the largest Gram matrix that Step is called with.
@@ -25,10 +26,10 @@ class CpuMuon {
   void Momentum(const MuonArgs& args);
   double NormOfUpdate(int64_t elements);
   void NewtonSchulzStep(int64_t rows, int64_t cols);
-  void SymmetricProduct(const MatrixProduct& product);
 
   const SimdKernels& kernels_;
   ThreadPool* const pool_;
+  MatrixProducts* const products_;
   std::vector<float> x_, next_;           // [rows, cols]
   std::vector<float> gram_, polynomial_;  // [s, s], s the smaller of both: A, and a I + b A + c A^2
   std::vector<double> partials_;          // of the norm

@@ -31,7 +31,7 @@ int64_t AttentionForwardScratch(int64_t head_dim, int64_t rows) {
 }
 
 int64_t AttentionBackwardScratch(int64_t head_dim) {
-  return (5 * AttentionPaddedDim(head_dim) + 2 * kAttentionRowTile) * kAttentionBackwardKeys;
+  return (5 * AttentionPaddedDim(head_dim) + 3 * kAttentionRowTile) * kAttentionBackwardKeys;
 }
 
 const SimdKernels* FindSimdKernels(SimdLevel level) {

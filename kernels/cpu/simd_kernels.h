@@ -6,10 +6,10 @@
 // from by asking the processor. On other architectures only the baseline exists.
 //
 // Everything in those files has internal linkage, and they include nothing but this header, which
-// has no inline function: a shared inline function (of the standard library, say) that was compiled
-// with AVX-512 could be the copy that the linker keeps for the whole program, and end it on an
-// older processor. Results may differ between levels in rounding; on one level they are always the
-// same.
+// has no inline function, and the compiler's intrinsics, which leave no function behind: a shared
+// inline function (of the standard library, say) that was compiled with AVX-512 could be the copy
+// that the linker keeps for the whole program, and end it on an older processor. Results may differ
+// between levels in rounding; on one level they are always the same.
 #pragma once
 
 #include <cstdint>
@@ -95,6 +95,21 @@ struct AdamWCoefficients {
   float rate, decay, epsilon, gradient_scale;
 };
 
+// Index 1: as the contract says. Index 0: neither gate statistics nor importance gradient
+// (attention_baseline.h).
+struct AttentionKernels {
+  void (*forward[2])(const AttentionForwardTask& task);
+  // Phase 1, rows [row_begin, row_end), which begin at a row tile: packs queries and dU, writes D,
+  // gate logits' and sink's gradients.
+  void (*backward_rows[2])(const AttentionBackwardTask& task, int64_t row_begin, int64_t row_end);
+  // Phase 2, keys [key_begin, key_end): writes their dK and dV, and to dq_sum
+  // what they add to the rows' dQ.
+  void (*backward_keys[2])(const AttentionBackwardTask& task, int64_t key_begin, int64_t key_end);
+  // Phase 3: d_q from `chunks` sums of dQ that lie `chunk_stride` apart, added in order.
+  void (*backward_queries)(const AttentionBackwardTask& task, int64_t chunks, int64_t chunk_stride,
+                           int64_t row_begin, int64_t row_end);
+};
+
 struct SimdKernels {
   const char* name;
   int64_t lanes;
@@ -115,6 +130,10 @@ struct SimdKernels {
   void (*rotate)(float* head, const float* cosine, const float* sine, int64_t half, float sign);
   void (*relu_squared)(const float* x, int64_t n, float* y);
   void (*relu_squared_backward)(const float* d_y, const float* x, int64_t n, float* d_x);
+  // To nearest, ties to even; what is not a number stays one.
+  void (*to_bfloat16)(const float* x, int64_t n, uint16_t* y);
+  // The same number as a float.
+  void (*round_to_bfloat16)(const float* x, int64_t n, float* y);
   // y += x.
   void (*add)(const float* x, int64_t n, float* y);
   double (*sum)(const float* x, int64_t n);
@@ -126,20 +145,10 @@ struct SimdKernels {
   float (*cross_entropy_row)(float* logits, int64_t n, int64_t target, float softcap,
                              float loss_scale, bool gradient);
 
-  // Index 1: as the contract says. Index 0: neither gate statistics nor importance gradient
-  // (attention_baseline.h).
-  void (*attention_forward[2])(const AttentionForwardTask& task);
-  // Phase 1, rows [row_begin, row_end): packs queries and dU, writes D, gate logits' and sink's
-  // gradients.
-  void (*attention_backward_rows[2])(const AttentionBackwardTask& task, int64_t row_begin,
-                                     int64_t row_end);
-  // Phase 2, keys [key_begin, key_end): writes their dK and dV, and to dq_sum
-  // what they add to the rows' dQ.
-  void (*attention_backward_keys[2])(const AttentionBackwardTask& task, int64_t key_begin,
-                                     int64_t key_end);
-  // Phase 3: d_q from `chunks` sums of dQ that lie `chunk_stride` apart, added in order.
-  void (*attention_backward_queries)(const AttentionBackwardTask& task, int64_t chunks,
-                                     int64_t chunk_stride, int64_t row_begin, int64_t row_end);
+  AttentionKernels attention;
+  // With the products' operands rounded to bfloat16; where the level has them, and for processors
+  // with AVX512-BF16 only. nullptr elsewhere.
+  const AttentionKernels* attention_bfloat16;
 };
 
 // Sizes that hold for every level.

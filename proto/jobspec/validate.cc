@@ -237,11 +237,7 @@ void CheckTrain(const v1::JobSpec& spec, Checker* check) {
   const v1::TrainSpec& train = spec.train();
   check->Integer("train.steps", train.steps(), {1, kStepsMax});
   CheckBatch(spec, check);
-  if (check->Choice("train.precision", train.precision()) &&
-      train.precision() == v1::PRECISION_BF16) {
-    check->Require(spec.resources().device() != v1::DEVICE_CPU, "train.precision",
-                   "bf16 is not available on CPU in this version; use fp32, or device: cuda");
-  }
+  check->Choice("train.precision", train.precision());
   check->Choice("train.recompute", train.recompute());
   check->Real("train.gradient_clip", train.gradient_clip(), {0, 1e9});
   check->Choice("train.bad_batches", train.bad_batches());

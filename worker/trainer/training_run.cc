@@ -135,6 +135,9 @@ class Run {
     Status status = stored ? RestoreFrom(*stored) : LoadInitialParameters();
     if (status.ok()) status = host_.Begin(context_, trainer_->steps_done());
     if (!status.ok()) return Fail(RunStage::kRestore, status);
+    const std::string precision =
+        ExplainPrecision(request_.spec, kernels::ProcessorMultipliesBfloat16());
+    if (!precision.empty()) host_.Warn(precision);
     if (stored) {
       const std::string difference =
           DescribeDifference(stored->record.environment, context_.environment);

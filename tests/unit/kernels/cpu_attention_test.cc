@@ -77,6 +77,49 @@ AttentionConfig ConfigOf(AttentionVariant variant) {
   return config;
 }
 
+double RelativeDistance(const std::vector<float>& tested, const std::vector<double>& oracle) {
+  double distance = 0;
+  double size = 0;
+  for (size_t i = 0; i < oracle.size(); ++i) {
+    distance += (tested[i] - oracle[i]) * (tested[i] - oracle[i]);
+    size += oracle[i] * oracle[i];
+  }
+  return std::sqrt(distance / size);
+}
+
+// Each product rounds both operands by 2^-9 at most; the longest chain, of dQ and dK, has three.
+TEST(CpuAttentionTest, Bfloat16ProductsKeepBfloat16sAccuracy) {
+  constexpr double kBound = 6.0 / 512;
+  if (!ProcessorMultipliesBfloat16()) {
+    EXPECT_EQ(BestSimdKernels().attention_bfloat16 != nullptr, BestSimdKernels().lanes == 16);
+    return;
+  }
+  for (const AttentionVariant variant : {AttentionVariant::kVanilla, AttentionVariant::kSink}) {
+    for (const int threads : {1, 3}) {
+      CpuBackendOptions options;
+      options.threads = threads;
+      options.products = ProductPrecision::kBfloat16;
+      const auto backend = MakeCpuBackend(options);
+      const auto exact = MakeRefBackend(DType::kF64);
+      Buffers<float> tested(DType::kF32);
+      Buffers<double> oracle(DType::kF64);
+      tested.g = oracle.g = {0.25, -0.5};
+      tested.Forward(backend.get(), ConfigOf(variant));
+      oracle.Forward(exact.get(), ConfigOf(variant));
+      tested.Backward(backend.get(), ConfigOf(variant));
+      oracle.Backward(exact.get(), ConfigOf(variant));
+      EXPECT_LE(RelativeDistance(tested.out, oracle.out), kBound);
+      EXPECT_LE(RelativeDistance(tested.lse, oracle.lse), kBound);
+      EXPECT_LE(RelativeDistance(tested.gate, oracle.gate), kBound);
+      EXPECT_LE(RelativeDistance(tested.d_q, oracle.d_q), kBound);
+      EXPECT_LE(RelativeDistance(tested.d_k, oracle.d_k), kBound);
+      EXPECT_LE(RelativeDistance(tested.d_v, oracle.d_v), kBound);
+      // Rounded for good: float32 alone is a thousand times nearer.
+      EXPECT_GE(RelativeDistance(tested.d_q, oracle.d_q), 1e-4);
+    }
+  }
+}
+
 void ExpectSmallGatesAreAccurate(AttentionVariant variant) {
   Buffers<float> tested(DType::kF32);
   Buffers<double> exact(DType::kF64);

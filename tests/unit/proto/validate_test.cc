@@ -280,7 +280,6 @@ INSTANTIATE_TEST_SUITE_P(
                  "train.micro_batch",
                  "fewer rows"},
         RuleCase{{"resources.ranks=9"}, "train.micro_batch", "9 ranks"},
-        RuleCase{{"train.precision=bf16"}, "train.precision", "not available on CPU"},
         RuleCase{{"train.gradient_clip=-1"}, "train.gradient_clip", "from 0"},
         RuleCase{{"optimizer.learning_rate=1e-3"}, "optimizer.learning_rate", "kind: adamw"},
         RuleCase{{"optimizer.matrix_lr=1e9"}, "optimizer.matrix_lr", "to 1000"},

@@ -262,6 +262,30 @@ TEST_F(StandaloneTest, InitialParametersComeFromAFile) {
   EXPECT_THAT(output_, HasSubstr("init.from"));
 }
 
+TEST_F(StandaloneTest, MemoryIsExplainedWithoutDataOrAWorkFolder) {
+  std::filesystem::remove(folder_ / "train.txt");
+  Child explained(
+      {"--job", folder_ / "job.yaml", "--explain-memory", "--set", "train.recompute=attention"},
+      folder_ / "stderr");
+  EXPECT_EQ(explained.Wait(), 0);
+  for (const char* name : {"parameters", "transformer.h.*.attn.c_q.weight", "gradients",
+                           "optimizer/momentum/transformer.h.*.mlp.c_fc.weight", "recomputed/q ",
+                           "layer*/fc", "cross-entropy logits", "all"}) {
+    EXPECT_THAT(explained.Output(), HasSubstr(name));
+  }
+  Child wrong({"--job", folder_ / "job.yaml", "--explain-memory", "--set", "resources.ranks=9"},
+              folder_ / "stderr");
+  EXPECT_EQ(wrong.Wait(), 20);
+  EXPECT_THAT(wrong.Output(), HasSubstr("train.micro_batch"));
+}
+
+TEST_F(StandaloneTest, Bfloat16TrainsOnEveryProcessor) {
+  ASSERT_EQ(Train("work", {"--set", "train.precision=bf16"}), 0) << output_;
+  const std::vector<json> metrics = Metrics("work");
+  ASSERT_EQ(metrics.size(), 60U);
+  EXPECT_LT(metrics.back()["loss"], metrics.front()["loss"]);
+}
+
 TEST_F(StandaloneTest, DumpHoldsTheStep) {
   ASSERT_EQ(Train("work", {"--dump-step", "3", "--set", "train.steps=4"}), 0) << output_;
   const std::string dump = folder_ / "work/dump/step-3/";
@@ -394,6 +418,9 @@ TEST_F(StandaloneTest, CommandLine) {
   EXPECT_THAT(help.Output(), HasSubstr("Exit codes:"));
   Child wrong({"train", "--jobb"}, folder_ / "stderr");
   EXPECT_EQ(wrong.Wait(), 2);
+  Child nowhere({"train", "--job", folder_ / "job.yaml"}, folder_ / "stderr");
+  EXPECT_EQ(nowhere.Wait(), 2);
+  EXPECT_THAT(nowhere.Output(), HasSubstr("--work-dir"));
   Child orphan({"worker", "--socket", "unix:/nonexistent", "--token", "t", "--parent-pid", "1"},
                folder_ / "stderr");
   EXPECT_EQ(orphan.Wait(), 24);

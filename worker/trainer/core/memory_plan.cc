@@ -44,6 +44,8 @@ MemoryPlan::Group WorkspaceOf(const TrainingConfig& config, const ModelPlan& pla
   step.shape = {plan.rows_max, plan.sequence, config.model.heads, config.model.heads,
                 config.model.head_dim()};
   step.vocabulary = config.model.vocab_size;
+  step.channels = std::max(config.model.width, config.model.mlp_width);
+  step.matrix_elements = config.model.width * std::max(step.channels, step.vocabulary);
   for (const Parameter& parameter : parameters.all()) {
     if (config.optimizer.kind != OptimizerKind::kMuon) break;
     if (parameter.spec.role != ParameterRole::kMatrix) continue;

@@ -74,6 +74,42 @@ TEST_P(AllocationTest, ASteadyStepAllocatesNothing) {
   }
 }
 
+// The matrix library makes lists of arguments for every bfloat16 product, and frees them: nothing
+// that is allocated in a steady step stays.
+TEST(Bfloat16AllocationTest, ASteadyStepKeepsWhatItHas) {
+  const MemoryDataset data(SyntheticTokens(30'000, 256, 1), 256);
+  for (const auto& precision :
+       {kernels::ProductPrecision::kBfloat16, kernels::ProductPrecision::kBfloat16Emulated}) {
+    const bool emulated = precision == kernels::ProductPrecision::kBfloat16Emulated;
+    if (!emulated && !kernels::ProcessorMultipliesBfloat16()) continue;
+    TrainingConfig config = SmallJob();
+    config.model.width = 64;
+    config.model.mlp_width = 256;
+    config.model.vocab_size = 256;
+    config.sequence_length = 256;
+    kernels::CpuBackendOptions backend;
+    backend.threads = 2;
+    backend.products = precision;
+    RigOptions options;
+    options.backend = kernels::MakeCpuBackend(backend);
+    options.train = &data;
+    Rig rig = MakeRig(config, std::move(options));
+    const auto plan = PlanMemory(config, 1, rig.backend.get());
+    ASSERT_TRUE(plan.ok());
+    StepReport report;
+    const int64_t before = LiveBytes();
+    for (int i = 0; i < 2; ++i) ASSERT_TRUE(rig.trainer->Step(&report, nullptr).ok());
+    EXPECT_GE(LiveBytes() - before, plan.value().groups.back().bytes);
+    const int64_t live = LiveBytes();
+    const int64_t allocations = AllocationsSoFar();
+    for (int i = 0; i < 6; ++i) ASSERT_TRUE(rig.trainer->Step(&report, nullptr).ok());
+    EXPECT_EQ(LiveBytes(), live);
+    if (emulated) {
+      EXPECT_EQ(AllocationsSoFar(), allocations);
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Variants, AllocationTest,
                          ::testing::Values(kernels::AttentionVariant::kVanilla,
                                            kernels::AttentionVariant::kSink,
