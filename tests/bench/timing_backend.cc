@@ -41,14 +41,23 @@ double TimingBackend::PeakFlopsPerSecond() {
   }
   double best = 0;
   for (int i = 0; i < kRuns; ++i) {
-    const auto start = std::chrono::steady_clock::now();
+    const double start = clock_();
     inner()->Linear(parts[0], parts[1], parts[2], kernels::WriteMode::kAssign);
-    const double seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    best = std::max(best, ProductFlops(parts[2], parts[1]) / seconds);
+    best = std::max(best, ProductFlops(parts[2], parts[1]) / (clock_() - start));
   }
   for (Tensor& part : parts) inner()->Free(part.data);
   return best;
+}
+
+TimingBackend::Rates TimingBackend::ProductRates() {
+  counting_ = false;
+  Count products;
+  for (const auto& [name, count] : counts_) {
+    if (!name.starts_with("product")) continue;
+    products.seconds += count.seconds;
+    products.flops += count.flops;
+  }
+  return {products.flops / products.seconds, PeakFlopsPerSecond()};
 }
 
 std::string TimingBackend::Table(double step_seconds) {
@@ -152,11 +161,13 @@ double TimingBackend::SumOfSquares(const Tensor& x) {
   Time("sum of squares", 0, [&] { sum = inner()->SumOfSquares(x); });
   return sum;
 }
-void TimingBackend::AdamW(const kernels::AdamWArgs& args) {
-  Time("adamw", 0, [&] { inner()->AdamW(args); });
+void TimingBackend::AdamWAll(std::span<const kernels::AdamWArgs> all) {
+  Time("adamw", 0, [&] { inner()->AdamWAll(all); });
 }
-void TimingBackend::Muon(const kernels::MuonArgs& args) {
-  Time("muon", MuonFlops(args.parameter), [&] { inner()->Muon(args); });
+void TimingBackend::MuonAll(std::span<const kernels::MuonArgs> all) {
+  double flops = 0;
+  for (const kernels::MuonArgs& args : all) flops += MuonFlops(args.parameter);
+  Time("muon", flops, [&] { inner()->MuonAll(all); });
 }
 
 }  // namespace sinkforge::bench

@@ -2,8 +2,8 @@
 // floating-point operations they were.
 #pragma once
 
-#include <chrono>
 #include <map>
+#include <span>
 #include <string>
 
 #include "tests/unit/trainer/core/delegating_backend.h"
@@ -12,7 +12,9 @@ namespace sinkforge::bench {
 
 class TimingBackend final : public trainer::DelegatingBackend {
  public:
-  explicit TimingBackend(kernels::Backend* inner) : DelegatingBackend(inner) {}
+  // Seconds since some moment: of a clock, or those that the processor worked.
+  using Clock = double (*)();
+  TimingBackend(kernels::Backend* inner, Clock clock) : DelegatingBackend(inner), clock_(clock) {}
 
   // Forgets what was counted, and counts from here on.
   void Start() {
@@ -22,6 +24,12 @@ class TimingBackend final : public trainer::DelegatingBackend {
   // Markdown: op, seconds, share of `step_seconds`, rate; the products also as a share of the
   // library's on 2048^3, which is measured here.
   std::string Table(double step_seconds);
+  // Floating-point operations a second of the linear layers' products since Start(), and of the
+  // library on 2048^3.
+  struct Rates {
+    double products, peak;
+  };
+  Rates ProductRates();
 
   void Zero(const kernels::Tensor& x) override;
   void Copy(const kernels::Tensor& from, const kernels::Tensor& to) override;
@@ -56,8 +64,8 @@ class TimingBackend final : public trainer::DelegatingBackend {
                            const kernels::Tensor& d_x) override;
   void CrossEntropy(const kernels::CrossEntropyArgs& args) override;
   double SumOfSquares(const kernels::Tensor& x) override;
-  void AdamW(const kernels::AdamWArgs& args) override;
-  void Muon(const kernels::MuonArgs& args) override;
+  void AdamWAll(std::span<const kernels::AdamWArgs> all) override;
+  void MuonAll(std::span<const kernels::MuonArgs> all) override;
 
  private:
   struct Count {
@@ -70,15 +78,15 @@ class TimingBackend final : public trainer::DelegatingBackend {
       op();
       return;
     }
-    const auto start = std::chrono::steady_clock::now();
+    const double start = clock_();
     op();
     Count& count = counts_[name];
-    count.seconds +=
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    count.seconds += clock_() - start;
     count.flops += flops;
   }
   double PeakFlopsPerSecond();
 
+  const Clock clock_;
   bool counting_ = false;
   std::map<std::string, Count> counts_;
 };

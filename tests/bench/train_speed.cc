@@ -1,12 +1,13 @@
 // One side of train_speed.py: the CPU trainer, which takes a step whenever it is told to.
 //
 // Arguments: key=value of the row (layers, width, heads, vocabulary, context, rows, optimizer,
-// attention, recompute, importance, loss, shared, threads). Then commands on standard input, one a
-// line, each answered by a line:
+// attention, recompute, importance, loss, shared, precision, threads, clock). Then commands on
+// standard input, one a line, each answered by a line:
 //   step      one optimizer step           -> seconds, processor seconds, loss
 //   peak      -> the peak resident set of the process so far, in MiB
 //   profile   one optimizer step, timed op by op -> a table, ended by an empty line. A product's
 //             rate is also given as a share of what the matrix library reaches on 2048^3.
+//   products  one optimizer step -> GFLOP/s of its linear layers, and of 2048^3
 #include <chrono>
 #include <cstdio>
 #include <ctime>
@@ -54,15 +55,33 @@ TrainingConfig ConfigOf(const KeyValues& row) {
   return config;
 }
 
+double WallSeconds() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration<double>(now).count();
+}
+
+double ProcessorSeconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+
+std::unique_ptr<kernels::Backend> MakeBackend(const KeyValues& row) {
+  kernels::CpuBackendOptions options;
+  options.threads = static_cast<int>(row.Number("threads"));
+  if (row.Word("importance", "yes") == "no") {
+    return kernels::MakeCpuBackendWithoutImportance(options.threads);
+  }
+  if (row.Word("precision", "fp32") == "bf16") {
+    if (!kernels::ProcessorMultipliesBfloat16()) row.Fail("this processor has no bfloat16 units");
+    options.products = kernels::ProductPrecision::kBfloat16;
+  }
+  return kernels::MakeCpuBackend(options);
+}
+
 int Run(int argc, char** argv) {
   const KeyValues row("train_speed", argc, argv);
   const TrainingConfig config = ConfigOf(row);
   const ArbitraryRows data(config.sequence_length, config.model.vocab_size);
-  const int threads = static_cast<int>(row.Number("threads"));
-  const auto backend = row.Word("importance", "yes") == "no"
-                           ? kernels::MakeCpuBackendWithoutImportance(threads)
-                           : kernels::MakeCpuBackend(threads);
-  TimingBackend timing(backend.get());
+  const auto backend = MakeBackend(row);
+  const bool by_processor = row.Word("clock", "wall") == "processor";
+  TimingBackend timing(backend.get(), by_processor ? ProcessorSeconds : WallSeconds);
   trainer::SoloCollective collective;
   trainer::TrainerEnvironment environment;
   environment.backend = &timing;
@@ -72,25 +91,30 @@ int Run(int argc, char** argv) {
   if (!trainer.ok()) row.Fail(trainer.status().message());
   trainer::StepReport report;
   const auto step = [&] {
-    const auto start = std::chrono::steady_clock::now();
+    const double start = WallSeconds();
     const kernels::Status status = trainer.value()->Step(&report, nullptr);
     if (!status.ok()) row.Fail(status.message());
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return WallSeconds() - start;
   };
   std::string command;
   while (std::getline(std::cin, command)) {
     if (command == "step") {
-      const std::clock_t processor = std::clock();
+      const double processor = ProcessorSeconds();
       const double seconds = step();
-      const double processor_seconds =
-          static_cast<double>(std::clock() - processor) / CLOCKS_PER_SEC;
-      std::printf("%.6f %.6f %.6f\n", seconds, processor_seconds, report.loss);
+      std::printf("%.6f %.6f %.6f\n", seconds, ProcessorSeconds() - processor, report.loss);
     } else if (command == "peak") {
       std::printf("%.1f\n", PeakResidentMebibytes());
     } else if (command == "profile") {
+      const double start = by_processor ? ProcessorSeconds() : WallSeconds();
       timing.Start();
-      const double seconds = step();
-      std::printf("%s\n", timing.Table(seconds).c_str());
+      step();
+      const double end = by_processor ? ProcessorSeconds() : WallSeconds();
+      std::printf("%s\n", timing.Table(end - start).c_str());
+    } else if (command == "products") {
+      timing.Start();
+      step();
+      const TimingBackend::Rates rates = timing.ProductRates();
+      std::printf("%.1f %.1f\n", rates.products / 1e9, rates.peak / 1e9);
     } else {
       row.Fail("unknown command " + command);
     }
