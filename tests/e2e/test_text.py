@@ -1,8 +1,10 @@
 """From text to text: a tokenizer, token shards, a job that reads them, and samples of its model."""
 
 import json
+import math
 import os
 import pathlib
+import random
 import resource
 import signal
 import struct
@@ -23,6 +25,15 @@ def make_jsonl(path, documents, seed=3):
                 state = (state * 1103515245 + 12345) % 2**31
                 words.append(WORDS[(state >> 8) % len(WORDS)])
             file.write(json.dumps({"text": " ".join(words) + ".\n"}) + "\n")
+
+
+def make_rare_words(path, count, seed=5):
+    """Words that occur once, each after one that is common."""
+    chance = random.Random(seed)
+    with open(path, "w", encoding="utf-8") as file:
+        for _ in range(count):
+            rare = "".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=8))
+            file.write(f"{chance.choice(WORDS)} {rare}\n")
 
 
 def read_shard(path):
@@ -99,6 +110,32 @@ class TextTest(harness.ClusterTest):
         first, second = (self.sample(job_id, "--prompt", "in", "--seed", str(n))["tokens"]
                          for n in (1, 2))
         self.assertNotEqual(first, second)
+
+    def test_a_job_of_65536_tokens_never_holds_all_logits(self):
+        file, text = self.path("large.json"), self.path("large.txt")
+        make_rare_words(text, 60_000)
+        trained = self.cluster.ok("tokenizer", "train", text, "--vocab-size", "65536", "--to", file,
+                                  "-o", "json").json()
+        self.assertEqual(trained["vocab_size"], 65536)
+        self.cluster.ok("tokenize", text, "--tokenizer", file, "--to", self.shards("large"))
+        tokens = read_shard(os.path.join(self.shards("large"), "shard-00000.bin"))
+        self.assertGreater(max(tokens), 60_000)
+        # 512 positions of 64 fill a block of logits, 128 MiB; 2048 have four blocks.
+        resident = {}
+        for rows in (8, 32):
+            job_id = self.cluster.submit(
+                name=f"large{rows}", data__train=["large/*.bin"],
+                data__validation=["large/*.bin"], data__tokenizer="large/tokenizer.json",
+                model__vocab_size=65536, model__layers=1, model__width=16, model__heads=2,
+                train__steps=6, train__batch_tokens=64 * rows, train__micro_batch=rows,
+                evaluation__every_steps=0, evaluation__tokens=1024, checkpoint__every_steps=0)
+            self.cluster.await_state(job_id, "SUCCEEDED")
+            history = self.cluster.history(job_id, "loss,memory_bytes")
+            losses = [float(value) for _, value in history["loss"]]
+            self.assertAlmostEqual(losses[0], math.log(65536), delta=0.1)
+            self.assertLess(losses[-1], losses[0] - 0.2)
+            resident[rows] = max(float(value) for _, value in history["memory_bytes"])
+        self.assertLess(resident[32] - resident[8], 64 << 20)  # all logits: 384 MiB more
 
     def test_a_job_of_bytes_writes_text(self):
         job_id = self.cluster.submit()
