@@ -2,6 +2,7 @@
 //
 //   forward   tensor cores (bf16, heads of 32, 64 or 128 channels): one pass; gate, head norm and
 //             importance are done on the accumulator before it is written
+//             the same with the instructions of compute capability 9.0 (heads of 64 or 128)
 //             rows (any type, any head): a warp a row
 //   backward  one pass over the rows for what the main loop needs of them (ComputeRowTerms: the
 //             whole head-balance gradient is in it), then dK and dV by key block, then dQ by query
@@ -11,6 +12,8 @@
 #include "kernels/cuda/device.h"
 
 namespace sinkforge::kernels::cuda {
+
+inline constexpr int kPartialRows = 16;  // of one sum of G: the rows of a warp
 
 // One (sample, head) has `sequence` rows; shapes as in backend.h. Statistics are float32.
 struct AttentionGeometry {
@@ -27,6 +30,11 @@ struct AttentionGeometry {
   }
   __host__ __device__ int64_t stat(int b, int h, int t) const {
     return (static_cast<int64_t>(b) * heads + h) * sequence + t;
+  }
+  // The sums of G over kPartialRows rows each.
+  __host__ __device__ int partials() const { return (sequence + kPartialRows - 1) / kPartialRows; }
+  __host__ __device__ int64_t partial(int b, int h, int t) const {
+    return (static_cast<int64_t>(b) * heads + h) * partials() + t / kPartialRows;
   }
   __host__ __device__ int64_t query_stride() const {
     return static_cast<int64_t>(heads) * head_dim;
@@ -50,7 +58,7 @@ struct AttentionForwardKernelArgs {
   float* lse = nullptr;
   float* gate = nullptr;
   float* head_rstd = nullptr;
-  float* gate_partials = nullptr;  // [B, H, row blocks]: sums of G; tensor cores only
+  float* gate_partials = nullptr;  // [B, H, partials()]: sums of G; tensor cores only
 };
 
 template <typename T>
@@ -118,9 +126,20 @@ void LaunchHeadSums(const float* values, int batch, int heads, int64_t n, double
 void LaunchHeadSums(const float* values, int batch, int heads, int64_t n, float* sums,
                     cudaStream_t stream);
 
-// attention_forward.cu.in and attention_backward.cu.in, one translation unit a head size.
+// What the kernels for compute capability 9.0 need beside their arguments.
+struct HopperResources {
+  int multiprocessors = 0;
+  int cache_bytes = 0;       // of the second level
+  int* next_work = nullptr;  // a counter; set to zero before each launch
+};
+inline bool HasHopperForward(int64_t head_dim) { return head_dim == 64 || head_dim == 128; }
+
+// A translation unit a head size.
 template <int kHeadDim>
 void LaunchAttentionForward(const AttentionForwardKernelArgs<Bf16>& args, cudaStream_t stream);
+template <int kHeadDim>
+void LaunchAttentionForwardHopper(const AttentionForwardKernelArgs<Bf16>& args,
+                                  const HopperResources& resources, cudaStream_t stream);
 template <int kHeadDim>
 void LaunchAttentionBackward(const AttentionBackwardKernelArgs<Bf16>& args, cudaStream_t stream);
 

@@ -66,7 +66,7 @@ __device__ __forceinline__ void KeysTileGradient(float (&s)[kN][4], float (&dp)[
     for (int i = 0; i < 4; ++i) {
       const int key = key0 + lane / 4 + i / 2 * 8;
       const int query = n * 8 + lane % 4 * 2 + i % 2;
-      float p = exp2f(s[n][i] * scale_log2 - rows.lse[query]);
+      float p = Exp2(s[n][i] * scale_log2 - rows.lse[query]);
       if (key > query0 + query) p = 0.0F;
       const float column = key == 0 ? rows.column[query] : 0.0F;
       const float scale = rows.scale[query];
@@ -168,7 +168,7 @@ __device__ __forceinline__ void QueriesTileGradient(float (&s)[kN][4], const flo
       for (int i = 0; i < 2; ++i) {
         const int key = key0 + n * 8 + lane % 4 * 2 + i;
         float& z = s[n][2 * half + i];
-        float p = exp2f(z * scale_log2 - rows.lse[local]);
+        float p = Exp2(z * scale_log2 - rows.lse[local]);
         if (key > block_row0 + local) p = 0.0F;
         const float column = key == 0 ? rows.column[local] : 0.0F;
         z = p * (dp[n][2 * half + i] * rows.scale[local] - column - rows.delta[local]);

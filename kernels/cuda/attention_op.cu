@@ -29,6 +29,15 @@ void ForwardOnTensorCores(const AttentionForwardKernelArgs<Bf16>& args, cudaStre
   }
 }
 
+void ForwardOnHopper(const AttentionForwardKernelArgs<Bf16>& args, const HopperResources& resources,
+                     cudaStream_t stream) {
+  if (args.geometry.head_dim == 64) {
+    return LaunchAttentionForwardHopper<64>(args, resources, stream);
+  }
+  SINKFORGE_CHECK(args.geometry.head_dim == 128);
+  LaunchAttentionForwardHopper<128>(args, resources, stream);
+}
+
 void BackwardOnTensorCores(const AttentionBackwardKernelArgs<Bf16>& args, cudaStream_t stream) {
   switch (args.geometry.head_dim) {
     case 32:
@@ -49,6 +58,25 @@ bool IsScaledOutput(const AttentionConfig& config) {
 }
 
 }  // namespace
+
+template <typename T>
+AttentionOp<T>::AttentionOp(CudaAttention kernels, int device, cudaStream_t stream)
+    : kernels_(kernels), stream_(stream) {
+  SINKFORGE_CHECK(kernels != CudaAttention::kDefault);
+  CheckCuda(
+      cudaDeviceGetAttribute(&hopper_.multiprocessors, cudaDevAttrMultiProcessorCount, device),
+      "number of multiprocessors");
+  CheckCuda(cudaDeviceGetAttribute(&hopper_.cache_bytes, cudaDevAttrL2CacheSize, device),
+            "size of the cache");
+}
+
+template <typename T>
+CudaAttention AttentionOp<T>::ForwardKernels(int64_t head_dim) const {
+  if (!UsesTensorCores(head_dim)) return CudaAttention::kRows;
+  return kernels_ == CudaAttention::kHopper && HasHopperForward(head_dim)
+             ? CudaAttention::kHopper
+             : CudaAttention::kTensorCores;
+}
 
 template <typename T>
 bool AttentionOp<T>::UsesTensorCores(int64_t head_dim) const {
@@ -76,12 +104,18 @@ void AttentionOp<T>::Forward(const AttentionConfig& config, const AttentionShape
   const int heads = kernel.geometry.heads;
   double* sums = args.importance_sum.as<double>();
   if constexpr (std::is_same_v<T, Bf16>) {
-    if (UsesTensorCores(shape.head_dim)) {
-      const int64_t blocks = (shape.sequence + kRowBlock - 1) / kRowBlock;
+    const CudaAttention kernels = ForwardKernels(shape.head_dim);
+    if (kernels != CudaAttention::kRows) {
+      const int partials = kernel.geometry.partials();
       kernel.gate_partials =
-          gate_partials_.Reserve<float>(shape.batch * shape.heads * blocks, stream_);
-      ForwardOnTensorCores(kernel, stream_);
-      LaunchHeadSums(kernel.gate_partials, batch, heads, blocks, sums, stream_);
+          gate_partials_.Reserve<float>(shape.batch * shape.heads * partials, stream_);
+      if (kernels == CudaAttention::kHopper) {
+        hopper_.next_work = next_work_.Reserve<int>(1, stream_);
+        ForwardOnHopper(kernel, hopper_, stream_);
+      } else {
+        ForwardOnTensorCores(kernel, stream_);
+      }
+      LaunchHeadSums(kernel.gate_partials, batch, heads, partials, sums, stream_);
       return;
     }
   }

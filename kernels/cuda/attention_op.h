@@ -7,11 +7,11 @@
 
 namespace sinkforge::kernels::cuda {
 
-// T is float or Bf16. Owned by the backend.
+// T is float or Bf16. `kernels` is not kDefault. Owned by the backend.
 template <typename T>
 class AttentionOp {
  public:
-  AttentionOp(CudaAttention kernels, cudaStream_t stream) : kernels_(kernels), stream_(stream) {}
+  AttentionOp(CudaAttention kernels, int device, cudaStream_t stream);
 
   void Forward(const AttentionConfig& config, const AttentionShape& shape,
                const AttentionForwardArgs& args);
@@ -19,13 +19,16 @@ class AttentionOp {
                 const AttentionBackwardArgs& args);
 
  private:
+  CudaAttention ForwardKernels(int64_t head_dim) const;
   bool UsesTensorCores(int64_t head_dim) const;
   AttentionRowsArgs<T> RowsArgs(const AttentionConfig& config, const AttentionGeometry& geometry,
                                 const AttentionBackwardArgs& args);
 
   CudaAttention kernels_;
   cudaStream_t stream_;
+  HopperResources hopper_;
   Workspace gate_partials_;
+  Workspace next_work_;
   Workspace d_u_;
   Workspace delta_;
   Workspace d_sink_;

@@ -67,7 +67,7 @@ class CudaBackend final : public Backend {
   explicit CudaBackend(const CudaBackendOptions& options)
       : logits_max_(options.logits_max),
         products_(stream()),
-        attention_(options.attention, stream()),
+        attention_(options.attention, options.device, stream()),
         muon_(&products_, stream()) {}
   ~CudaBackend() override { cudaStreamSynchronize(stream()); }
 
@@ -397,7 +397,17 @@ Status NoDevice(const std::string& why) {
 }  // namespace
 }  // namespace cuda
 
-Result<std::unique_ptr<Backend>> MakeCudaBackend(const CudaBackendOptions& options) {
+bool HasHopperKernels(int device) {
+  int major = 0;
+  int minor = 0;
+  // Code for 9.0a runs on exactly that capability.
+  return cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess &&
+         major == 9 && minor == 0;
+}
+
+Result<std::unique_ptr<Backend>> MakeCudaBackend(const CudaBackendOptions& asked) {
+  CudaBackendOptions options = asked;
   int count = 0;
   if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess) {
     return cuda::NoDevice(std::string("no GPU can be used: ") + cudaGetErrorString(error));
@@ -412,6 +422,16 @@ Result<std::unique_ptr<Backend>> MakeCudaBackend(const CudaBackendOptions& optio
   if (major < 8) {
     return cuda::NoDevice("device " + std::to_string(options.device) + " has compute capability " +
                           std::to_string(major) + ".x");
+  }
+  const bool has_hopper = HasHopperKernels(options.device);
+  if (options.attention == CudaAttention::kHopper && !has_hopper) {
+    return cuda::NoDevice("device " + std::to_string(options.device) +
+                          " is not of compute capability 9.0, whose attention kernels were asked "
+                          "for");
+  }
+  if (options.attention == CudaAttention::kDefault) {
+    options.attention =
+        kHopperByDefault && has_hopper ? CudaAttention::kHopper : CudaAttention::kTensorCores;
   }
   cuda::CheckCuda(cudaSetDevice(options.device), "device");
   if (options.precision == CudaPrecision::kFloat32) {

@@ -16,19 +16,30 @@ namespace sinkforge::kernels {
 
 enum class CudaPrecision { kFloat32, kMixed };
 
-// Which attention kernels: on the tensor cores, or a warp a row without them. For float32 and for
-// heads that are not 32, 64 or 128 channels wide it is always the latter.
-enum class CudaAttention { kTensorCores, kRows };
+// Which attention kernels: with the instructions of compute capability 9.0, on tensor cores as 8.0
+// has them, or a warp a row without them. Where a path has no kernel, the next one is taken:
+// kHopper has the forward of heads of 64 and 128 channels, kTensorCores heads of 32, 64 and 128 in
+// bfloat16. kDefault is kHopper where the device has it and kHopperByDefault says so, else
+// kTensorCores.
+enum class CudaAttention { kDefault, kHopper, kTensorCores, kRows };
+
+// False as long as the kernels for 9.0 have not run on a device. To be turned once
+// `tests/gpu/run.sh check` has passed on one, and its `bench` has shown them to be the faster ones.
+inline constexpr bool kHopperByDefault = false;
 
 struct CudaBackendOptions {
   int device = 0;
   CudaPrecision precision = CudaPrecision::kMixed;
-  CudaAttention attention = CudaAttention::kTensorCores;
+  CudaAttention attention = CudaAttention::kDefault;
   // The most logits that the cross-entropy holds at once: 1,024 rows of 65,536 tokens.
   int64_t logits_max = int64_t{64} << 20;
 };
 
-// kFailedPrecondition: no driver, no such device, or one that is too old; the message says which.
+// Whether the device can run CudaAttention::kHopper; false where there is no device.
+bool HasHopperKernels(int device);
+
+// kFailedPrecondition: no driver, no such device, or one that is too old or has not the attention
+// kernels asked for; the message says which.
 Result<std::unique_ptr<Backend>> MakeCudaBackend(const CudaBackendOptions& options);
 
 }  // namespace sinkforge::kernels

@@ -60,8 +60,19 @@ __device__ __forceinline__ void WaitCopies() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(kLeft) : "memory");
 }
 
+// 2^x with an error of about two units in the last place; results under 2^-126 are zero.
+__device__ __forceinline__ float Exp2(float x) {
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(power) : "f"(x));
+  return power;
+}
+
 #else
 
+__device__ inline unsigned SharedAddress(const void* pointer) {
+  return static_cast<unsigned>(static_cast<const unsigned char*>(pointer) -
+                               emulation::SharedMemory());
+}
 __device__ inline void MultiplyAdd(float (&d)[4], const unsigned (&a)[4], unsigned b0,
                                    unsigned b1) {
   emulation::MultiplyAdd(d, a, b0, b1);
@@ -80,6 +91,7 @@ template <int kLeft>
 __device__ inline void WaitCopies() {
   emulation::WaitCopies(kLeft);
 }
+__device__ inline float Exp2(float x) { return emulation::Exp2(x); }
 
 #endif
 

@@ -14,6 +14,7 @@ const AttentionShape kShapes[] = {
     {.batch = 2, .sequence = 129, .heads = 3, .kv_heads = 3, .head_dim = 32},
     {.batch = 1, .sequence = 70, .heads = 4, .kv_heads = 2, .head_dim = 64},
     {.batch = 1, .sequence = 200, .heads = 2, .kv_heads = 1, .head_dim = 128},
+    {.batch = 1, .sequence = 260, .heads = 4, .kv_heads = 2, .head_dim = 64},
     {.batch = 3, .sequence = 64, .heads = 2, .kv_heads = 2, .head_dim = 32},
     {.batch = 1, .sequence = 130, .heads = 1, .kv_heads = 1, .head_dim = 20},
     {.batch = 1, .sequence = 641, .heads = 2, .kv_heads = 2, .head_dim = 16},

@@ -1,5 +1,7 @@
-// The emulated device of the conformance table: the second run reverses the warps.
+// The emulated device of the conformance table: the second run reverses the warps, and what is
+// asynchronous happens as early as it may instead of as late as it must.
 #include "tests/cuda_emulation/emulation.h"
+#include "tests/cuda_emulation/hopper_emulation.h"
 #include "tests/gpu/device_run.h"
 
 namespace sinkforge::kernels::conformance {
@@ -7,16 +9,19 @@ namespace sinkforge::kernels::conformance {
 void VaryExecution(int run) {
   emulation::SetWarpOrder(run == 0 ? emulation::WarpOrder::kForward
                                    : emulation::WarpOrder::kReverse);
+  emulation::SetArrival(run == 0 ? emulation::Arrival::kLast : emulation::Arrival::kFirst);
 }
 
 // Large shapes whose remainders, tiles and groups the smaller ones have as well.
-bool LeaveOut(const std::string& case_name) {
-  for (const char* part : {"30011", "T641", "T200", "T130", "T64_", "70003", "40001"}) {
+bool LeaveOut(const std::string& case_name, CudaAttention path) {
+  const bool detached = case_name.find("_Detached") != std::string::npos;
+  // Two and three tiles of 128 keys: the smallest cases in which its rings turn.
+  if (path == CudaAttention::kHopper) return detached;
+  for (const char* part : {"30011", "T641", "T260", "T200", "T130", "T64_", "70003", "40001"}) {
     if (case_name.find(part) != std::string::npos) return true;
   }
   // Where the log-sum-exp is detached, the tiles are the same.
-  return case_name.find("T129") != std::string::npos &&
-         case_name.find("_Detached") != std::string::npos;
+  return case_name.find("T129") != std::string::npos && detached;
 }
 
 }  // namespace sinkforge::kernels::conformance

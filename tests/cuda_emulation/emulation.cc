@@ -4,12 +4,14 @@
 #include <setjmp.h>
 #include <ucontext.h>
 
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <vector>
 
+#include "tests/cuda_emulation/hopper_emulation.h"
 #include "tests/cuda_emulation/include/cuda_bf16.h"
 #include "tests/cuda_emulation/include/cuda_runtime.h"
 
@@ -21,12 +23,6 @@ constexpr size_t kStackBytes = 192U << 10;
 constexpr size_t kGuardBytes = 256;
 constexpr unsigned char kGuard = 0xA5;
 constexpr unsigned char kNaNByte = 0xFF;  // four of them are a NaN, and so are two
-
-[[noreturn]] void Fail(const char* what) {
-  std::fprintf(stderr, "emulated block (%u, %u, %u): %s\n", blockIdx.x, blockIdx.y, blockIdx.z,
-               what);
-  std::abort();
-}
 
 // Counts who has come; the last one starts the next generation.
 struct Gate {
@@ -46,8 +42,7 @@ struct Fiber {
   jmp_buf jump;
   bool started = false;
   bool done = false;
-  const Gate* waits_at = nullptr;
-  uint64_t waits_for = 0;
+  std::function<bool()> waits_until;      // empty: can go on
   std::vector<std::vector<Copy>> groups;  // the last one is not committed yet
 };
 
@@ -74,7 +69,9 @@ class Block {
     warps_.assign(static_cast<size_t>(threads_ / kWarp), Warp());
     barrier_ = Gate();
     alive_ = threads_;
+    shared_bytes_ = shape.shared_bytes;
     Poison(shape.shared_bytes);
+    BeginHopperBlock(threads_);
     for (int i = 0; i < threads_; ++i) Prepare(i);
     while (alive_ > 0) {
       bool progress = false;
@@ -84,18 +81,26 @@ class Block {
       }
       if (!progress) Fail("no thread can go on: a barrier or collective that not all reach");
     }
+    EndHopperBlock();
     for (size_t i = 0; i < kGuardBytes; ++i) {
       if (shared_[shape.shared_bytes + i] != kGuard) Fail("shared memory written past its end");
     }
   }
 
   unsigned char* shared() { return shared_.get(); }
+  size_t shared_bytes() const { return shared_bytes_; }
   int current() const { return current_; }
   Fiber& fiber() { return fibers_[static_cast<size_t>(current_)]; }
   Warp& warp() { return warps_[static_cast<size_t>(current_ / kWarp)]; }
 
   void Barrier() { Arrive(&barrier_, alive_); }
   void WarpBarrier() { Arrive(&warp().gate, kWarp); }
+  void WaitUntil(const std::function<bool()>& condition) {
+    Fiber& own = fiber();
+    own.waits_until = condition;
+    if (_setjmp(own.jump) == 0) _longjmp(main_, 1);
+    fiber().waits_until = nullptr;
+  }
 
  private:
   struct Free {
@@ -123,7 +128,7 @@ class Block {
     Fiber& fiber = fibers_[static_cast<size_t>(i)];
     if (fiber.stack == nullptr) fiber.stack.reset(new char[kStackBytes]);
     fiber.started = fiber.done = false;
-    fiber.waits_at = nullptr;
+    fiber.waits_until = nullptr;
     fiber.groups.assign(1, {});
     getcontext(&fiber.start);
     fiber.start.uc_stack.ss_sp = fiber.stack.get();
@@ -140,7 +145,7 @@ class Block {
         const int i = warp * kWarp + lane;
         const Fiber& fiber = fibers_[static_cast<size_t>(i)];
         if (fiber.done) continue;
-        if (fiber.waits_at != nullptr && fiber.waits_at->generation == fiber.waits_for) continue;
+        if (fiber.waits_until && !fiber.waits_until()) continue;
         Resume(i);
         progress = again = true;
       }
@@ -169,11 +174,7 @@ class Block {
       Open(gate);
       return;
     }
-    Fiber& own = fiber();
-    own.waits_at = gate;
-    own.waits_for = generation;
-    if (_setjmp(own.jump) == 0) _longjmp(main_, 1);
-    fiber().waits_at = nullptr;
+    WaitUntil([gate, generation] { return gate->generation != generation; });
   }
 
   const std::function<void()>* thread_ = nullptr;
@@ -184,6 +185,7 @@ class Block {
   std::vector<Warp> warps_;
   Gate barrier_;
   std::unique_ptr<unsigned char[], Free> shared_;
+  size_t shared_bytes_ = 0;
   jmp_buf main_;
 };
 
@@ -206,6 +208,12 @@ struct Operands {
 
 void SetWarpOrder(WarpOrder order) { warp_order = order; }
 
+void Fail(const char* what) {
+  std::fprintf(stderr, "emulated block (%u, %u, %u), thread %u: %s\n", blockIdx.x, blockIdx.y,
+               blockIdx.z, threadIdx.x, what);
+  std::abort();
+}
+
 void Run(const Shape& shape, const std::function<void()>& thread) {
   blockDim = dim3(shape.threads);
   gridDim = shape.grid;
@@ -220,6 +228,9 @@ void Run(const Shape& shape, const std::function<void()>& thread) {
 }
 
 unsigned char* SharedMemory() { return Instance().shared(); }
+size_t SharedBytes() { return Instance().shared_bytes(); }
+void WaitUntil(const std::function<bool()>& condition) { Instance().WaitUntil(condition); }
+int Thread() { return Instance().current(); }
 void SyncThreads() { Instance().Barrier(); }
 void SyncWarp() { Instance().WarpBarrier(); }
 int Lane() { return Instance().current() % kWarp; }
@@ -257,6 +268,11 @@ void MultiplyAdd(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1
   for (int i = 0; i < 4; ++i) {
     for (int k = 0; k < 16; ++k) d[i] += rows[i / 2][k] * columns[i % 2][k];
   }
+}
+
+float Exp2(float x) {
+  const float power = std::exp2(x);
+  return power < 0x1p-126F ? 0.0F : power;
 }
 
 void LoadMatrices(unsigned (&r)[4], const void* row, Order order) {

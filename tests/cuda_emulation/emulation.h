@@ -27,10 +27,16 @@ void SetWarpOrder(WarpOrder order);
 // not go on, or where it wrote past its shared memory.
 void Run(const Shape& shape, const std::function<void()>& thread);
 
+[[noreturn]] void Fail(const char* what);
+
 unsigned char* SharedMemory();
+size_t SharedBytes();
 void SyncThreads();
 void SyncWarp();
+// Until the condition holds; other threads run meanwhile.
+void WaitUntil(const std::function<bool()>& condition);
 int Lane();
+int Thread();  // of the block
 
 // Gives `bytes` (64 at most) of every lane of the warp to every lane: lane i's start at 64 i.
 const unsigned char* Exchange(const void* own, size_t bytes);
@@ -46,6 +52,7 @@ T ValueOfLane(const unsigned char* slots, int lane) {
 void MultiplyAdd(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1);
 enum class Order { kAsStored, kTransposed };
 void LoadMatrices(unsigned (&r)[4], const void* row, Order order);
+float Exp2(float x);
 void CopyAsync(void* to, const void* from, bool valid);
 void CommitCopies();
 void WaitCopies(int left);

@@ -25,7 +25,19 @@ constexpr Path kPaths[] = {
     {"float32", CudaPrecision::kFloat32, CudaAttention::kTensorCores},
     {"mixed", CudaPrecision::kMixed, CudaAttention::kTensorCores},
     {"mixed, a warp a row", CudaPrecision::kMixed, CudaAttention::kRows},
+    {"mixed, Hopper", CudaPrecision::kMixed, CudaAttention::kHopper},
 };
+
+// Whether the path differs from the others in this case: only attention has more than one.
+bool Concerns(const Path& path, const std::string& case_name) {
+  if (path.attention == CudaAttention::kTensorCores) return true;
+  if (case_name.compare(0, 10, "Attention_") != 0) return false;
+  const auto ends_with = [&case_name](const std::string& end) {
+    return case_name.size() > end.size() &&
+           case_name.compare(case_name.size() - end.size(), end.size(), end) == 0;
+  };
+  return path.attention == CudaAttention::kRows || ends_with("_d64") || ends_with("_d128");
+}
 
 void RunOne(const OpCase& op, const Path& path, Backend* tested, Backend* naive, Backend* exact,
             Counts* counts) {
@@ -60,6 +72,10 @@ int RunAll(const std::string& filter) {
   const auto exact = MakeRefBackend(DType::kF64);
   Counts counts;
   for (const Path& path : kPaths) {
+    if (path.attention == CudaAttention::kHopper && !HasHopperKernels(0)) {
+      std::printf("NOT RUN %s: the device is not of compute capability 9.0\n", path.name);
+      continue;
+    }
     CudaBackendOptions options;
     options.precision = path.precision;
     options.attention = path.attention;
@@ -71,10 +87,8 @@ int RunAll(const std::string& filter) {
     }
     Backend* naive = path.precision == CudaPrecision::kMixed ? mixed.get() : ref32.get();
     for (const OpCase& op : AllOpCases()) {
-      if (op.name.find(filter) == std::string::npos || LeaveOut(op.name)) continue;
-      // Only attention has more than one path.
-      const bool attention = op.name.compare(0, 10, "Attention_") == 0;
-      if (path.attention == CudaAttention::kRows && !attention) continue;
+      if (op.name.find(filter) == std::string::npos || !Concerns(path, op.name)) continue;
+      if (LeaveOut(op.name, path.attention)) continue;
       RunOne(op, path, tested.value().get(), naive, exact.get(), &counts);
     }
   }

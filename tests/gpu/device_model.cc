@@ -119,10 +119,22 @@ double Distance(const std::vector<double>& a, const std::vector<double>& b) {
   return std::sqrt(sum);
 }
 
-bool Compare(const ModelCase& model, CudaPrecision precision, const Results& exact,
+struct ModelPath {
+  const char* name;
+  CudaPrecision precision;
+  CudaAttention attention;
+};
+constexpr ModelPath kPaths[] = {
+    {"float32", CudaPrecision::kFloat32, CudaAttention::kTensorCores},
+    {"mixed", CudaPrecision::kMixed, CudaAttention::kTensorCores},
+    {"mixed, Hopper", CudaPrecision::kMixed, CudaAttention::kHopper},
+};
+
+bool Compare(const ModelCase& model, const ModelPath& path, const Results& exact,
              Backend* naive_backend) {
   CudaBackendOptions options;
-  options.precision = precision;
+  options.precision = path.precision;
+  options.attention = path.attention;
   Result<std::unique_ptr<Backend>> backend = MakeCudaBackend(options);
   if (!backend.ok()) {
     std::printf("FAILED %s: %s\n", model.name, backend.status().message().c_str());
@@ -130,7 +142,6 @@ bool Compare(const ModelCase& model, CudaPrecision precision, const Results& exa
   }
   const Results tested = Compute(ConfigOf(model), backend.value().get());
   const Results naive = Compute(ConfigOf(model), naive_backend);
-  const char* name = precision == CudaPrecision::kMixed ? "mixed" : "float32";
   bool good = true;
   double worst = 0;
   for (size_t i = 0; i < exact.size(); ++i) {
@@ -140,13 +151,13 @@ bool Compare(const ModelCase& model, CudaPrecision precision, const Results& exa
     if (naive_error > 0) worst = std::max(worst, error / naive_error);
     // The floor, one rounding of bfloat16 or a few of float32, is for results of few numbers, whose
     // naive error may happen to be small. A NaN fails.
-    const double floor = (precision == CudaPrecision::kMixed ? 1.0 / 256 : 1e-6) * norm;
+    const double floor = (path.precision == CudaPrecision::kMixed ? 1.0 / 256 : 1e-6) * norm;
     if (error <= 2 * naive_error + floor) continue;
     std::printf("FAILED %s (%s): result %zu: error %.3g, reference's %.3g, norm %.3g\n", model.name,
-                name, i, error, naive_error, norm);
+                path.name, i, error, naive_error, norm);
     good = false;
   }
-  std::printf("%s (%s): largest error over the reference's %.2f\n", model.name, name, worst);
+  std::printf("%s (%s): largest error over the reference's %.2f\n", model.name, path.name, worst);
   return good;
 }
 
@@ -160,10 +171,11 @@ Counts CheckModels(const std::string& filter) {
   for (const ModelCase& model : kCases) {
     if (std::string(model.name).find(filter) == std::string::npos) continue;
     const Results exact = Compute(ConfigOf(model), exact_backend.get());
-    for (const CudaPrecision precision : {CudaPrecision::kFloat32, CudaPrecision::kMixed}) {
-      Backend* naive = precision == CudaPrecision::kMixed ? mixed.get() : ref32.get();
+    for (const ModelPath& path : kPaths) {
+      if (path.attention == CudaAttention::kHopper && !HasHopperKernels(0)) continue;
+      Backend* naive = path.precision == CudaPrecision::kMixed ? mixed.get() : ref32.get();
       ++counts.run;
-      if (!Compare(model, precision, exact, naive)) ++counts.failed;
+      if (!Compare(model, path, exact, naive)) ++counts.failed;
     }
   }
   return counts;

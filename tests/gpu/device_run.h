@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "kernels/cuda/cuda_backend.h"
+
 namespace sinkforge::kernels::conformance {
 
 // Changes what results must not depend on, as far as the device allows: the emulated one runs the
@@ -10,6 +12,6 @@ namespace sinkforge::kernels::conformance {
 void VaryExecution(int run);
 
 // Cases that take too long for where they run.
-bool LeaveOut(const std::string& case_name);
+bool LeaveOut(const std::string& case_name, CudaAttention path);
 
 }  // namespace sinkforge::kernels::conformance
