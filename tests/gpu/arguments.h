@@ -6,6 +6,8 @@
 #include <map>
 #include <string>
 
+#include "kernels/cuda/cuda_backend.h"
+
 namespace sinkforge::gpu {
 
 class Arguments {
@@ -32,6 +34,19 @@ class Arguments {
   const std::string& Text(const std::string& name) const { return values_.at(name); }
   int64_t Integer(const std::string& name) const {
     return std::strtoll(Text(name).c_str(), nullptr, 10);
+  }
+  // auto, hopper, tensor_cores or rows; ends the program where it is none of these.
+  kernels::CudaAttention Kernels(const std::string& name) const {
+    const std::map<std::string, kernels::CudaAttention> all = {
+        {"auto", kernels::CudaAttention::kDefault},
+        {"hopper", kernels::CudaAttention::kHopper},
+        {"rows", kernels::CudaAttention::kRows},
+        {"tensor_cores", kernels::CudaAttention::kTensorCores}};
+    const auto at = all.find(Text(name));
+    if (at != all.end()) return at->second;
+    std::fprintf(stderr, "%s=%s: not one of auto, hopper, rows, tensor_cores\n", name.c_str(),
+                 Text(name).c_str());
+    std::exit(2);
   }
   double Real(const std::string& name) const { return std::strtod(Text(name).c_str(), nullptr); }
 

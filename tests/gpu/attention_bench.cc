@@ -1,12 +1,14 @@
 // Times attention forward and backward, with gate, importance and the gradient of the loss inside,
-// and a plain matrix product as the ceiling of the card. One CSV line a shape and variant:
-// TFLOP/s counts 2 T^2 d a head for the causal forward and 2.5 times that for the backward.
+// and a plain matrix product as the ceiling of the card. One CSV line a shape, variant and path of
+// kernels (`kernels=hopper` or `kernels=tensor_cores`): TFLOP/s counts 2 T^2 d a head for the
+// causal forward and 2.5 times that for the backward.
 #include <cuda_runtime.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <functional>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "kernels/bfloat16.h"
@@ -90,7 +92,7 @@ struct Shape {
   int64_t tokens, sequence, width, head_dim;
 };
 
-void BenchAttention(Backend* backend, const Shape& s, const char* name,
+void BenchAttention(Backend* backend, const Shape& s, const std::string& name,
                     const AttentionConfig& config) {
   const int64_t heads = s.width / s.head_dim;
   const AttentionShape shape = {s.tokens / s.sequence, s.sequence, heads, heads, s.head_dim};
@@ -140,13 +142,15 @@ void BenchAttention(Backend* backend, const Shape& s, const char* name,
   const double back = MedianSeconds([&] { backend->AttentionBackward(config, shape, backward); });
   const double flop = 2.0 * static_cast<double>(s.tokens) * static_cast<double>(s.sequence) *
                       static_cast<double>(s.width);
-  std::printf("ours,%s,%lld,%lld,%.1f,%.1f\n", name, static_cast<long long>(s.sequence),
+  std::printf("ours,%s,%lld,%lld,%.1f,%.1f\n", name.c_str(), static_cast<long long>(s.sequence),
               static_cast<long long>(s.head_dim), flop / there * 1e-12, 2.5 * flop / back * 1e-12);
   std::fflush(stdout);
 }
 
 int Run(const Arguments& arguments) {
-  auto backend = MakeCudaBackend({});
+  CudaBackendOptions options;
+  options.attention = arguments.Kernels("kernels");
+  auto backend = MakeCudaBackend(options);
   if (!backend.ok()) {
     std::fprintf(stderr, "error: %s\n", backend.status().message().c_str());
     return 1;
@@ -158,14 +162,15 @@ int Run(const Arguments& arguments) {
   sink.variant = AttentionVariant::kSink;
   AttentionConfig gated;
   gated.variant = AttentionVariant::kGated;
+  const std::string path = "_" + arguments.Text("kernels");
   const int64_t tokens = arguments.Integer("tokens");
   const int64_t width = arguments.Integer("width");
   for (const int64_t head_dim : {int64_t{64}, int64_t{128}}) {
     for (const int64_t sequence : {2048, 4096, 8192, 16384}) {
       const Shape shape = {tokens, sequence, width, head_dim};
-      BenchAttention(backend.value().get(), shape, "vanilla", vanilla);
-      BenchAttention(backend.value().get(), shape, "sink", sink);
-      BenchAttention(backend.value().get(), shape, "gated", gated);
+      BenchAttention(backend.value().get(), shape, "vanilla" + path, vanilla);
+      BenchAttention(backend.value().get(), shape, "sink" + path, sink);
+      BenchAttention(backend.value().get(), shape, "gated" + path, gated);
     }
   }
   return 0;
@@ -175,6 +180,7 @@ int Run(const Arguments& arguments) {
 }  // namespace sinkforge::gpu
 
 int main(int argc, char** argv) {
-  const sinkforge::gpu::Arguments arguments(argc, argv, {{"tokens", "16384"}, {"width", "2048"}});
+  const sinkforge::gpu::Arguments arguments(
+      argc, argv, {{"kernels", "tensor_cores"}, {"tokens", "16384"}, {"width", "2048"}});
   return sinkforge::gpu::Run(arguments);
 }

@@ -193,6 +193,7 @@ int Run(const Arguments& arguments) {
   kernels::CudaBackendOptions options;
   const bool mixed = arguments.Text("precision") == "mixed";
   options.precision = mixed ? kernels::CudaPrecision::kMixed : kernels::CudaPrecision::kFloat32;
+  options.attention = arguments.Kernels("kernels");
   auto backend = kernels::MakeCudaBackend(options);
   if (!backend.ok()) return Fail(backend.status());
   trainer::DatasetOptions data;
@@ -239,9 +240,9 @@ int main(int argc, char** argv) {
       argc, argv, {{"attention", "gated"}, {"checkpoint", ""},     {"checkpoint_every", "0"},
                    {"coefficient", "0"},   {"curve", "curve.csv"}, {"depth", "4"},
                    {"gate_init", "0"},     {"head_dim", "64"},     {"kill_after", "0"},
-                   {"micro_steps", "1"},   {"precision", "mixed"}, {"resume", ""},
-                   {"rows", "8"},          {"seconds", "0"},       {"seed", "1"},
-                   {"sequence", "256"},    {"steps", "200"},       {"text", ""},
-                   {"validation", ""},     {"vocab", "256"}});
+                   {"kernels", "auto"},    {"micro_steps", "1"},   {"precision", "mixed"},
+                   {"resume", ""},         {"rows", "8"},          {"seconds", "0"},
+                   {"seed", "1"},          {"sequence", "256"},    {"steps", "200"},
+                   {"text", ""},           {"validation", ""},     {"vocab", "256"}});
   return sinkforge::gpu::Run(arguments);
 }

@@ -86,23 +86,38 @@ resume() {
   echo "the resumed run has the same bits"
 }
 
+# The kernels of compute capability 9.0 run on exactly that one.
+is_hopper() { nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | grep -qx 9.0; }
+
+bench_attention() {
+  "$build/attention_bench" kernels=tensor_cores
+  if is_hopper; then
+    "$build/attention_bench" kernels=hopper | tail -n +3  # header and product are there already
+  else
+    echo "NOT RUN kernels=hopper: the card is not of compute capability 9.0"
+  fi
+}
+
 sanitize() {
   for tool in memcheck racecheck synccheck; do
     compute-sanitizer --tool "$tool" --error-exitcode 9 "$build/device_conformance" _T70_
   done
 }
 
-# Who, what, tokens a second, peak GiB.
+# Who, what, tokens a second, peak GiB; ours with every path of attention that the card has.
 bench_model() {
-  local depth rows=8 sequence=2048 curve
+  local depth rows=8 sequence=2048 curve kernels name paths=(tensor_cores)
+  if is_hopper; then paths+=(hopper); fi
   echo "who,what,tokens_per_second,peak_gib"
   for depth in 12 20; do
-    for coefficient in 0 1e-3; do
-      curve="$out/d$depth-$coefficient.csv"
-      train depth="$depth" head_dim=128 vocab=65536 rows="$rows" sequence="$sequence" steps=15 \
-        gate_init=0.02 coefficient="$coefficient" curve="$curve" > /dev/null
-      python3 "$here/compare_curves.py" --speed "$curve" "d$depth-$coefficient" \
-        $((rows * sequence))
+    for kernels in "${paths[@]}"; do
+      for coefficient in 0 1e-3; do
+        name="d$depth-$coefficient-$kernels"
+        curve="$out/$name.csv"
+        train depth="$depth" head_dim=128 vocab=65536 rows="$rows" sequence="$sequence" steps=15 \
+          gate_init=0.02 coefficient="$coefficient" kernels="$kernels" curve="$curve" > /dev/null
+        python3 "$here/compare_curves.py" --speed "$curve" "$name" $((rows * sequence))
+      done
     done
     python3 "$here/peers.py" model depth="$depth" rows="$rows" || return 1
   done
@@ -121,7 +136,7 @@ case "$command" in
     part sanitize sanitize
     ;;
   bench)
-    part attention "$build/attention_bench"
+    part attention bench_attention
     part attention_peers python3 "$here/peers.py" attention
     part model bench_model
     ;;
