@@ -6,7 +6,8 @@
 //             rows (any type, any head): a warp a row
 //   backward  one pass over the rows for what the main loop needs of them (ComputeRowTerms: the
 //             whole head-balance gradient is in it), then dK and dV by key block, then dQ by query
-//             block: two passes in place of float atomics, so that the bits are always the same
+//             block: two passes in place of float atomics, so that the bits are always the same;
+//             with the instructions of 9.0 as well
 #pragma once
 
 #include "kernels/cuda/device.h"
@@ -132,7 +133,7 @@ struct HopperResources {
   int cache_bytes = 0;       // of the second level
   int* next_work = nullptr;  // a counter; set to zero before each launch
 };
-inline bool HasHopperForward(int64_t head_dim) { return head_dim == 64 || head_dim == 128; }
+inline bool IsHopperHead(int64_t head_dim) { return head_dim == 64 || head_dim == 128; }
 
 // A translation unit a head size.
 template <int kHeadDim>
@@ -140,6 +141,9 @@ void LaunchAttentionForward(const AttentionForwardKernelArgs<Bf16>& args, cudaSt
 template <int kHeadDim>
 void LaunchAttentionForwardHopper(const AttentionForwardKernelArgs<Bf16>& args,
                                   const HopperResources& resources, cudaStream_t stream);
+template <int kHeadDim>
+void LaunchAttentionBackwardHopper(const AttentionBackwardKernelArgs<Bf16>& args,
+                                   cudaStream_t stream);
 template <int kHeadDim>
 void LaunchAttentionBackward(const AttentionBackwardKernelArgs<Bf16>& args, cudaStream_t stream);
 

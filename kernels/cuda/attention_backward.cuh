@@ -30,12 +30,10 @@ struct RowNumbers {
   float column[kRows];
 };
 
-// By the first kRows threads; rows from `valid` on get numbers that make P zero.
+// Of row i; rows past the end get numbers that make P zero.
 template <int kRows>
 __device__ __forceinline__ void LoadRowNumbers(const AttentionBackwardKernelArgs<Bf16>& args, int b,
-                                               int h, int row0, RowNumbers<kRows>* to) {
-  const int i = static_cast<int>(threadIdx.x);
-  if (i >= kRows) return;
+                                               int h, int row0, int i, RowNumbers<kRows>* to) {
   const int row = row0 + i;
   const bool inside = row < args.geometry.sequence;
   const int64_t stat = inside ? args.geometry.stat(b, h, row) : 0;
@@ -103,7 +101,8 @@ __global__ void __launch_bounds__(kAttentionThreads)
     Tiles::template Load<kQueries>(shared.d_u[turn % 2], args.d_u + at, shape.query_stride(),
                                    valid);
     CommitCopies();
-    LoadRowNumbers(args, b, h, query0, &shared.rows[turn % 2]);
+    const int row = static_cast<int>(threadIdx.x);
+    if (row < kQueries) LoadRowNumbers(args, b, h, query0, row, &shared.rows[turn % 2]);
   };
   const int64_t key_at = shape.key(b, block_key0, kv_head);
   const int valid_keys = shape.sequence - block_key0;
@@ -153,11 +152,10 @@ struct BackwardQueriesShared {
 };
 
 // z and dP of a tile to dZ (in s), without the logits' scale.
-template <int kN>
+template <int kN, int kRows>
 __device__ __forceinline__ void QueriesTileGradient(float (&s)[kN][4], const float (&dp)[kN][4],
-                                                    const RowNumbers<kRowBlock>& rows,
-                                                    float scale_log2, int key0, int block_row0,
-                                                    int warp_row) {
+                                                    const RowNumbers<kRows>& rows, float scale_log2,
+                                                    int key0, int block_row0, int warp_row) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -204,7 +202,8 @@ __global__ void __launch_bounds__(kAttentionThreads)
   Tiles::template Load<kRowBlock>(shared.q, args.q + query_at, shape.query_stride(), valid_rows);
   Tiles::template Load<kRowBlock>(shared.d_u, args.d_u + query_at, shape.query_stride(),
                                   valid_rows);
-  LoadRowNumbers(args, b, h, block_row0, &shared.rows);
+  const int row = static_cast<int>(threadIdx.x);
+  if (row < kRowBlock) LoadRowNumbers(args, b, h, block_row0, row, &shared.rows);
   load_keys(0);
 
   float d_q[kHeadDim / 8][4] = {};

@@ -18,55 +18,29 @@
 #include <cstdint>
 
 #include "kernels/cuda/attention_forward_rows.cuh"
-#include "kernels/cuda/swizzled_tile.h"
+#include "kernels/cuda/tile_ring.h"
 
 namespace sinkforge::kernels::cuda {
 
-inline constexpr int kHopperConsumers = 2;  // warp groups; three have 160 registers a thread each
-inline constexpr int kHopperRows = 64 * kHopperConsumers;
 // As many keys as rows, so that both groups meet the same tiles and only the last has a mask.
 inline constexpr int kHopperKeys = kHopperRows;
-inline constexpr int kHopperStages = 2;  // with 128 channels, three do not fit shared memory
-inline constexpr int kHopperThreads = (1 + kHopperConsumers) * kWarpGroupThreads;
 // 168 registers a thread at the start; 128 x 24 + 256 x 240 is what the block has.
 inline constexpr int kProducerRegisters = 24;
 inline constexpr int kConsumerRegisters = 240;
-
-// A ring of tiles. Every stage's barriers go through one phase a turn around the ring.
-template <int kElements>
-struct TileRing {
-  Bf16 tiles[kHopperStages][kElements];
-};
-struct RingBarriers {
-  MemoryBarrier full[kHopperStages];   // one arrival, and the bytes of the tile
-  MemoryBarrier empty[kHopperStages];  // one arrival a consumer warp
-};
 
 template <int kHeadDim>
 struct HopperForwardShared {
   using Rows = SwizzledTile<kHopperRows, kHeadDim>;
   using Keys = SwizzledTile<kHopperKeys, kHeadDim>;
   Bf16 q[Rows::kElements];
-  TileRing<Keys::kElements> k;
-  TileRing<Keys::kElements> v;
+  Bf16 k[kHopperStages][Keys::kElements];
+  Bf16 v[kHopperStages][Keys::kElements];
   Bf16 out[Rows::kElements];  // stores of 16 bytes are gathered here
   MemoryBarrier q_full, q_empty;
-  RingBarriers k_barriers, v_barriers;
+  RingBarriers k_ring, v_ring;
   int work;  // what q belongs to; kNoWork at the end. Written before q_full, read before q_empty
 };
 inline constexpr int kNoWork = -1;
-
-// The stage that comes next in a ring, and the parity of its phase.
-struct RingPlace {
-  int stage = 0;
-  unsigned parity = 0;
-  __device__ __forceinline__ void Advance() {
-    if (++stage == kHopperStages) {
-      stage = 0;
-      parity ^= 1U;
-    }
-  }
-};
 
 struct HopperForwardMaps {
   TensorMap q, k, v;
@@ -98,28 +72,14 @@ __device__ __forceinline__ ForwardWork FindWork(const HopperForwardParameters& p
   return {row_block * kHopperRows, pair % shape.heads, pair / shape.heads, row_block + 1};
 }
 
-// By one thread, before the block's first barrier.
-template <int kHeadDim>
-__device__ __forceinline__ void InitBarriers(HopperForwardShared<kHeadDim>& shared) {
-  constexpr int kConsumerWarps = kHopperConsumers * kWarpGroupThreads / kWarpThreads;
-  InitBarrier(&shared.q_full, 1);
-  InitBarrier(&shared.q_empty, kConsumerWarps);
-  for (int stage = 0; stage < kHopperStages; ++stage) {
-    InitBarrier(&shared.k_barriers.full[stage], 1);
-    InitBarrier(&shared.v_barriers.full[stage], 1);
-    InitBarrier(&shared.k_barriers.empty[stage], kConsumerWarps);
-    InitBarrier(&shared.v_barriers.empty[stage], kConsumerWarps);
-  }
-  FenceBarrierInit();
-}
-
 // Waits for the ring's next stage to be empty and starts a copy into it.
 template <typename Tiles>
-__device__ __forceinline__ void Refill(TileRing<Tiles::kElements>& ring, RingBarriers& barriers,
-                                       RingPlace& place, const TensorMap& map, const TileAt& at) {
-  Wait(&barriers.empty[place.stage], place.parity ^ 1U);
-  ArriveAndExpect(&barriers.full[place.stage], Tiles::kBytes);
-  Tiles::CopyAsync(ring.tiles[place.stage], &map, at, &barriers.full[place.stage]);
+__device__ __forceinline__ void Refill(Bf16 (&tiles)[kHopperStages][Tiles::kElements],
+                                       RingBarriers& ring, RingPlace& place, const TensorMap& map,
+                                       const TileAt& at) {
+  place.WaitUntilEmpty(ring);
+  ArriveAndExpect(&ring.full[place.stage], Tiles::kBytes);
+  Tiles::CopyAsync(tiles[place.stage], &map, at, &ring.full[place.stage]);
   place.Advance();
 }
 
@@ -145,13 +105,13 @@ __device__ __forceinline__ void ProduceTiles(const HopperForwardParameters& para
     TileAt at = {0, work.h / (shape.heads / shape.kv_heads), 0, work.b};
     for (int tile = 0; tile < work.tiles; ++tile) {
       at.row = tile * kHopperKeys;
-      Refill<typename Shared::Keys>(shared.k, shared.k_barriers, k_place, maps.k, at);
+      Refill<typename Shared::Keys>(shared.k, shared.k_ring, k_place, maps.k, at);
       if (tile == 0) continue;
       at.row -= kHopperKeys;
-      Refill<typename Shared::Keys>(shared.v, shared.v_barriers, v_place, maps.v, at);
+      Refill<typename Shared::Keys>(shared.v, shared.v_ring, v_place, maps.v, at);
     }
     at.row = (work.tiles - 1) * kHopperKeys;
-    Refill<typename Shared::Keys>(shared.v, shared.v_barriers, v_place, maps.v, at);
+    Refill<typename Shared::Keys>(shared.v, shared.v_ring, v_place, maps.v, at);
   }
   shared.work = kNoWork;
   Arrive(&shared.q_full);
@@ -162,10 +122,9 @@ __device__ __forceinline__ void ProduceTiles(const HopperForwardParameters& para
 template <int kHeadDim>
 struct ForwardConsumer {
   using Shared = HopperForwardShared<kHeadDim>;
-  static constexpr int kKeySteps = kHopperKeys / kProductDepth;
   using Accumulators = float[kHeadDim / 8][4];
   using Logits = float[kHopperKeys / 8][4];
-  using Weights = unsigned[kKeySteps][4];  // A operands
+  using Weights = unsigned[kHopperKeys / kProductDepth][4];  // A operands
 
   Shared& shared;
   const int group;  // 0 or 1
@@ -182,60 +141,21 @@ struct ForwardConsumer {
     ArriveAtNamedBarrier(2 - group, kHopperConsumers * kWarpGroupThreads);
   }
 
-  // By each warp, after its products that read what the barrier guards: one arrival.
-  __device__ __forceinline__ void Release(MemoryBarrier* barrier) const {
-    if (threadIdx.x % kWarpThreads == 0) Arrive(barrier);
-  }
-  __device__ __forceinline__ void ReleaseKeys() {
-    Release(&shared.k_barriers.empty[k_place.stage]);
-    k_place.Advance();
-  }
-  __device__ __forceinline__ void ReleaseValues() {
-    Release(&shared.v_barriers.empty[v_place.stage]);
-    v_place.Advance();
-  }
-  __device__ __forceinline__ void WaitForKeys() {
-    Wait(&shared.k_barriers.full[k_place.stage], k_place.parity);
-  }
-  __device__ __forceinline__ void WaitForValues() {
-    Wait(&shared.v_barriers.full[v_place.stage], v_place.parity);
-  }
-
   // Starts s = q k^T of the group's 64 rows.
   __device__ __forceinline__ void StartLogits(Logits& s) const {
-    const uint64_t q = Shared::Rows::RowsOperand(shared.q, group * 64);
-    const uint64_t k = Shared::Keys::RowsOperand(shared.k.tiles[k_place.stage], 0);
     PinRegisters(s);
     FenceProducts();
-#pragma unroll
-    for (int step = 0; step < kHeadDim / kProductDepth; ++step) {
-      MultiplyRowsAsync(s, q + Shared::Rows::RowsStep(step), k + Shared::Keys::RowsStep(step),
-                        step == 0 ? Accumulator::kZero : Accumulator::kSum);
-    }
+    StartRowProducts<typename Shared::Rows, typename Shared::Keys>(s, shared.q, group * 64,
+                                                                   shared.k[k_place.stage]);
     CommitProducts();
   }
   // Starts acc += p v.
   __device__ __forceinline__ void StartOutput(Accumulators& acc, Weights& p) const {
-    const uint64_t v = Shared::Keys::ChannelsOperand(shared.v.tiles[v_place.stage]);
     PinRegisters(acc);
     PinRegisters(p);
     FenceProducts();
-#pragma unroll
-    for (int step = 0; step < kKeySteps; ++step) {
-      MultiplyChannelsAsync(acc, p[step], v + Shared::Keys::ChannelsStep(step));
-    }
+    StartChannelProducts<typename Shared::Keys>(acc, p, shared.v[v_place.stage]);
     CommitProducts();
-  }
-
-  // p = s rounded: D fragments of 16 columns are the A fragment of as many rows of v.
-  __device__ static __forceinline__ void RoundWeights(const Logits& s, Weights& p) {
-#pragma unroll
-    for (int step = 0; step < kKeySteps; ++step) {
-      p[step][0] = PackBf16(s[2 * step][0], s[2 * step][1]);
-      p[step][1] = PackBf16(s[2 * step][2], s[2 * step][3]);
-      p[step][2] = PackBf16(s[2 * step + 1][0], s[2 * step + 1][1]);
-      p[step][3] = PackBf16(s[2 * step + 1][2], s[2 * step + 1][3]);
-    }
   }
 
   // All key tiles of one piece of work; q is there, and is released after its last product.
@@ -244,46 +164,46 @@ struct ForwardConsumer {
     Logits s;
     Weights p;
     float correction[2];
-    WaitForKeys();
+    k_place.WaitUntilFull(shared.k_ring);
     StartLogits(s);
     WaitProducts<0>();
     PinRegisters(s);
-    ReleaseKeys();
-    if (tiles == 1) Release(&shared.q_empty);
+    k_place.Release(shared.k_ring);
+    if (tiles == 1) ReleaseByWarp(&shared.q_empty);
     softmax.diagonal = tiles == 1;
     SoftmaxTile(s, softmax, state, correction);
-    RoundWeights(s, p);
+    RoundToOperands(s, p);
     softmax.has_first = false;
-    if (tiles > 1) WaitForKeys();
+    if (tiles > 1) k_place.WaitUntilFull(shared.k_ring);
     for (int tile = 1; tile < tiles; ++tile) {
       WaitForTurn();
       StartLogits(s);
-      WaitForValues();
+      v_place.WaitUntilFull(shared.v_ring);
       StartOutput(acc, p);
       PassTurn();
       WaitProducts<1>();
       PinRegisters(s);
-      ReleaseKeys();
-      if (tile == tiles - 1) Release(&shared.q_empty);
+      k_place.Release(shared.k_ring);
+      if (tile == tiles - 1) ReleaseByWarp(&shared.q_empty);
       softmax.key0 = tile * kHopperKeys;
       softmax.diagonal = tile == tiles - 1;
       SoftmaxTile(s, softmax, state, correction);
       // The exponentials belong under the product that is on its way. The assembler would wait for
       // that first, but moves no wait across the loop in which the next keys are waited for.
       PinRegisters(s);
-      if (tile + 1 < tiles) WaitForKeys();
+      if (tile + 1 < tiles) k_place.WaitUntilFull(shared.k_ring);
       WaitProducts<0>();
       PinRegisters(acc);
-      ReleaseValues();
+      v_place.Release(shared.v_ring);
       ScaleRow(acc, 0, correction[0]);
       ScaleRow(acc, 1, correction[1]);
-      RoundWeights(s, p);
+      RoundToOperands(s, p);
     }
-    WaitForValues();
+    v_place.WaitUntilFull(shared.v_ring);
     StartOutput(acc, p);
     WaitProducts<0>();
     PinRegisters(acc);
-    ReleaseValues();
+    v_place.Release(shared.v_ring);
   }
 };
 
@@ -325,7 +245,13 @@ __global__ void __launch_bounds__(kHopperThreads, 1)
   // Of a warp, so that the compiler knows it to be one number.
   const int warp_group =
       __shfl_sync(kFullWarp, static_cast<int>(threadIdx.x) / kWarpGroupThreads, 0);
-  if (threadIdx.x == 0) InitBarriers(shared);
+  if (threadIdx.x == 0) {
+    InitBarrier(&shared.q_full, 1);
+    InitBarrier(&shared.q_empty, kConsumerWarps);
+    shared.k_ring.Init(1);
+    shared.v_ring.Init(1);
+    FenceBarrierInit();
+  }
   __syncthreads();
   if (warp_group == 0) {
     ReleaseRegisters<kProducerRegisters>();

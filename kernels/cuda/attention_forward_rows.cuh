@@ -17,16 +17,6 @@ struct ForwardRowState {
   float first[2];    // exp2 of the first key's logit, vanilla only
 };
 
-// Of one row of the fragments: row L / 4 + 8 half of the warp's 16.
-template <int kN>
-__device__ __forceinline__ void ScaleRow(float (&acc)[kN][4], int half, float factor) {
-#pragma unroll
-  for (int n = 0; n < kN; ++n) {
-    acc[n][2 * half] *= factor;
-    acc[n][2 * half + 1] *= factor;
-  }
-}
-
 struct SoftmaxTileArgs {
   float scale_log2 = 0;    // of the logits, times log2(e)
   int key0 = 0, row0 = 0;  // of the tile and of the warp

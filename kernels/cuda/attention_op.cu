@@ -38,6 +38,12 @@ void ForwardOnHopper(const AttentionForwardKernelArgs<Bf16>& args, const HopperR
   LaunchAttentionForwardHopper<128>(args, resources, stream);
 }
 
+void BackwardOnHopper(const AttentionBackwardKernelArgs<Bf16>& args, cudaStream_t stream) {
+  if (args.geometry.head_dim == 64) return LaunchAttentionBackwardHopper<64>(args, stream);
+  SINKFORGE_CHECK(args.geometry.head_dim == 128);
+  LaunchAttentionBackwardHopper<128>(args, stream);
+}
+
 void BackwardOnTensorCores(const AttentionBackwardKernelArgs<Bf16>& args, cudaStream_t stream) {
   switch (args.geometry.head_dim) {
     case 32:
@@ -71,17 +77,10 @@ AttentionOp<T>::AttentionOp(CudaAttention kernels, int device, cudaStream_t stre
 }
 
 template <typename T>
-CudaAttention AttentionOp<T>::ForwardKernels(int64_t head_dim) const {
-  if (!UsesTensorCores(head_dim)) return CudaAttention::kRows;
-  return kernels_ == CudaAttention::kHopper && HasHopperForward(head_dim)
-             ? CudaAttention::kHopper
-             : CudaAttention::kTensorCores;
-}
-
-template <typename T>
-bool AttentionOp<T>::UsesTensorCores(int64_t head_dim) const {
-  return std::is_same_v<T, Bf16> && kernels_ != CudaAttention::kRows &&
-         HasTensorCoreKernels(head_dim);
+CudaAttention AttentionOp<T>::KernelsFor(int64_t head_dim) const {
+  const bool tensor_cores = std::is_same_v<T, Bf16> && HasTensorCoreKernels(head_dim);
+  if (!tensor_cores || kernels_ == CudaAttention::kRows) return CudaAttention::kRows;
+  return IsHopperHead(head_dim) ? kernels_ : CudaAttention::kTensorCores;
 }
 
 template <typename T>
@@ -104,7 +103,7 @@ void AttentionOp<T>::Forward(const AttentionConfig& config, const AttentionShape
   const int heads = kernel.geometry.heads;
   double* sums = args.importance_sum.as<double>();
   if constexpr (std::is_same_v<T, Bf16>) {
-    const CudaAttention kernels = ForwardKernels(shape.head_dim);
+    const CudaAttention kernels = KernelsFor(shape.head_dim);
     if (kernels != CudaAttention::kRows) {
       const int partials = kernel.geometry.partials();
       kernel.gate_partials =
@@ -175,7 +174,9 @@ void AttentionOp<T>::Backward(const AttentionConfig& config, const AttentionShap
   kernel.d_k = args.d_k.as<T>();
   kernel.d_v = args.d_v.as<T>();
   if constexpr (std::is_same_v<T, Bf16>) {
-    if (UsesTensorCores(shape.head_dim)) return BackwardOnTensorCores(kernel, stream_);
+    const CudaAttention kernels = KernelsFor(shape.head_dim);
+    if (kernels == CudaAttention::kHopper) return BackwardOnHopper(kernel, stream_);
+    if (kernels == CudaAttention::kTensorCores) return BackwardOnTensorCores(kernel, stream_);
   }
   LaunchAttentionBackwardRows(kernel, stream_);
 }

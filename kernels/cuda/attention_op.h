@@ -19,8 +19,8 @@ class AttentionOp {
                 const AttentionBackwardArgs& args);
 
  private:
-  CudaAttention ForwardKernels(int64_t head_dim) const;
-  bool UsesTensorCores(int64_t head_dim) const;
+  // The path that has kernels for this head: the one asked for, or the next.
+  CudaAttention KernelsFor(int64_t head_dim) const;
   AttentionRowsArgs<T> RowsArgs(const AttentionConfig& config, const AttentionGeometry& geometry,
                                 const AttentionBackwardArgs& args);
 

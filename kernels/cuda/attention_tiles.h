@@ -141,6 +141,16 @@ struct Tile {
   }
 };
 
+// Of row L / 4 + 8 half of D fragments, one of the warp's 16.
+template <int kN>
+__device__ __forceinline__ void ScaleRow(float (&acc)[kN][4], int half, float factor) {
+#pragma unroll
+  for (int n = 0; n < kN; ++n) {
+    acc[n][2 * half] *= factor;
+    acc[n][2 * half + 1] *= factor;
+  }
+}
+
 // The sum over the four lanes that share a row of a D fragment, in each of them.
 __device__ __forceinline__ float QuadSum(float value) {
   value += __shfl_xor_sync(kFullWarp, value, 1);

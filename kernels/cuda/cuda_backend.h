@@ -18,9 +18,8 @@ enum class CudaPrecision { kFloat32, kMixed };
 
 // Which attention kernels: with the instructions of compute capability 9.0, on tensor cores as 8.0
 // has them, or a warp a row without them. Where a path has no kernel, the next one is taken:
-// kHopper has the forward of heads of 64 and 128 channels, kTensorCores heads of 32, 64 and 128 in
-// bfloat16. kDefault is kHopper where the device has it and kHopperByDefault says so, else
-// kTensorCores.
+// kHopper has heads of 64 and 128 channels in bfloat16, kTensorCores those of 32 as well. kDefault
+// is kHopper where the device has it and kHopperByDefault says so, else kTensorCores.
 enum class CudaAttention { kDefault, kHopper, kTensorCores, kRows };
 
 // False as long as the kernels for 9.0 have not run on a device. To be turned once

@@ -18,6 +18,7 @@ inline constexpr int kProductDepth = 16;  // of one wgmma: the length of its sum
 
 template <int kRows, int kHeadDim>
 struct SwizzledTile {
+  static constexpr int kRowsOfTile = kRows;
   static constexpr int kElements = kRows * kHeadDim;
   static constexpr int kBytes = kElements * static_cast<int>(sizeof(Bf16));
   static constexpr int kRowBytes = kPanelChannels * static_cast<int>(sizeof(Bf16));
