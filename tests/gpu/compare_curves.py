@@ -3,16 +3,20 @@
 
 compare_curves.py FOLDER                 the mixed precision's curves lie within the spread of the
                                          float32 seeds: exit status 0
-compare_curves.py --speed CURVE NAME N   a CSV line with the median of N tokens a step
+compare_curves.py --speed FOLDER NAME DEPTH VOCABULARY ROWS SEQUENCE
+                                         a CSV line of the run NAME: tokens a second (the median
+                                         step's), model FLOP utilisation, peak memory
 compare_curves.py --ends FOLDER          a table of the last 20 steps of every *-curve.csv
 """
 
 import csv
 import pathlib
+import re
 import statistics
 import sys
 
 LAST = 20
+PEAK_FLOPS = 989e12  # dense bfloat16 of an H100 or H200 by the datasheet, whatever the card
 
 
 def read(path):
@@ -46,9 +50,22 @@ def compare(folder):
     return status
 
 
-def speed(path, name, tokens):
-    seconds = statistics.median(row["seconds"] for row in read(path)[3:])
-    print(f"ours,{name},{tokens / seconds:.0f},")
+def utilisation_percent(tokens_per_second, parameters, depth, vocabulary, sequence):
+    """Model FLOP utilisation of the family whose width is 64 a layer: 6 FLOP a parameter and token
+    without the embedding, and attention's 12 L H d T, not halved for being causal."""
+    width = 64 * depth
+    flop = 6 * (parameters - vocabulary * width) + 12 * depth * width * sequence
+    return 100 * flop * tokens_per_second / PEAK_FLOPS
+
+
+def speed(folder, name, depth, vocabulary, rows, sequence):
+    seconds = statistics.median(row["seconds"] for row in read(folder / f"{name}.csv")[3:])
+    log = (folder / f"{name}.log").read_text()
+    parameters = int(re.search(r"^(\d+) parameters$", log, re.MULTILINE).group(1))
+    peak = re.search(r"^peak GiB: (.+)$", log, re.MULTILINE).group(1)
+    tokens = rows * sequence / seconds
+    share = utilisation_percent(tokens, parameters, depth, vocabulary, sequence)
+    print(f"ours,{name},{tokens:.0f},{share:.1f},{peak}")
     return 0
 
 
@@ -67,8 +84,8 @@ def ends(folder):
 def main(arguments):
     if len(arguments) == 1:
         return compare(pathlib.Path(arguments[0]))
-    if len(arguments) == 4 and arguments[0] == "--speed":
-        return speed(arguments[1], arguments[2], int(arguments[3]))
+    if len(arguments) == 7 and arguments[0] == "--speed":
+        return speed(pathlib.Path(arguments[1]), arguments[2], *map(int, arguments[3:]))
     if len(arguments) == 2 and arguments[0] == "--ends":
         return ends(pathlib.Path(arguments[1]))
     print(__doc__, file=sys.stderr)

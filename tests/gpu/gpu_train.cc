@@ -1,6 +1,8 @@
 // Trains a model on one GPU with nothing but the trainer's core: for measurements and checks on a
 // machine that has no gRPC, RocksDB or protobuf. Curves go to a CSV file; checkpoints are a plain
-// dump of the snapshot, for this program alone.
+// dump of the snapshot, for this program alone. Prints the parameters and the device memory taken.
+#include <cuda_runtime.h>
+
 #include <csignal>
 #include <cstdio>
 #include <cstring>
@@ -188,7 +190,16 @@ int Fail(const Status& status) {
   return 1;
 }
 
+int64_t FreeDeviceBytes() {
+  size_t free = 0;
+  size_t total = 0;
+  if (cudaMemGetInfo(&free, &total) != cudaSuccess) return 0;
+  return static_cast<int64_t>(free);
+}
+
 int Run(const Arguments& arguments) {
+  // Makes the driver's own context, which is not counted.
+  const int64_t free_before = FreeDeviceBytes();
   const TrainingConfig config = ConfigOf(arguments);
   kernels::CudaBackendOptions options;
   const bool mixed = arguments.Text("precision") == "mixed";
@@ -229,6 +240,8 @@ int Run(const Arguments& arguments) {
   CurveHost host(host_options);
   std::printf("%lld parameters\n", static_cast<long long>(made.value()->parameter_count()));
   const auto ended = trainer::RunTraining(*made.value(), config, host, collective);
+  // Nothing is given back before the end, so what is taken now is the peak.
+  std::printf("peak GiB: %.2f\n", static_cast<double>(free_before - FreeDeviceBytes()) / (1 << 30));
   return ended.ok() ? 0 : Fail(ended.status());
 }
 

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from compare_curves import utilisation_percent
+
 REPEATS = 21
 
 
@@ -163,7 +165,10 @@ def bench_model(depth=12, vocab=65536, rows=8, length=2048, dim=128, coefficient
         step()
     seconds = median_seconds(step, steps)
     peak = torch.cuda.max_memory_allocated() / 2**30
-    print(f"torch,d{depth},{rows * length / seconds:.0f},{peak:.2f}", flush=True)
+    tokens_per_second = rows * length / seconds
+    share = utilisation_percent(tokens_per_second, sum(p.numel() for p in model.parameters()),
+                                depth, vocab, length)
+    print(f"torch,d{depth},{tokens_per_second:.0f},{share:.1f},{peak:.2f}", flush=True)
 
 
 def main(arguments):

@@ -104,19 +104,21 @@ sanitize() {
   done
 }
 
-# Who, what, tokens a second, peak GiB; ours with every path of attention that the card has.
+# Ours with every path of attention that the card has. A peak is what the tensors of the run take;
+# model FLOP utilisation is of 989 TFLOP/s (compare_curves.py).
 bench_model() {
-  local depth rows=8 sequence=2048 curve kernels name paths=(tensor_cores)
+  local depth rows=8 sequence=2048 vocab=65536 kernels name paths=(tensor_cores)
   if is_hopper; then paths+=(hopper); fi
-  echo "who,what,tokens_per_second,peak_gib"
+  echo "who,what,tokens_per_second,mfu_percent,peak_gib"
   for depth in 12 20; do
     for kernels in "${paths[@]}"; do
       for coefficient in 0 1e-3; do
         name="d$depth-$coefficient-$kernels"
-        curve="$out/$name.csv"
-        train depth="$depth" head_dim=128 vocab=65536 rows="$rows" sequence="$sequence" steps=15 \
-          gate_init=0.02 coefficient="$coefficient" kernels="$kernels" curve="$curve" > /dev/null
-        python3 "$here/compare_curves.py" --speed "$curve" "$name" $((rows * sequence))
+        train depth="$depth" head_dim=128 vocab="$vocab" rows="$rows" sequence="$sequence" \
+          steps=15 gate_init=0.02 coefficient="$coefficient" kernels="$kernels" \
+          curve="$out/$name.csv" > "$out/$name.log"
+        python3 "$here/compare_curves.py" --speed "$out" "$name" "$depth" "$vocab" "$rows" \
+          "$sequence"
       done
     done
     python3 "$here/peers.py" model depth="$depth" rows="$rows" || return 1
