@@ -99,6 +99,7 @@ void Call::Touch(const std::string& worker) {
 }
 
 void Call::RefreshPool(const WorkerRecord& worker) {
+  state_.takers.Update(worker);
   if (!worker.reported || !worker.alive) {
     state_.cluster.pool.Erase(worker.name);
     return;

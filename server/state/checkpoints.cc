@@ -253,9 +253,8 @@ bool CatchUpProgress(const v1::Job& job, v1::JobProgress* progress) {
 
 void RetainCheckpoints(Call* call, JobRecord* record) {
   const int keep = std::max(1, record->job.spec().checkpoint().keep());
-  const auto serving = std::count_if(call->state().workers.begin(), call->state().workers.end(),
-                                     [](const auto& entry) { return entry.second.takes_work(); });
-  bool doubled = serving < kCheckpointHolders;  // a checkpoint that is kept has two holders
+  bool doubled = call->state().takers.count() <
+                 kCheckpointHolders;  // a checkpoint that is kept has two holders
   int kept = 0;
   const std::set<int64_t> chosen = ChosenSteps(record->job);
   auto* checkpoints = record->job.mutable_checkpoints();

@@ -31,22 +31,34 @@ bool IsServing(const State& state, const std::string& worker) {
 // The worker with the least to hold that may take the part; null where there is none.
 WorkerRecord* ChooseTarget(State* state, const v1::CheckpointPart& part,
                            const std::vector<std::string>& holders) {
-  WorkerRecord* best = nullptr;
-  const auto load = [](const WorkerRecord& worker) {
-    return worker.parts.size() + worker.copying.size();
-  };
-  for (auto& [name, worker] : state->workers) {
-    if (!worker.takes_work() || worker.snapshot.disk_free_bytes() < part.bytes()) continue;
+  for (const auto& [load, name] : state->takers.by_load()) {
     if (std::find(holders.begin(), holders.end(), name) != holders.end()) continue;
-    if (best == nullptr || load(worker) < load(*best)) best = &worker;
+    WorkerRecord& worker = state->workers.at(name);
+    if (worker.snapshot.disk_free_bytes() >= part.bytes()) return &worker;
   }
-  return best;
+  return nullptr;
 }
 
-// True: the part is on enough workers that stay.
-// `under_way`: what any worker is fetching.
-bool PlanPart(Call* call, const v1::Checkpoint& checkpoint, const v1::CheckpointPart& part,
-              std::set<PartKey>* under_way) {
+void StartCopy(Call* call, WorkerRecord* target, const PartKey& key) {
+  target->copying.insert(key);
+  call->state().copying.insert(key);
+  call->state().takers.Update(*target);
+  call->Touch(target);
+}
+
+void EndCopy(State* state, WorkerRecord* worker, const PartKey& key) {
+  if (worker->copying.erase(key) == 0) return;
+  state->copying.erase(key);
+  state->takers.Update(*worker);
+}
+
+enum class PartPlan {
+  kEnough,   // on enough workers that stay
+  kFetched,  // a worker is to fetch it
+  kStuck,    // nobody can read it, or nobody can take it
+};
+
+PartPlan PlanPart(Call* call, const v1::Checkpoint& checkpoint, const v1::CheckpointPart& part) {
   State& state = call->state();
   const std::vector<std::string> holders = HoldersOfRank(checkpoint, part.rank());
   int staying = 0;
@@ -56,17 +68,26 @@ bool PlanPart(Call* call, const v1::Checkpoint& checkpoint, const v1::Checkpoint
     const WorkerRecord* worker = state.FindWorker(holder);
     if (worker != nullptr && worker->takes_work()) ++staying;
   }
-  if (staying >= kCheckpointHolders) return true;
-  if (!readable) return false;
+  if (staying >= kCheckpointHolders) return PartPlan::kEnough;
+  if (!readable) return PartPlan::kStuck;
   const PartKey key{part.job_id(), part.attempt(), part.step(), part.rank()};
-  if (under_way->contains(key)) return false;
+  if (state.copying.contains(key)) return PartPlan::kFetched;
   WorkerRecord* target = ChooseTarget(&state, part, holders);
-  if (target != nullptr) {
-    target->copying.insert(key);
-    under_way->insert(key);
-    call->Touch(target);
+  if (target == nullptr) return PartPlan::kStuck;
+  StartCopy(call, target, key);
+  return PartPlan::kFetched;
+}
+
+// The worst of the plans of all parts of the job's checkpoints.
+PartPlan PlanJob(Call* call, const v1::Job& job) {
+  PartPlan worst = PartPlan::kEnough;
+  for (const v1::Checkpoint& checkpoint : job.checkpoints()) {
+    if (checkpoint.deleting()) continue;
+    for (const v1::CheckpointPart& part : checkpoint.parts()) {
+      worst = std::max(worst, PlanPart(call, checkpoint, part));
+    }
   }
-  return false;
+  return worst;
 }
 
 }  // namespace
@@ -79,7 +100,8 @@ bool IsThin(const v1::Checkpoint& checkpoint) {
 
 void NoteThin(Call* call, const JobRecord& record) {
   call->state().thin.insert(record.number);
-  call->state().replan_copies = true;
+  call->state().thin_to_plan.insert(record.number);
+  call->state().plan_copies = true;
 }
 
 void NoteThinOf(Call* call, const std::string& worker) {
@@ -94,7 +116,7 @@ void TakeCopy(Call* call, const std::string& worker, const PartKey& key,
               const v1::CheckpointPart& part) {
   State& state = call->state();
   WorkerRecord* record = state.FindWorker(worker);
-  if (record != nullptr) record->copying.erase(key);
+  if (record != nullptr) EndCopy(&state, record, key);
   JobRecord* job = state.Find(key.job_id);
   for (v1::Checkpoint& checkpoint : *job->job.mutable_checkpoints()) {
     if (checkpoint.attempt() != key.attempt || checkpoint.step() != key.step) continue;
@@ -135,32 +157,37 @@ void PreferOtherHolders(Call* call, const std::string& worker) {
   }
 }
 
+void ForgetCopies(State* state, WorkerRecord* worker) {
+  const std::set<PartKey> copying = worker->copying;
+  for (const PartKey& key : copying) {
+    if (worker->takes_work() && FateOf(*state, key) == PartFate::kCommitted) continue;
+    EndCopy(state, worker, key);
+  }
+}
+
 void PlanCopies(Call* call) {
   State& state = call->state();
-  if (!std::exchange(state.replan_copies, false)) return;
-  const auto takers = std::count_if(state.workers.begin(), state.workers.end(),
-                                    [](const auto& entry) { return entry.second.takes_work(); });
-  if (takers < kCheckpointHolders) return;  // the next worker that comes makes a new plan
-  std::set<PartKey> under_way;
-  for (auto& [name, worker] : state.workers) {
-    std::erase_if(worker.copying, [&](const PartKey& key) {
-      return !worker.takes_work() || FateOf(state, key) != PartFate::kCommitted;
-    });
-    under_way.insert(worker.copying.begin(), worker.copying.end());
+  const bool plan = std::exchange(state.plan_copies, false);
+  if (std::exchange(state.replan_copies, false)) {
+    for (auto& [name, worker] : state.workers) ForgetCopies(&state, &worker);
+    state.thin_to_plan = state.thin;
+  } else if (!plan) {
+    return;
   }
-  for (auto it = state.thin.begin(); it != state.thin.end();) {
-    const auto job = state.jobs.find(*it);
-    bool enough = true;
-    if (job != state.jobs.end()) {
-      for (const v1::Checkpoint& checkpoint : job->second.job.checkpoints()) {
-        if (checkpoint.deleting()) continue;
-        for (const v1::CheckpointPart& part : checkpoint.parts()) {
-          enough = PlanPart(call, checkpoint, part, &under_way) && enough;
-        }
-      }
-      if (enough) RetainCheckpoints(call, &job->second);
+  // The next worker that comes makes a new plan.
+  if (state.takers.count() < kCheckpointHolders) return;
+  const std::set<int64_t> numbers = std::exchange(state.thin_to_plan, {});
+  for (const int64_t number : numbers) {
+    const auto job = state.jobs.find(number);
+    if (job == state.jobs.end()) {
+      state.thin.erase(number);
+      continue;
     }
-    it = enough ? state.thin.erase(it) : std::next(it);
+    const PartPlan worst = PlanJob(call, job->second.job);
+    if (worst == PartPlan::kStuck) state.thin_to_plan.insert(number);
+    if (worst != PartPlan::kEnough) continue;
+    RetainCheckpoints(call, &job->second);
+    state.thin.erase(number);
   }
 }
 

@@ -30,6 +30,9 @@ void TakeCopy(Call* call, const std::string& worker, const PartKey& key,
 // that no job waits for a holder that it does not need.
 void PreferOtherHolders(Call* call, const std::string& worker);
 
+// The worker need not fetch what is deleted by now, nor anything when it takes no work any more.
+void ForgetCopies(State* state, WorkerRecord* worker);
+
 // Hands out what is to be fetched, where anything changed since the last time.
 void PlanCopies(Call* call);
 

@@ -26,6 +26,19 @@ const WorkerRecord* State::FindWorker(const std::string& name) const {
   return it == workers.end() ? nullptr : &it->second;
 }
 
+void Takers::Update(const WorkerRecord& worker) {
+  const size_t load = worker.parts.size() + worker.copying.size();
+  const auto known = load_.find(worker.name);
+  if (known != load_.end()) {
+    if (worker.takes_work() && known->second == load) return;
+    by_load_.erase({known->second, worker.name});
+    load_.erase(known);
+  }
+  if (!worker.takes_work()) return;
+  load_.emplace(worker.name, load);
+  by_load_.emplace(load, worker.name);
+}
+
 int WorldSize(const v1::Job& job) {
   return std::max(1, job.world_size() > 0 ? job.world_size() : job.spec().resources().ranks());
 }

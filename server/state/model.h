@@ -111,6 +111,23 @@ struct WorkerRecord {
   bool takes_work() const { return reported && alive && !leaving(); }
 };
 
+// The workers that take work, by what they hold and are to fetch: where the next copy goes is found
+// without looking at all of them.
+class Takers {
+ public:
+  using Key = std::pair<size_t, std::string>;  // parts, worker
+
+  // After any change of the worker that counts here.
+  void Update(const WorkerRecord& worker);
+  // The least loaded first, then by name.
+  const std::set<Key>& by_load() const { return by_load_; }
+  int count() const { return static_cast<int>(by_load_.size()); }
+
+ private:
+  std::unordered_map<std::string, size_t> load_;
+  std::set<Key> by_load_;
+};
+
 // A committed checkpoint of a job.
 struct CheckpointKey {
   int64_t number = 0;  // of the job
@@ -149,8 +166,12 @@ struct State {
   std::map<std::string, std::set<int64_t>> parked;               // by missing holder
   std::map<std::string, std::set<CheckpointKey>> held;           // by holder
   std::deque<std::pair<std::string, std::string>> deleted_jobs;  // job id, request id: the latest
-  std::set<int64_t> thin;      // jobs with a checkpoint of which a part is on one worker only
-  bool replan_copies = false;  // something changed that the copies depend on
+  Takers takers;
+  std::set<int64_t> thin;          // jobs with a checkpoint of which a part is on one worker only
+  std::set<int64_t> thin_to_plan;  // those of which some part is neither copied nor being fetched
+  std::set<PartKey> copying;       // what any worker is to fetch
+  bool plan_copies = false;        // `thin_to_plan` is to be looked at
+  bool replan_copies = false;      // and all of `thin`: a worker came or went
 
   JobRecord* Find(const std::string& job_id);
   const JobRecord* Find(const std::string& job_id) const;

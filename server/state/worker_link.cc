@@ -183,6 +183,7 @@ absl::Status TakeSnapshot(Call* call, const v1::WorkerSnapshot& snapshot) {
   worker->last_seen = call->now().wall;
   worker->snapshot = snapshot;
   worker->snapshot.clear_checkpoint_parts();  // kept in `parts`
+  call->state().takers.Update(*worker);       // whose number decides what is retained below
   // A former coordinator counted further: the worker ignores anything below.
   if (snapshot.applied_desired_revision() > worker->revision) {
     worker->revision = snapshot.applied_desired_revision();
@@ -196,6 +197,7 @@ absl::Status TakeSnapshot(Call* call, const v1::WorkerSnapshot& snapshot) {
   }
 
   TakeParts(call, worker, snapshot);
+  ForgetCopies(&call->state(), worker);
   SettleRemovals(worker);
   TakeRanks(call, worker);
   if (drain_changed) {
