@@ -108,8 +108,6 @@ void NoteLost(Call* call, JobRecord* record, v1::Checkpoint* checkpoint,
   RefreshWaiting(call, record);
 }
 
-using Parts = google::protobuf::RepeatedPtrField<v1::CheckpointPart>;
-
 // What a worker says it holds no more is taken out of a checkpoint's parts.
 struct GoneParts {
   bool lost = false;        // a part that nobody else has
@@ -121,8 +119,8 @@ struct GoneParts {
 GoneParts TakeOut(const WorkerRecord& worker, const CheckpointKey& key, const std::string& job_id,
                   v1::Checkpoint* checkpoint) {
   GoneParts gone;
-  Parts* parts = checkpoint->mutable_parts();
-  Parts* copies = checkpoint->mutable_copies();
+  CheckpointParts* parts = checkpoint->mutable_parts();
+  CheckpointParts* copies = checkpoint->mutable_copies();
   const auto is_gone = [&](const v1::CheckpointPart& part) {
     if (part.worker() != worker.name) return false;
     if (!worker.parts.contains({job_id, key.attempt, key.step, part.rank()})) return true;
@@ -183,14 +181,81 @@ void CheckHeld(Call* call, const WorkerRecord& worker, const CheckpointKey& key)
                            absl::StrCat("checkpoint of step ", key.step, " is deleted"), key.step});
 }
 
-std::map<PartKey, v1::CheckpointPart> PartsOf(const v1::WorkerSnapshot& snapshot) {
-  std::map<PartKey, v1::CheckpointPart> parts;
-  for (const v1::CheckpointPart& part : snapshot.checkpoint_parts()) {
-    v1::CheckpointPart& copy = parts[{part.job_id(), part.attempt(), part.step(), part.rank()}] =
-        part;
-    copy.set_worker(snapshot.worker());  // A worker speaks for itself alone.
+PartKey KeyOfPart(const v1::CheckpointPart& part) {
+  return {part.job_id(), part.attempt(), part.step(), part.rank()};
+}
+
+// Two reports of one part by one worker.
+bool IsSame(const v1::CheckpointPart& a, const v1::CheckpointPart& b) {
+  return a.world_size() == b.world_size() && a.bytes() == b.bytes() && a.loss() == b.loss() &&
+         a.imbalance() == b.imbalance();
+}
+
+// The worker's parts become those that it reports; returns those that it has no more.
+std::vector<PartKey> ReplaceParts(WorkerRecord* worker, const CheckpointParts& reported) {
+  const int64_t report = ++worker->part_reports;
+  size_t count = 0;
+  for (const v1::CheckpointPart& part : reported) {
+    const PartKey key = KeyOfPart(part);
+    HeldPart& held = worker->parts[key];
+    count += held.report == report ? 0 : 1;
+    if (held.report == 0 || !IsSame(held.part, part)) {
+      held.part = part;
+      held.part.set_worker(worker->name);  // A worker speaks for itself alone.
+      worker->unsettled.insert(key);
+    }
+    held.report = report;
   }
-  return parts;
+  std::vector<PartKey> gone;
+  if (count == worker->parts.size()) return gone;
+  for (auto it = worker->parts.begin(); it != worker->parts.end();) {
+    if (it->second.report == report) {
+      ++it;
+      continue;
+    }
+    gone.push_back(it->first);
+    worker->unsettled.erase(it->first);
+    it = worker->parts.erase(it);
+  }
+  return gone;
+}
+
+// The committed checkpoints that list the worker: all, or those of `gone`.
+std::set<CheckpointKey> HeldToCheck(const State& state, const std::string& worker, Report report,
+                                    const std::vector<PartKey>& gone) {
+  const auto held = state.held.find(worker);
+  if (held == state.held.end()) return {};
+  if (report == Report::kFirst) return held->second;
+  std::set<CheckpointKey> keys;
+  for (const PartKey& part : gone) {
+    const CheckpointKey key{Coordinator::NumberOf(part.job_id), part.attempt, part.step};
+    if (held->second.contains(key)) keys.insert(key);
+  }
+  return keys;
+}
+
+// The checkpoint, which is committed, says that the worker has the part.
+bool IsListed(const State& state, const std::string& worker, const PartKey& key) {
+  const auto is_it = [&](const v1::CheckpointPart& part) {
+    return part.worker() == worker && part.rank() == key.rank;
+  };
+  for (const v1::Checkpoint& checkpoint : state.Find(key.job_id)->job.checkpoints()) {
+    if (checkpoint.attempt() != key.attempt || checkpoint.step() != key.step) continue;
+    return std::any_of(checkpoint.parts().begin(), checkpoint.parts().end(), is_it) ||
+           std::any_of(checkpoint.copies().begin(), checkpoint.copies().end(), is_it);
+  }
+  return false;
+}
+
+// The parts that the checkpoint lists are not committed any more.
+void Unsettle(State* state, const v1::Checkpoint& checkpoint) {
+  for (const CheckpointParts* parts : {&checkpoint.parts(), &checkpoint.copies()}) {
+    for (const v1::CheckpointPart& part : *parts) {
+      WorkerRecord* worker = state->FindWorker(part.worker());
+      if (worker == nullptr || !worker->parts.contains(KeyOfPart(part))) continue;
+      worker->unsettled.insert(KeyOfPart(part));
+    }
+  }
 }
 
 // Steps that checkpoint.keep_best and keep_every hold on to.
@@ -214,22 +279,23 @@ std::set<int64_t> ChosenSteps(const v1::Job& job) {
 
 }  // namespace
 
-void TakeParts(Call* call, WorkerRecord* worker, const v1::WorkerSnapshot& snapshot) {
-  std::map<PartKey, v1::CheckpointPart> before = PartsOf(snapshot);
-  before.swap(worker->parts);
-  const auto held = call->state().held.find(worker->name);
-  if (held != call->state().held.end()) {
-    const std::set<CheckpointKey> keys = held->second;
-    for (const CheckpointKey& key : keys) CheckHeld(call, *worker, key);
+void TakeParts(Call* call, WorkerRecord* worker, Report report, const CheckpointParts& reported) {
+  const State& state = call->state();
+  const std::vector<PartKey> gone = ReplaceParts(worker, reported);
+  for (const CheckpointKey& key : HeldToCheck(state, worker->name, report, gone)) {
+    CheckHeld(call, *worker, key);
   }
-  for (const auto& [key, part] : before) {
-    if (!worker->parts.contains(key)) PendingPartGone(call, worker->name, key);
-  }
+  for (const PartKey& key : gone) PendingPartGone(call, worker->name, key);
   // Also those that were there before: a part may become committable later than it appeared.
   bool has_drops = false;
-  for (const auto& [key, part] : worker->parts) {
-    PartAppeared(call, key, part);
-    has_drops = has_drops || FateOf(call->state(), key) == PartFate::kDrop;
+  const std::set<PartKey> unsettled = worker->unsettled;
+  for (const PartKey& key : unsettled) {
+    PartAppeared(call, key, worker->parts.at(key).part);
+    const PartFate fate = FateOf(state, key);
+    has_drops = has_drops || fate == PartFate::kDrop;
+    if (fate == PartFate::kCommitted && IsListed(state, worker->name, key)) {
+      worker->unsettled.erase(key);
+    }
   }
   // Said again until the worker has done it.
   if (has_drops) call->Touch(worker);
@@ -273,6 +339,7 @@ void RetainCheckpoints(Call* call, JobRecord* record) {
 
 void MarkDeleting(Call* call, JobRecord* record, v1::Checkpoint* checkpoint) {
   checkpoint->set_deleting(true);
+  Unsettle(&call->state(), *checkpoint);
   call->Store(*record);
   for (const std::string& holder : HoldersOf(*checkpoint)) call->Touch(holder);
 }
@@ -285,6 +352,7 @@ void IndexCheckpoint(State* state, const JobRecord& record, const v1::Checkpoint
 
 void UnindexJob(Call* call, const JobRecord& record) {
   for (const v1::Checkpoint& checkpoint : record.job.checkpoints()) {
+    Unsettle(&call->state(), checkpoint);
     for (const std::string& holder : HoldersOf(checkpoint)) {
       Unindex(&call->state(), {record.number, checkpoint.attempt(), checkpoint.step()}, holder);
       call->Touch(holder);

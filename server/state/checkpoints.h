@@ -8,9 +8,14 @@
 
 namespace sinkforge::server {
 
+using CheckpointParts = google::protobuf::RepeatedPtrField<v1::CheckpointPart>;
+
+// Of a worker to this Coordinator, and of an incarnation.
+enum class Report { kFirst, kLater };
+
 // Replaces what the worker holds by what it says it holds, and draws every conclusion: commits,
 // finished deletions, losses.
-void TakeParts(Call* call, WorkerRecord* worker, const v1::WorkerSnapshot& snapshot);
+void TakeParts(Call* call, WorkerRecord* worker, Report report, const CheckpointParts& reported);
 
 // The checkpoint that the attempt under way restores from cannot be read: the one before counts.
 void LoseRestore(Call* call, JobRecord* record, const std::string& message);

@@ -49,7 +49,7 @@ bool IsSettled(const State& state, const v1::RankStatus& status) {
 void AddParts(const State& state, const WorkerRecord& worker, v1::DesiredState* desired) {
   std::set<std::tuple<std::string, int64_t, int64_t>> drops;
   for (const auto& [key, part] : worker.parts) {
-    switch (FateOf(state, key)) {
+    switch (worker.unsettled.contains(key) ? FateOf(state, key) : PartFate::kCommitted) {
       case PartFate::kCommitted:
         desired->add_committed_parts(
             absl::StrCat(key.job_id, "/", key.attempt, "/", key.step, "/", key.rank));

@@ -88,6 +88,12 @@ struct Removal {
   bool seen = false;
 };
 
+// A durable checkpoint part, as its worker reported it.
+struct HeldPart {
+  v1::CheckpointPart part;
+  int64_t report = 0;  // the last that had it, of WorkerRecord::part_reports
+};
+
 struct WorkerRecord {
   std::string name;
   std::string incarnation;
@@ -102,7 +108,11 @@ struct WorkerRecord {
   int64_t report_sequence = -1;
   int64_t revision = 0;         // of Desired
   v1::WorkerSnapshot snapshot;  // the last, without its parts
-  std::map<PartKey, v1::CheckpointPart> parts;
+  std::map<PartKey, HeldPart> parts;
+  int64_t part_reports = 0;
+  // Of `parts`: all but those of committed checkpoints that list them, about which there is nothing
+  // to decide. They are most of what a worker holds.
+  std::set<PartKey> unsettled;
   std::map<int32_t, RankKey> assigned;  // by slot: ranks of attempts under way, ended ones too
   std::vector<Removal> removals;
   std::set<PartKey> copying;  // of committed checkpoints: to fetch from their holders

@@ -196,7 +196,7 @@ absl::Status TakeSnapshot(Call* call, const v1::WorkerSnapshot& snapshot) {
     SpreadAddress(call);
   }
 
-  TakeParts(call, worker, snapshot);
+  TakeParts(call, worker, is_new ? Report::kFirst : Report::kLater, snapshot.checkpoint_parts());
   ForgetCopies(&call->state(), worker);
   SettleRemovals(worker);
   TakeRanks(call, worker);

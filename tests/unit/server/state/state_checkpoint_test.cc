@@ -512,5 +512,73 @@ TEST_F(CopiesTest, ADrainingWorkerIsNoSecondHolder) {
   EXPECT_EQ(w3.Desired().copy_parts_size(), 1);
 }
 
+TEST_F(CopiesTest, TheWorkerThatHoldsTheLeastFetches) {
+  w2_.Sync();
+  Copy(&w2_);
+  HandWorker w3(&bed_, "w3", 1);
+  w3.snapshot.set_disk_free_bytes(1'000'000);
+  w3.Sync();
+  Commit(20);
+  EXPECT_EQ(w2_.Desired().copy_parts_size(), 0);
+  ASSERT_EQ(w3.Desired().copy_parts_size(), 1);
+  // What is still to be fetched counts too.
+  Commit(30);
+  EXPECT_EQ(w2_.Desired().copy_parts_size() + w3.Desired().copy_parts_size(), 2);
+  EXPECT_EQ(w3.Desired().copy_parts_size(), 1);
+}
+
+TEST_F(CopiesTest, WhatAWorkerWasFetchingWhenItWentIsFetchedByAnother) {
+  w2_.Sync();
+  ASSERT_EQ(w2_.Desired().copy_parts_size(), 1);
+  HandWorker w3(&bed_, "w3", 1);
+  w3.snapshot.set_disk_free_bytes(1'000'000);
+  w3.Sync();
+  EXPECT_EQ(w3.Desired().copy_parts_size(), 0);
+  bed_.Advance(seconds(3));
+  w1_.Sync();
+  w3.Sync();
+  bed_.Advance(seconds(3));
+  bed_.Tick();
+  EXPECT_EQ(w3.Desired().copy_parts_size(), 1);
+}
+
+TEST_F(CopiesTest, TheDropOfADeletedJobIsSaidUntilItIsDone) {
+  w2_.Sync();
+  Copy(&w2_);
+  ASSERT_TRUE(bed_.Cancel(id_).ok());
+  ASSERT_TRUE(bed_.Delete(id_).ok());
+  // A report that was on its way.
+  ASSERT_TRUE(w2_.Report().ok());
+  EXPECT_THAT(bed_.last.changed_workers, testing::Contains("w2"));
+  for (HandWorker* worker : {&w1_, &w2_}) {
+    EXPECT_EQ(worker->Desired().drop_checkpoints_size(), 1);
+    EXPECT_EQ(worker->Desired().committed_parts_size(), 0);
+    worker->Sync();
+    EXPECT_EQ(worker->Desired().drop_checkpoints_size(), 0);
+  }
+}
+
+TEST_F(CopiesTest, WhatIsDeletedIsFetchedNoMore) {
+  w2_.Sync();
+  ASSERT_EQ(w2_.Desired().copy_parts_size(), 1);
+  ASSERT_TRUE(bed_.Cancel(id_).ok());
+  ASSERT_TRUE(bed_.Delete(id_).ok());
+  EXPECT_EQ(w2_.Desired().copy_parts_size(), 0);
+  w2_.Sync();
+  EXPECT_EQ(w2_.Desired().copy_parts_size(), 0);
+}
+
+TEST_F(CopiesTest, APartThatIsReportedTwiceInOneSnapshotIsOne) {
+  w2_.Sync();
+  Copy(&w2_);
+  *w1_.snapshot.add_checkpoint_parts() = w1_.snapshot.checkpoint_parts(0);
+  w1_.Sync();
+  EXPECT_EQ(Holders(), "w1|w2");
+  EXPECT_EQ(w1_.Desired().committed_parts_size(), 1);
+  Forget(&w1_, 10);
+  w1_.Sync();
+  EXPECT_EQ(Holders(), "w2|");
+}
+
 }  // namespace
 }  // namespace sinkforge::server
