@@ -182,7 +182,7 @@ void Engine::Process(std::vector<Item>* group) {
   if (coordinator_ != nullptr) {
     committed = Commit(effects);
     if (committed.ok()) {
-      Publish(effects, now);
+      on_commit_(*coordinator_, effects);
     } else {
       Recover(committed, now);
     }
@@ -196,6 +196,8 @@ void Engine::Process(std::vector<Item>* group) {
       item.done(NotKept(failure_));
     }
   }
+  // After the answers: one call may change what hundreds of workers are to do.
+  if (coordinator_ != nullptr && committed.ok()) Publish(effects, now);
 }
 
 void Engine::Change(std::vector<Item>* group, const base::Now& now, Effects* effects) {
@@ -218,7 +220,6 @@ absl::Status Engine::Commit(const Effects& effects) {
 }
 
 void Engine::Publish(const Effects& effects, const base::Now& now) {
-  on_commit_(*coordinator_, effects);
   std::set<std::string> workers(effects.changed_workers.begin(), effects.changed_workers.end());
   for (const std::string& worker : reported_) {
     const auto found = links_.find(worker);
