@@ -66,6 +66,9 @@ CLOCK_READERS = {
     "worker/trainer/worker_link.cc": "gRPC takes the deadline of a call as a point in time",
 }
 SLEEPERS = {
+    "tests/bench/coordinator_load.cc": "brings load at a rate, and polls another process",
+    "tests/bench/load_process.cc": "polls for the file that another process writes",
+    "tests/bench/load_submitter.cc": "brings load at a rate",
     "tests/unit/client/process_test.cc": "polls the log of a process, which gives no other sign",
 }
 
