@@ -33,7 +33,8 @@ absl::Status FromRocks(const rocksdb::Status& status, const std::string& path) {
   if (status.ok()) return absl::OkStatus();
   const std::string message = "database " + path + ": " + status.ToString();
   if (status.IsNotFound()) return absl::NotFoundError(message);
-  if (status.IsCorruption()) return absl::DataLossError(message);
+  // A data file that is not there any more is damage like any other.
+  if (status.IsCorruption() || status.IsPathNotFound()) return absl::DataLossError(message);
   if (status.IsNoSpace()) {
     return absl::ResourceExhaustedError(message + "; free some space on that disk");
   }
@@ -301,7 +302,7 @@ absl::StatusOr<std::unique_ptr<KvStore>> KvStore::Open(const KvOptions& options)
   rocksdb::DB* raw = nullptr;
   const rocksdb::Status status = rocksdb::DB::Open(RocksOptions(options), options.path, &raw);
   if (!status.ok()) {
-    if (status.ToString().find("lock") != std::string::npos) {
+    if (status.IsIOError() && status.ToString().find("/LOCK") != std::string::npos) {
       return absl::FailedPreconditionError(
           "database " + options.path +
           ": another process has it open; stop that one, or give another --data-dir");

@@ -20,6 +20,7 @@ using std::chrono::seconds;
 constexpr int kSchemaVersion = 1;
 constexpr nanoseconds kTick = milliseconds(200);  // hang detection needs no more
 constexpr nanoseconds kHousekeeping = seconds(2);
+constexpr nanoseconds kSalvageRetry = seconds(10);
 constexpr nanoseconds kDrainPoll = milliseconds(20);
 constexpr milliseconds kLeftoverTimeout{
     30'000};  // a process in an uninterruptible read may take long
@@ -75,19 +76,26 @@ absl::Status Daemon::OpenStores() {
   base::KvOptions kv;
   kv.path = options_.data_dir + "/store";
   kv.schema_version = kSchemaVersion;
-  auto store = base::KvStore::Open(kv);
+  auto store = WorkerDatabase::Open(kv, [this] { housekeeping_wakeup_.Notify(); });
   if (!store.ok()) return store.status();
   store_ = *std::move(store);
+  // Damage that only reading finds has set the database aside: the next try finds an empty one.
+  absl::Status opened = OpenTables();
+  for (int tries = 0; tries < 2 && absl::IsDataLoss(opened); ++tries) opened = OpenTables();
+  if (!opened.ok()) return opened;
+  if (store_->is_wrecked()) SalvageStores(SalvageParts::KnownParts::kInDamagedFiles);
   // The database's lock is ours: whatever the ledger holds was started by a daemon that is dead.
   ledger_ = std::make_unique<ProcessLedger>(store_.get());
-  const auto leftovers = ledger_->KillLeftovers(kLeftoverTimeout);
-  if (!leftovers.ok()) return leftovers.status();
+  return ledger_->KillLeftovers(kLeftoverTimeout).status();
+}
 
+absl::Status Daemon::OpenTables() {
   CheckpointStoreOptions checkpoints;
   checkpoints.worker = options_.name;
   checkpoints.path = options_.data_dir;
   checkpoints.reserve_bytes = options_.disk_reserve_bytes;
   checkpoints.disk_free_bytes = [this] { return base::DiskFreeBytes(options_.data_dir); };
+  checkpoints.rows_may_be_missing = [this] { return store_->is_wrecked(); };
   auto opened = CheckpointStore::Open(store_.get(), std::move(checkpoints));
   if (!opened.ok()) return opened.status();
   checkpoints_ = *std::move(opened);
@@ -102,6 +110,15 @@ absl::Status Daemon::OpenStores() {
   if (!log_spool.ok()) return log_spool.status();
   logs_ = *std::move(log_spool);
   return absl::OkStatus();
+}
+
+void Daemon::SalvageStores(SalvageParts::KnownParts known_parts) {
+  const auto lost =
+      Salvage({store_.get(), checkpoints_.get(), steps_.get(), logs_.get(), known_parts});
+  if (lost.ok()) return;
+  next_salvage_ = clock_->Read().monotonic + kSalvageRetry;
+  base::LogWarning("a damaged database could not be salvaged; tried again later",
+                   {{"error", std::string(lost.status().message())}});
 }
 
 absl::Status Daemon::StartServers() {
@@ -231,7 +248,13 @@ void Daemon::StartThreads(std::function<void(const absl::Status&)> on_fatal) {
   housekeeping_ = std::thread([this] {
     while (!stopping_) {
       housekeeping_wakeup_.Wait(kHousekeeping);
-      if (!stopping_) checkpoints_->Reclaim();
+      if (stopping_) return;
+      checkpoints_->Reclaim();
+      if (!store_->is_wrecked() || clock_->Read().monotonic < next_salvage_) continue;
+      SalvageStores(SalvageParts::KnownParts::kInMemory);
+      agent_->OnStoreChange();
+      step_forwarder_->Tell();
+      log_forwarder_->Tell();
     }
   });
   AddMetrics();  // last: it reads all of the above on the scraper's thread
@@ -303,6 +326,7 @@ WorkerReadings Daemon::Read() const {
   readings.checkpoint_bytes = checkpoints_->bytes();
   readings.disk_free_bytes = DiskFree();
   readings.coordinator_connected = synchronizer_ && synchronizer_->connected() ? 1 : 0;
+  readings.databases_set_aside = store_->set_aside_count();
   readings.trainers_started = counters_.starts();
   readings.log_lines_dropped = counters_.dropped_lines();
   readings.trainer_exits = counters_.exits();

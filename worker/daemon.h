@@ -14,7 +14,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/clock.h"
-#include "base/kv_store.h"
 #include "base/metrics.h"
 #include "base/rpc.h"
 #include "worker/agent/agent.h"
@@ -29,7 +28,9 @@
 #include "worker/rpc/trainer_service.h"
 #include "worker/store/checkpoint_store.h"
 #include "worker/store/log_spool.h"
+#include "worker/store/salvage.h"
 #include "worker/store/step_spool.h"
+#include "worker/store/worker_database.h"
 #include "worker/wakeup.h"
 
 namespace sinkforge::worker {
@@ -60,6 +61,7 @@ class Daemon {
   // Listens, clears what a former life left, and offers its slots. `on_fatal` is called at most
   // once, on a thread of the daemon, when it can be of no use: another live worker has its name
   // (ALREADY_EXISTS). `clock` is not owned.
+  // Where the database is damaged, what can be read of it is moved to a new one first.
   // INVALID_ARGUMENT, NOT_FOUND: the options; FAILED_PRECONDITION: the data folder is in use or of
   // a newer version; UNAVAILABLE: an address is in use, or the disk fails. Each says what to
   // change.
@@ -87,6 +89,8 @@ class Daemon {
   Daemon(DaemonOptions options, const base::Clock* clock);
   absl::Status CheckOptions();
   absl::Status OpenStores();
+  absl::Status OpenTables();
+  void SalvageStores(SalvageParts::KnownParts known_parts);
   absl::Status StartServers();
   absl::Status StartTrainerServer();
   void StartThreads(std::function<void(const absl::Status&)> on_fatal);
@@ -111,7 +115,7 @@ class Daemon {
   std::atomic<bool> stopping_ = false;
   std::atomic<bool> hurry_ = false;
 
-  std::unique_ptr<base::KvStore> store_;
+  std::unique_ptr<WorkerDatabase> store_;
   std::unique_ptr<ProcessLedger> ledger_;
   std::unique_ptr<CheckpointStore> checkpoints_;
   std::unique_ptr<StepSpool> steps_;
@@ -131,6 +135,7 @@ class Daemon {
   std::unique_ptr<PartCopier> copier_;
   std::thread loop_;
   std::thread housekeeping_;
+  std::chrono::nanoseconds next_salvage_{0};  // of the housekeeping, on the monotonic clock
 };
 
 }  // namespace sinkforge::worker

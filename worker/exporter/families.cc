@@ -223,6 +223,9 @@ std::vector<GaugeFamily> WorkerFamilies(const WorkerReadings& readings) {
   families.push_back(Single("sinkforge_worker_coordinator_connected",
                             "Whether the stream to the coordinator is open: 0 or 1.", Type::kGauge,
                             readings.coordinator_connected));
+  families.push_back(Single("sinkforge_worker_databases_set_aside_total",
+                            "Databases with damaged files that another one took the place of.",
+                            Type::kCounter, readings.databases_set_aside));
   families.push_back(Single("sinkforge_worker_trainers_started_total", "Trainers started.",
                             Type::kCounter, readings.trainers_started));
   families.push_back(Single("sinkforge_worker_log_lines_dropped_total",

@@ -32,6 +32,7 @@ struct WorkerReadings {
   int64_t checkpoint_bytes = 0;
   int64_t disk_free_bytes = 0;
   int64_t coordinator_connected = 0;  // 0 or 1
+  int64_t databases_set_aside = 0;    // because of damaged files
   int64_t trainers_started = 0;
   int64_t log_lines_dropped = 0;
   std::map<std::string, int64_t> trainer_exits;  // by reason

@@ -79,6 +79,11 @@ void ProcessLedger::Remove(pid_t pid) {
   store_->Write(batch, base::Durability::kLogged).IgnoreError();
 }
 
+absl::Status ProcessLedger::Salvage(base::KvWreck* wreck) {
+  const base::KeyBuilder table(kTable);
+  return wreck->Copy(table.key(), table.PrefixEnd(), store_).status();
+}
+
 absl::StatusOr<int> ProcessLedger::KillLeftovers(std::chrono::milliseconds timeout) {
   std::vector<Leftover> leftovers;
   const base::KeyBuilder table(kTable);

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/kv_store.h"
+#include "base/kv_store_wreck.h"
 
 namespace sinkforge::worker {
 
@@ -30,6 +31,8 @@ class ProcessLedger {
   // Kills what a former life left and waits until it is gone. Returns how many there were.
   // DEADLINE_EXCEEDED names the process that does not die.
   absl::StatusOr<int> KillLeftovers(std::chrono::milliseconds timeout);
+  // Takes over what a damaged database says. UNAVAILABLE, RESOURCE_EXHAUSTED.
+  absl::Status Salvage(base::KvWreck* wreck);
 
  private:
   base::KvStore* const store_;

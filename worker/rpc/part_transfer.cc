@@ -14,8 +14,7 @@ namespace sinkforge::worker {
 absl::Status ReadLocalPart(CheckpointStore* store, const v1::ReadCheckpointRequest& request,
                            const PartVisitor& visit) {
   const PartKey key{request.job_id(), request.attempt(), request.step(), request.rank()};
-  if (!IsJobId(key.job_id) || !IsKeyNumber(key.attempt) || !IsKeyNumber(key.step) ||
-      !IsKeyNumber(key.rank)) {
+  if (!IsPossible(key)) {
     return absl::InvalidArgumentError("ReadCheckpoint: an impossible job, attempt, step or rank");
   }
   const std::vector<std::string> prefixes(request.name_prefixes().begin(),

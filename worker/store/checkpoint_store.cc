@@ -77,6 +77,11 @@ class Selection {
 
 }  // namespace
 
+bool IsPossible(const PartKey& key) {
+  return IsJobId(key.job_id) && IsKeyNumber(key.attempt) && IsKeyNumber(key.step) &&
+         IsKeyNumber(key.rank);
+}
+
 PartKey KeyOf(const v1::CheckpointPart& part) {
   return {part.job_id(), part.attempt(), part.step(), part.rank()};
 }
@@ -152,8 +157,7 @@ absl::Status CheckpointStore::CheckSpace() const {
 
 absl::StatusOr<std::unique_ptr<PartWriter>> CheckpointStore::Begin(const v1::CheckpointPart& part) {
   const PartKey key = KeyOf(part);
-  if (!IsJobId(key.job_id) || !IsKeyNumber(key.attempt) || !IsKeyNumber(key.step) ||
-      !IsKeyNumber(key.rank)) {
+  if (!IsPossible(key)) {
     return absl::InvalidArgumentError("checkpoint part with an impossible name or number");
   }
   RetryRemovals();
@@ -181,6 +185,7 @@ absl::Status CheckpointStore::Read(
     const PartKey& key, const std::vector<std::string>& prefixes,
     const std::function<bool(const v1::CheckpointData&)>& visit) const {
   if (const auto found = Find(key); !found.ok()) return found.status();
+  const bool may_be_missing = RowsMayBeMissing();
   checkpoint::PartVerifier verifier;
   int64_t chunks = 0;
   Selection selection(prefixes);
@@ -206,8 +211,13 @@ absl::Status CheckpointStore::Read(
                                               " of tensor " + verifier.slice().name() + ": " +
                                               std::string(scanned.message())));
   }
-  if (!checked.ok()) return OfPart(key, checked);
-  return stopped ? absl::OkStatus() : OfPart(key, verifier.Complete());
+  if (checked.ok() && !stopped) checked = verifier.Complete();
+  if (!checked.ok() && may_be_missing) {
+    return OfPart(key, absl::UnavailableError("is still to be salvaged from a damaged database of "
+                                              "worker " +
+                                              options_.worker));
+  }
+  return OfPart(key, checked);
 }
 
 absl::Status CheckpointStore::Commit(const v1::CheckpointPart& part) {
@@ -269,6 +279,77 @@ absl::Status CheckpointStore::Drop(const CheckpointKey& key) {
   }
   RetryRemovals();
   return absl::OkStatus();
+}
+
+void CheckpointStore::Adopt(base::KvWreck* wreck) {
+  const base::KeyBuilder table(kPartTable);
+  base::MutexLock lock(&mutex_);
+  wreck->Scan(table.key(), table.PrefixEnd(), [&](std::string_view, std::string_view value) {
+    v1::CheckpointPart part;
+    const bool ok = part.ParseFromArray(value.data(), static_cast<int>(value.size()));
+    if (ok && IsPossible(KeyOf(part))) parts_.emplace(KeyOf(part), part);
+    return true;
+  });
+}
+
+absl::StatusOr<int64_t> CheckpointStore::Salvage(base::KvWreck* wreck) {
+  const std::string end = base::KeyBuilder(kDataTable).PrefixEnd();
+  int64_t moved = 0;
+  // In the order of the rows, so that what is behind can be released.
+  for (const v1::CheckpointPart& part : Parts()) {
+    const PartKey key = KeyOf(part);
+    const auto present = store_->Get(Row(kPartTable, key).key());
+    if (present.ok()) continue;  // written or salvaged since
+    if (!absl::IsNotFound(present.status())) return present.status();
+    const absl::Status salvaged = SalvagePart(part, wreck);
+    if (absl::IsResourceExhausted(salvaged) || absl::IsUnavailable(salvaged)) return salvaged;
+    if (salvaged.ok()) {
+      ++moved;
+    } else {
+      base::LogWarning("a checkpoint part cannot be read from a damaged database",
+                       {{"part", ToString(key)}, {"error", std::string(salvaged.message())}});
+    }
+    wreck->Release(Row(kDataTable, key).PrefixEnd(), end);
+  }
+  return moved;
+}
+
+absl::StatusOr<int64_t> CheckpointStore::DropMissing() {
+  int64_t missing = 0;
+  for (const v1::CheckpointPart& part : Parts()) {
+    const PartKey key = KeyOf(part);
+    const auto present = store_->Get(Row(kPartTable, key).key());
+    if (present.ok()) continue;
+    // Also where the answer came from a database that is newer than the salvage.
+    if (!absl::IsNotFound(present.status()) || RowsMayBeMissing()) {
+      return absl::UnavailableError("the database was damaged again");
+    }
+    base::LogError("a checkpoint part was in damaged files and is lost here",
+                   {{"part", ToString(key)}});
+    if (absl::Status dropped = DropPart(key); !dropped.ok()) return dropped;
+    ++missing;
+  }
+  return missing;
+}
+
+absl::Status CheckpointStore::SalvagePart(const v1::CheckpointPart& part, base::KvWreck* wreck) {
+  const PartKey key = KeyOf(part);
+  {
+    base::MutexLock lock(&mutex_);
+    if (parts_.count(key) == 0 || !writing_.emplace(key, Writing::kOpen).second) {
+      return absl::AbortedError("dropped, or written anew");
+    }
+  }
+  PartWriter writer(this, part);
+  absl::Status added;
+  v1::CheckpointData data;
+  const base::KeyBuilder rows = Row(kDataTable, key);
+  wreck->Scan(rows.key(), rows.PrefixEnd(), [&](std::string_view, std::string_view value) {
+    const bool ok = data.ParseFromArray(value.data(), static_cast<int>(value.size()));
+    added = ok ? writer.Add(data) : absl::DataLossError("an unreadable record");
+    return added.ok();
+  });
+  return added.ok() ? writer.Commit().status() : added;
 }
 
 void CheckpointStore::RemoveRows(const PartKey& key) {

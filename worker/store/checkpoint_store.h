@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/kv_store.h"
+#include "base/kv_store_wreck.h"
 #include "base/mutex.h"
 #include "proto/checkpoint_format/checkpoint_stream.h"
 #include "sinkforge/v1/checkpoint_service.pb.h"
@@ -27,11 +28,15 @@ struct CheckpointStoreOptions {
   std::string path;           // for messages
   int64_t reserve_bytes = 0;  // of the disk, which checkpoints leave free
   std::function<absl::StatusOr<int64_t>()> disk_free_bytes;
+  // Parts may be here whose rows are still to be salvaged. Unset: never.
+  std::function<bool()> rows_may_be_missing = nullptr;
 };
 
 class PartWriter;
 
 PartKey KeyOf(const v1::CheckpointPart& part);
+// Whether it can be the key of a part: what another machine or a damaged file says may not be.
+bool IsPossible(const PartKey& key);
 
 // The same error with the part's job, attempt, step and rank before its message.
 absl::Status OfPart(const PartKey& key, const absl::Status& status);
@@ -51,13 +56,23 @@ class CheckpointStore {
   absl::StatusOr<v1::CheckpointPart> Find(const PartKey& key) const EXCLUDES_LOCK(mutex_);
   // Calls `visit` with every message of the part, in order, until it returns false. Only the
   // tensors whose names start with one of `prefixes` (empty: all); slices are then numbered anew
-  // and the trailer counts what is sent. NOT_FOUND; DATA_LOSS names job, step, tensor and chunk.
+  // and the trailer counts what is sent. NOT_FOUND; DATA_LOSS names job, step, tensor and chunk;
+  // UNAVAILABLE: it is still to be salvaged.
   absl::Status Read(const PartKey& key, const std::vector<std::string>& prefixes,
                     const std::function<bool(const v1::CheckpointData&)>& visit) const;
   // One part, which is there no more afterwards. Unknown: nothing to do. UNAVAILABLE.
   absl::Status DropPart(const PartKey& key) EXCLUDES_LOCK(mutex_);
   // Every part of the checkpoint. A part that is being written ends with ABORTED.
   absl::Status Drop(const CheckpointKey& key) EXCLUDES_LOCK(mutex_);
+
+  // Adds the parts whose manifests are in a damaged database to those that are said to be here.
+  void Adopt(base::KvWreck* wreck) EXCLUDES_LOCK(mutex_);
+  // Moves the rows of the parts that are said to be here and are whole in a damaged database.
+  // Returns how many there were. UNAVAILABLE, RESOURCE_EXHAUSTED: not all were looked at.
+  absl::StatusOr<int64_t> Salvage(base::KvWreck* wreck) EXCLUDES_LOCK(mutex_);
+  // After every damaged database was salvaged: drops the parts that are said to be here and are
+  // not, and returns how many there were. UNAVAILABLE.
+  absl::StatusOr<int64_t> DropMissing() EXCLUDES_LOCK(mutex_);
 
   // Gives the disk space of what was removed back; may take seconds. While a part is being written
   // it does nothing: the writer needs the disk more.
@@ -75,6 +90,12 @@ class CheckpointStore {
   absl::Status Load();
   absl::Status RemoveHalfWritten();
   absl::Status CheckSpace() const;
+  bool RowsMayBeMissing() const {
+    return options_.rows_may_be_missing && options_.rows_may_be_missing();
+  }
+  // DATA_LOSS: it cannot be read as a whole. ABORTED: it was dropped meanwhile.
+  absl::Status SalvagePart(const v1::CheckpointPart& part, base::KvWreck* wreck)
+      EXCLUDES_LOCK(mutex_);
   // Removes the rows; where the disk does not let it, again at the next call of anything here that
   // writes.
   void RemoveRows(const PartKey& key) EXCLUDES_LOCK(mutex_);

@@ -47,12 +47,27 @@ LogSpool::LogSpool(base::KvStore* store, LogSpoolOptions options)
 absl::StatusOr<std::unique_ptr<LogSpool>> LogSpool::Open(base::KvStore* store,
                                                          LogSpoolOptions options) {
   std::unique_ptr<LogSpool> spool(new LogSpool(store, std::move(options)));
-  if (absl::Status status = spool->Load(); !status.ok()) return status;
+  base::MutexLock lock(&spool->mutex_);
+  if (absl::Status status = spool->LoadLocked(); !status.ok()) return status;
   return spool;
 }
 
-absl::Status LogSpool::Load() {
+absl::StatusOr<int64_t> LogSpool::Salvage(base::KvWreck* wreck) {
+  const base::KeyBuilder table(kTable);
   base::MutexLock lock(&mutex_);
+  const auto copied = wreck->Copy(table.key(), table.PrefixEnd(), store_);
+  if (!copied.ok()) return copied;
+  bytes_ = 0;
+  for (auto& [rank, stream] : streams_) {
+    stream.size = SpoolSize();
+    stream.from = 0;
+    stream.in_flight = 0;
+  }
+  if (absl::Status status = LoadLocked(); !status.ok()) return status;
+  return copied;
+}
+
+absl::Status LogSpool::LoadLocked() {
   const base::KeyBuilder table(kTable);
   return store_->Scan(table.key(), table.PrefixEnd(),
                       [&](std::string_view row, std::string_view value) {
@@ -214,6 +229,9 @@ absl::Status LogSpool::Acknowledge(const v1::AppendLogsRequest& request) {
   std::map<RankKey, SpoolSize> removed;
   for (const v1::LogLine& line : request.lines()) {
     const RankKey rank{request.job_id(), line.attempt(), line.rank()};
+    // After a salvage nothing is in flight: the line may be counted as one that is there.
+    const auto stream = streams_.find(rank);
+    if (stream == streams_.end() || line.sequence() > stream->second.in_flight) continue;
     std::string row = Row(rank, line.sequence());
     SpoolSize& size = removed[rank];
     ++size.records;

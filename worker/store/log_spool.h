@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/kv_store.h"
+#include "base/kv_store_wreck.h"
 #include "base/mutex.h"
 #include "sinkforge/v1/log_service.pb.h"
 #include "worker/keys.h"
@@ -41,6 +42,10 @@ class LogSpool {
   absl::StatusOr<v1::AppendLogsRequest> Next(const std::string& job_id) EXCLUDES_LOCK(mutex_);
   absl::Status Acknowledge(const v1::AppendLogsRequest& request) EXCLUDES_LOCK(mutex_);
 
+  // Takes over the lines of a damaged database; some may be known to the coordinator, which is no
+  // harm. Returns how many there were. UNAVAILABLE, RESOURCE_EXHAUSTED.
+  absl::StatusOr<int64_t> Salvage(base::KvWreck* wreck) EXCLUDES_LOCK(mutex_);
+
   SpoolSize size() const EXCLUDES_LOCK(mutex_);
 
  private:
@@ -54,7 +59,7 @@ class LogSpool {
     int64_t refused = 0;    // sequence of the last line that the disk refused
   };
   LogSpool(base::KvStore* store, LogSpoolOptions options);
-  absl::Status Load();
+  absl::Status LoadLocked() REQUIRES_LOCK(mutex_);
   void DropOldestLocked() REQUIRES_LOCK(mutex_);
   // Drops lines of one stream that make up at least `bytes`, if it has so many.
   void DropFromLocked(const RankKey& rank, int64_t bytes, Stream* stream) REQUIRES_LOCK(mutex_);

@@ -34,12 +34,22 @@ StepSpool::StepSpool(base::KvStore* store, std::function<void()> on_news)
 absl::StatusOr<std::unique_ptr<StepSpool>> StepSpool::Open(base::KvStore* store,
                                                            std::function<void()> on_news) {
   std::unique_ptr<StepSpool> spool(new StepSpool(store, std::move(on_news)));
-  if (absl::Status status = spool->Load(); !status.ok()) return status;
+  base::MutexLock lock(&spool->mutex_);
+  if (absl::Status status = spool->LoadLocked(); !status.ok()) return status;
   return spool;
 }
 
-absl::Status StepSpool::Load() {
+absl::StatusOr<int64_t> StepSpool::Salvage(base::KvWreck* wreck) {
+  const base::KeyBuilder table(kTable);
   base::MutexLock lock(&mutex_);
+  const auto copied = wreck->Copy(table.key(), table.PrefixEnd(), store_);
+  if (!copied.ok()) return copied;
+  jobs_.clear();
+  if (absl::Status status = LoadLocked(); !status.ok()) return status;
+  return copied;
+}
+
+absl::Status StepSpool::LoadLocked() {
   const base::KeyBuilder table(kTable);
   return store_->Scan(table.key(), table.PrefixEnd(),
                       [&](std::string_view row, std::string_view value) {

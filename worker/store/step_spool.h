@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/kv_store.h"
+#include "base/kv_store_wreck.h"
 #include "base/mutex.h"
 #include "sinkforge/v1/metrics.pb.h"
 
@@ -42,6 +43,10 @@ class StepSpool {
   // Removes exactly what the request holds.
   absl::Status Acknowledge(const v1::ReportStepsRequest& request) EXCLUDES_LOCK(mutex_);
 
+  // Takes over the records of a damaged database; some may be known to the coordinator, which is
+  // no harm. Returns how many there were. UNAVAILABLE, RESOURCE_EXHAUSTED.
+  absl::StatusOr<int64_t> Salvage(base::KvWreck* wreck) EXCLUDES_LOCK(mutex_);
+
   SpoolSize size() const EXCLUDES_LOCK(mutex_);
 
  private:
@@ -53,7 +58,7 @@ class StepSpool {
     std::string read_from;  // `from` when Next last read
   };
   StepSpool(base::KvStore* store, std::function<void()> on_news);
-  absl::Status Load();
+  absl::Status LoadLocked() REQUIRES_LOCK(mutex_);
 
   base::KvStore* const store_;
   const std::function<void()> on_news_;
