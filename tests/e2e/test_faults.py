@@ -1,6 +1,8 @@
 """kill -9 of each program in the middle of a run: the result is the same, bit for bit."""
 
 import os
+import random
+import re
 import signal
 import unittest
 
@@ -92,6 +94,43 @@ class FaultTest(unittest.TestCase):
             self.cluster.start_coordinator()
         for job_id in job_ids:
             self.cluster.await_state(job_id, "SUCCEEDED")
+
+    def test_a_loss_spike_is_rolled_back_and_its_batch_skipped(self):
+        self.write_text_with_noise("noise.txt")
+        job_id = self.cluster.submit(
+            name="spike", data={"train": ["noise.txt"], "validation": ["validation.txt"],
+                                "sequence_length": 64},
+            train={"steps": 200, "batch_tokens": 64, "micro_batch": 1, "seed": 1,
+                   "bad_batches": "skip", "loss_spike": 2}, checkpoint__every_steps=20)
+        self.cluster.await_state(job_id, "SUCCEEDED")
+        events = self.cluster.events(job_id)
+        back = [event for event in events if event["kind"] == "EVENT_KIND_ROLLED_BACK"]
+        self.assertTrue(back)
+        for event in back:
+            self.assertEqual(event["reason"], "REASON_LOSS_SPIKE")
+            self.assertIn("more than train.loss_spike", event["message"])
+        skipped = self.cluster.job(job_id)["skipped_batches"]
+        self.assertEqual(sorted(event["message"].rpartition(" ")[2] for event in back),
+                         sorted(skipped))
+        # Each went on from the last checkpoint, and not from the beginning.
+        restored = [event["step"] for event in events if event["kind"] == "EVENT_KIND_RESTORED"]
+        self.assertTrue(restored)
+        self.assertEqual(restored, [event["step"] for event in back if int(event.get("step", 0))])
+        losses = dict(self.cluster.history(job_id, "loss")["loss"])
+        self.assertEqual(sorted(losses), list(range(1, 201)))
+        for event in back:
+            found = re.search(r"step (\d+): the loss of ([0-9.]+)", event["message"])
+            self.assertLess(float(losses[int(found[1])]), float(found[2]))
+
+    def write_text_with_noise(self, name):
+        """Text in which a few rows are of bytes that are nowhere else."""
+        path = os.path.join(self.cluster.data, name)
+        harness.make_text(path, 20_000)
+        chance = random.Random(3)
+        with open(path, "r+b") as file:
+            for offset in (3000, 8000, 13000, 18000):
+                file.seek(offset)
+                file.write(bytes(chance.randrange(128, 256) for _ in range(192)))
 
 
 if __name__ == "__main__":
