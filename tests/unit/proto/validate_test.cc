@@ -223,7 +223,8 @@ TEST_P(RuleTest, NamesFieldAndNextStep) {
 INSTANTIATE_TEST_SUITE_P(
     Rules, RuleTest,
     testing::Values(
-        RuleCase{{"name="}, "name", "is missing"}, RuleCase{{"name=A_b"}, "name", "a-z, 0-9 and -"},
+        RuleCase{{"name=null"}, "name", "is missing"},
+        RuleCase{{"name=A_b"}, "name", "a-z, 0-9 and -"},
         RuleCase{{"name=" + std::string(41, 'a')}, "name", "1 to 40"},
         RuleCase{{"namespace=../x"}, "namespace", "a-z"},
         RuleCase{{"model.layers=0"}, "model.layers", "from 1 to 512"},
