@@ -72,7 +72,7 @@ class FaultTest(unittest.TestCase):
         job_id = self.submit_and_reach("coordinator", 40)
         (trainer,) = self.cluster.trainers()
         started = harness.start_ticks(trainer)
-        watch = self.cluster.start_client("watch", job_id)
+        watch = self.cluster.start_client("watch", job_id, "--retry-for", str(harness.WAIT_SECONDS))
         self.addCleanup(watch.wait)
         self.addCleanup(watch.kill)
         self.cluster.coordinator.kill()
