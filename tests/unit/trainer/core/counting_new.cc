@@ -18,8 +18,14 @@ void* Count(std::size_t size, std::size_t alignment) {
   ++allocations;
   size = (size + alignment - 1) / alignment * alignment;
   void* memory = std::aligned_alloc(alignment, size == 0 ? alignment : size);
-  if (memory == nullptr) throw std::bad_alloc();
+  if (memory == nullptr) return nullptr;
   live_bytes += static_cast<int64_t>(malloc_usable_size(memory));
+  return memory;
+}
+
+void* CountOrThrow(std::size_t size, std::size_t alignment) {
+  void* memory = Count(size, alignment);
+  if (memory == nullptr) throw std::bad_alloc();
   return memory;
 }
 
@@ -30,9 +36,12 @@ void Release(void* memory) {
 
 }  // namespace
 
-void* operator new(std::size_t size) { return Count(size, alignof(std::max_align_t)); }
+void* operator new(std::size_t size) { return CountOrThrow(size, alignof(std::max_align_t)); }
 void* operator new(std::size_t size, std::align_val_t alignment) {
-  return Count(size, static_cast<std::size_t>(alignment));
+  return CountOrThrow(size, static_cast<std::size_t>(alignment));
+}
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+  return Count(size, alignof(std::max_align_t));
 }
 void operator delete(void* memory) noexcept { Release(memory); }
 void operator delete(void* memory, std::size_t) noexcept { Release(memory); }
