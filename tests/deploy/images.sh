@@ -28,9 +28,9 @@ say() { echo "== $*"; }
 fail() {
   echo "FAILED: $*" >&2
   for name in coordinator worker; do
-    engine logs --tail 20 "$name" >&2 2>/dev/null || true
+    engine logs --tail 20 "$name" >&2 || true
   done
-  tail -n 20 "$folder"/*.log >&2 2>/dev/null || true
+  tail -n 20 "$folder"/*.log >&2 || true
   exit 1
 }
 
