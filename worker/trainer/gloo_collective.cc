@@ -13,6 +13,7 @@
 #include <gloo/transport/tcp/device.h>
 
 #include <algorithm>
+#include <csignal>
 #include <deque>
 #include <exception>
 #include <string>
@@ -207,6 +208,7 @@ class GlooCollective final : public Collective {
 
 Result<std::unique_ptr<Collective>> MakeGlooCollective(const CollectiveOptions& options,
                                                        RendezvousStore* store) {
+  std::signal(SIGPIPE, SIG_IGN);  // Gloo writes to its sockets without MSG_NOSIGNAL
   try {
     gloo::transport::tcp::attr attributes;
     attributes.hostname = options.host;
