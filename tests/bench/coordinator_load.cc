@@ -196,10 +196,10 @@ Recovery KillAndRecover(const Options& options, const Fleet& fleet,
 
 void MeasureRestart(const Options& options) {
   auto coordinator = std::make_unique<CoordinatorProcess>(options.coordinator, options.data_dir, 0);
-  Fleet fleet(options, coordinator->port(), 1);
-  const LoadCounts& counts = fleet.counts();
   Submitter submitter(coordinator->address(), "filler");
   for (int i = 0; i < options.queue + options.workers; ++i) submitter.Submit();
+  Fleet fleet(options, coordinator->port(), 1);
+  const LoadCounts& counts = fleet.counts();
   auto refill = std::make_unique<Refill>(&submitter, [&] { return counts.starts.load(); });
   Await("lasting jobs", [&] { return counts.lasting_starts == options.workers; });
   // Some turnover on the other slots.
