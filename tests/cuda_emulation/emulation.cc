@@ -73,13 +73,17 @@ class Block {
     Poison(shape.shared_bytes);
     BeginHopperBlock(threads_);
     for (int i = 0; i < threads_; ++i) Prepare(i);
+    int idle_rounds = 0;
     while (alive_ > 0) {
       bool progress = false;
+      ++round_;
       for (int w = 0; w < threads_ / kWarp; ++w) {
         const bool forward = warp_order == WarpOrder::kForward;
         progress |= RunWarp(forward ? w : threads_ / kWarp - 1 - w);
       }
-      if (!progress) Fail("no thread can go on: a barrier or collective that not all reach");
+      idle_rounds = progress ? 0 : idle_rounds + 1;
+      // One such round may be a wait for the next.
+      if (idle_rounds > 1) Fail("no thread can go on: a barrier or collective that not all reach");
     }
     EndHopperBlock();
     for (size_t i = 0; i < kGuardBytes; ++i) {
@@ -89,6 +93,7 @@ class Block {
 
   unsigned char* shared() { return shared_.get(); }
   size_t shared_bytes() const { return shared_bytes_; }
+  uint64_t round() const { return round_; }
   int current() const { return current_; }
   Fiber& fiber() { return fibers_[static_cast<size_t>(current_)]; }
   Warp& warp() { return warps_[static_cast<size_t>(current_ / kWarp)]; }
@@ -186,6 +191,7 @@ class Block {
   Gate barrier_;
   std::unique_ptr<unsigned char[], Free> shared_;
   size_t shared_bytes_ = 0;
+  uint64_t round_ = 0;  // of the scheduler
   jmp_buf main_;
 };
 
@@ -230,6 +236,10 @@ void Run(const Shape& shape, const std::function<void()>& thread) {
 unsigned char* SharedMemory() { return Instance().shared(); }
 size_t SharedBytes() { return Instance().shared_bytes(); }
 void WaitUntil(const std::function<bool()>& condition) { Instance().WaitUntil(condition); }
+void LetOthersRun() {
+  const uint64_t round = Instance().round();
+  WaitUntil([round] { return Instance().round() > round; });
+}
 int Thread() { return Instance().current(); }
 void SyncThreads() { Instance().Barrier(); }
 void SyncWarp() { Instance().WarpBarrier(); }

@@ -35,6 +35,8 @@ void SyncThreads();
 void SyncWarp();
 // Until the condition holds; other threads run meanwhile.
 void WaitUntil(const std::function<bool()>& condition);
+// Until every other warp had its turn.
+void LetOthersRun();
 int Lane();
 int Thread();  // of the block
 

@@ -272,6 +272,8 @@ void CommitProducts() { Own().groups.emplace_back(); }
 void WaitProducts(int left) {
   ThreadProducts& own = Own();
   own.fenced = false;
+  // So that who was told too early that the operands are free overwrites them now.
+  if (arrival == Arrival::kLast) LetOthersRun();
   SyncWarp();
   while (static_cast<int>(own.groups.size()) - 1 > left) {
     for (const StartedProduct& started : own.groups.front()) Compute(started);
