@@ -324,9 +324,13 @@ void UpdateRank(Call* call, JobRecord* record, const v1::RankStatus& status) {
   RankState& rank = record->attempt->ranks[static_cast<size_t>(status.rank())];
   if (rank.ended()) return;
   rank.seen = true;
-  if (status.phase() != rank.phase || status.step() > rank.step) {
+  const bool is_held = status.phase() != v1::RANK_PHASE_ENDED && !status.message().empty();
+  if (status.phase() != rank.phase || status.step() > rank.step || is_held) {
     record->attempt->last_progress = call->now().monotonic;
   }
+  std::string held = is_held ? HeldText(status, rank.placement.worker()) : "";
+  if (held != rank.message) call->Watch(*record);
+  rank.message = std::move(held);
   rank.phase = status.phase();
   rank.step = std::max(rank.step, status.step());
   if (rank.ended()) {

@@ -47,7 +47,7 @@ struct RankState {
   v1::RankPhase phase = v1::RANK_PHASE_UNSPECIFIED;
   v1::RankOutcome outcome = v1::RANK_OUTCOME_UNSPECIFIED;  // with ENDED
   v1::Reason reason = v1::REASON_UNSPECIFIED;
-  std::string message;
+  std::string message;  // of its end; before it, why its worker holds it up, or nothing
   int64_t step = 0;
 
   bool ended() const { return phase == v1::RANK_PHASE_ENDED; }

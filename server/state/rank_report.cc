@@ -98,6 +98,11 @@ std::string FaultText(const v1::RankStatus& status, const std::string& worker) {
   return absl::StrCat("rank ", status.rank(), " on ", worker, ": ", what);
 }
 
+std::string HeldText(const v1::RankStatus& status, const std::string& worker) {
+  return absl::StrCat("rank ", status.rank(), " on ", worker, ": ",
+                      Truncate(status.message(), kFaultBytesMax));
+}
+
 void NoteReport(Call* call, JobRecord* record, const v1::RankStatus& status) {
   if (status.rank() == 0) {
     NoteRestore(call, record, status);

@@ -14,6 +14,9 @@ v1::Reason FaultOf(const v1::RankStatus& status, bool worker_drains);
 // Names the rank and its worker.
 std::string FaultText(const v1::RankStatus& status, const std::string& worker);
 
+// The same of a rank that its worker holds up.
+std::string HeldText(const v1::RankStatus& status, const std::string& worker);
+
 // Progress (rank 0), warnings and the restored step, each event once an attempt.
 void NoteReport(Call* call, JobRecord* record, const v1::RankStatus& status);
 

@@ -214,6 +214,11 @@ void RunScheduler(Call* call) {
 Explanation ExplainJob(const State& state, const JobRecord& record, const base::Now& now) {
   switch (record.waiting) {
     case Waiting::kNot:
+      if (record.attempt.has_value()) {
+        for (const RankState& rank : record.attempt->ranks) {
+          if (!rank.ended() && !rank.message.empty()) return {record.job.reason(), rank.message};
+        }
+      }
       return {record.job.reason(), record.job.message()};
     case Waiting::kBackingOff: {
       const auto left = std::chrono::ceil<std::chrono::seconds>(

@@ -294,6 +294,32 @@ absl::StatusOr<v1::TrainerCommand> Agent::Report(const v1::TrainerReport& report
   return command;
 }
 
+void Agent::OnReportArrived(const v1::TrainerReport& report, const base::Now& now) {
+  base::MutexLock lock(&mutex_);
+  const auto found = tokens_.find(report.token());
+  if (found == tokens_.end()) return;
+  ranks_.at(found->second).last_report_time = now.monotonic;
+  if (report.steps_size() == 0 && !report.has_start()) return;
+  for (auto& [key, rank] : ranks_) {
+    const bool same = key.job_id == found->second.job_id && key.attempt == found->second.attempt;
+    if (same) rank.progress_time = now.monotonic;
+  }
+}
+
+void Agent::OnReportNotKept(const std::string& token, const absl::Status& why) {
+  {
+    base::MutexLock lock(&mutex_);
+    const auto found = tokens_.find(token);
+    if (found == tokens_.end()) return;
+    RankState& rank = ranks_.at(found->second);
+    if (rank.held) return;
+    HoldRank(options_.worker, why, &rank);
+    base::Log(base::Severity::kWarning, "step records cannot be kept; the trainer waits",
+              FieldsOf(rank.desired), {{"error", std::string(why.message())}});
+  }
+  parts_.on_news(Parts::Urgency::kNow);
+}
+
 void Agent::OnCheckpointBytes(const std::string& token, const base::Now& now) {
   base::MutexLock lock(&mutex_);
   const auto found = tokens_.find(token);

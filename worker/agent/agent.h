@@ -94,6 +94,13 @@ class Agent {
   absl::StatusOr<RankKey> Authenticate(const std::string& token) const EXCLUDES_LOCK(mutex_);
   absl::StatusOr<v1::TrainerCommand> Report(const v1::TrainerReport& report, const base::Now& now)
       EXCLUDES_LOCK(mutex_);
+  // A report came, whether or not its records can be kept: the trainer lives. Records that come
+  // are progress of every rank of the job here, which wait for one another: while this worker keeps
+  // none of them, it holds the training up itself.
+  void OnReportArrived(const v1::TrainerReport& report, const base::Now& now) EXCLUDES_LOCK(mutex_);
+  // The report's records were refused for this reason; the trainer sends them again. Until then the
+  // rank's status says so.
+  void OnReportNotKept(const std::string& token, const absl::Status& why) EXCLUDES_LOCK(mutex_);
   // Bytes of a checkpoint moved: no step, but progress.
   void OnCheckpointBytes(const std::string& token, const base::Now& now) EXCLUDES_LOCK(mutex_);
 

@@ -85,14 +85,32 @@ RankState StartRank(const v1::DesiredRank& desired, const std::string& token,
   return rank;
 }
 
+void HoldRank(const std::string& worker, const absl::Status& why, RankState* rank) {
+  const std::string message = Shorten("training waits, because worker " + worker +
+                                      " cannot keep its step records, and goes on by itself when "
+                                      "it can: " +
+                                      std::string(why.message()));
+  rank->held = true;
+  rank->status.set_message(message);
+  rank->status.mutable_progress()->clear_eta();
+  if (rank->told_held || rank->status.warnings_size() >= kWarningsMax) return;
+  rank->told_held = true;
+  rank->status.add_warnings(message);
+}
+
 ReportNews ApplyReport(const v1::TrainerReport& report, const base::Now& now, RankState* rank) {
   ReportNews news = ReportNews::kNothing;
+  if (rank->held) {
+    rank->held = false;
+    rank->status.clear_message();
+    news = ReportNews::kPhase;
+  }
   if (!rank->last_report) rank->last_report_time = now.monotonic;
   if (report.step() > rank->status.step()) {
     rank->status.set_step(report.step());
     *rank->status.mutable_progress_time() = base::ToProto(now.wall);
     rank->progress_time = now.monotonic;
-    news = ReportNews::kStep;
+    news = std::max(news, ReportNews::kStep);
   }
   for (const v1::StepRecord& record : report.steps()) {
     UpdateProgress(record, now, rank);
@@ -145,6 +163,7 @@ std::string Describe(const TrainerExit& exit) {
 }
 
 void ApplyExit(const TrainerExit& exit, const Patience& patience, RankState* rank) {
+  if (rank->held) rank->status.clear_message();
   rank->status.set_phase(v1::RANK_PHASE_ENDED);
   // What the trainer said last counts, also where it was then killed for not going away.
   if (rank->last_report && rank->last_report->outcome() != v1::RANK_OUTCOME_UNSPECIFIED) {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "absl/status/status.h"
 #include "base/clock.h"
 #include "sinkforge/v1/metrics.pb.h"
 #include "sinkforge/v1/trainer_service.pb.h"
@@ -36,11 +37,16 @@ struct RankState {
   double step_seconds_smooth = 0;
   std::chrono::nanoseconds progress_time{0};     // monotonic, of the last sign of progress
   std::chrono::nanoseconds last_report_time{0};  // monotonic; 0: none yet
+  bool held = false;       // its records cannot be kept now; status.message says why
+  bool told_held = false;  // one warning an attempt says that they could not
 
   bool ended() const { return status.phase() == v1::RANK_PHASE_ENDED; }
 };
 
 RankState StartRank(const v1::DesiredRank& desired, const std::string& token, const base::Now& now);
+
+// Its records cannot be kept, so it waits: the status says why, and promises no end of the job.
+void HoldRank(const std::string& worker, const absl::Status& why, RankState* rank);
 
 // How much of the state a report changed: a new phase is told to the coordinator at once, a new
 // step may wait for others.

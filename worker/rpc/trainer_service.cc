@@ -41,11 +41,16 @@ absl::Status TrainerService::TakeReport(const v1::TrainerReport& report,
     return absl::InvalidArgumentError("rank " + ToString(*key) +
                                       ": step records are rank 0's, and of its own attempt");
   }
+  // Before the spool, whose disk may let it wait: the trainer is not to blame for that.
+  parts_.agent->OnReportArrived(report, parts_.clock->Read());
   // In the spool before the answer: from then on the daemon answers for them.
   const std::vector<v1::StepRecord> steps(report.steps().begin(), report.steps().end());
   const absl::Status kept =
       parts_.spool->Append(key->job_id, steps, report.has_start() ? &report.start() : nullptr);
-  if (!kept.ok()) return kept;
+  if (!kept.ok()) {
+    parts_.agent->OnReportNotKept(report.token(), kept);
+    return kept;
+  }
   for (const v1::StepRecord& step : steps) parts_.on_step(step);
   auto answer = parts_.agent->Report(report, parts_.clock->Read());
   if (!answer.ok()) return answer.status();

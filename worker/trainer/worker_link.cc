@@ -120,6 +120,9 @@ void WorkerLink::SendReport(const v1::TrainerReport& report) {
       queue_.Close();
       return;
     }
+    const bool answered = status.error_code() != grpc::StatusCode::UNAVAILABLE &&
+                          status.error_code() != grpc::StatusCode::DEADLINE_EXCEEDED;
+    if (answered) ++refusals_;
     // Whatever else it is, the records must reach the worker: the same report again.
     queue_.WaitForEnd(kRetry);
   }
@@ -209,7 +212,12 @@ kernels::Result<std::string> WorkerLink::Get(const std::string& key,
 
 bool WorkerLink::End(const RunEnd& end) {
   queue_.SetEnd(end.outcome, end.reason, end.message);
-  return queue_.WaitForEnd(options_.patience);
+  int64_t refusals = refusals_;
+  while (!queue_.WaitForEnd(options_.patience)) {
+    if (refusals_ == refusals) return false;
+    refusals = refusals_;
+  }
+  return true;
 }
 
 }  // namespace sinkforge::trainer

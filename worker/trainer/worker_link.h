@@ -21,7 +21,8 @@ struct LinkOptions {
   std::shared_ptr<grpc::Channel> channel;
   std::string token;
   // Of one call that the worker does not answer, and of waiting for one that is away. The trainer
-  // dies with its worker, so that these end only what hangs.
+  // dies with its worker, so that these end only what hangs. A worker that answers that it cannot
+  // keep a report (its disk is full) is waited for without an end.
   std::chrono::milliseconds call_timeout{10'000};
   std::chrono::milliseconds patience{60'000};
 };
@@ -77,7 +78,8 @@ class WorkerLink final : public RunHost, public RendezvousStore {
   v1::Assignment assignment_;
   RunContext context_;
   int64_t restored_step_ = 0;
-  bool stopping_ = false;  // the phase says so
+  bool stopping_ = false;             // the phase says so
+  std::atomic<int64_t> refusals_{0};  // answers of the worker that it cannot keep a report
   std::atomic<v1::RunRequest> wanted_{v1::RUN_REQUEST_TRAIN};
   std::unique_ptr<BackgroundWriter> writer_;
   std::thread reporter_;

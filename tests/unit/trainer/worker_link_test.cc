@@ -218,6 +218,21 @@ TEST_F(WorkerLinkTest, FullDiskFailsTheLastCheckpointOnly) {
   EXPECT_THAT(warnings, HasSubstr("checkpoint of step 20: /data: the disk is full"));
 }
 
+TEST_F(WorkerLinkTest, EndIsHeldForAWorkerWhoseDiskIsFull) {
+  int refused = 0;
+  fake_.on_report = [&](const v1::TrainerReport& report, v1::TrainerCommand*) {
+    if (report.phase() != v1::RANK_PHASE_ENDED || ++refused > 10) return grpc::Status::OK;
+    return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "/data: the disk is full");
+  };
+  LinkOptions options;
+  options.channel = base::MakeChannel(fake_.address());
+  options.token = "secret";
+  options.patience = std::chrono::milliseconds(500);  // half of what the refusals take
+  WorkerLink link(std::move(options));
+  EXPECT_EQ(RunAssignment(link, "127.0.0.1"), ExitCode::kCompleted);
+  EXPECT_EQ(Last().outcome(), v1::RANK_OUTCOME_COMPLETED);
+}
+
 TEST_F(WorkerLinkTest, UnavailableCheckpointIsTriedAgain) {
   int refused = 0;
   fake_.on_checkpoint = [&](const v1::CheckpointPart&) {

@@ -159,6 +159,49 @@ TEST_F(AgentTest, KillsWhatHangsButNotWhatWritesACheckpoint) {
   EXPECT_EQ(agent_->Snapshot(0).ranks(0).reason(), v1::REASON_NO_PROGRESS);
 }
 
+v1::TrainerReport StepReport(const std::string& token, int64_t step) {
+  v1::TrainerReport report;
+  report.set_token(token);
+  report.set_phase(v1::RANK_PHASE_TRAINING);
+  report.set_step(step);
+  report.add_steps()->set_step(step);
+  report.mutable_steps(0)->set_step_seconds(1);
+  return report;
+}
+
+TEST_F(AgentTest, KillsNobodyWhileItCannotKeepTheirRecords) {
+  v1::DesiredState desired = Desired(1, {"a-1", "a-1"});
+  desired.mutable_ranks(1)->set_rank(1);
+  desired.mutable_ranks(0)->mutable_spec()->mutable_train()->set_steps(100);
+  Apply(desired);
+  const std::string token = launched_[0].token;
+  ASSERT_TRUE(agent_->Report(StepReport(token, 5), {seconds(1), {}}).ok());
+  EXPECT_TRUE(agent_->Snapshot(0).ranks(0).progress().has_eta());
+  // The trainer sends the same report again and again, for hours.
+  const v1::TrainerReport report = StepReport(token, 6);
+  for (seconds now(2); now < seconds(10'000); now += seconds(5)) {
+    agent_->OnReportArrived(report, {now, {}});
+    agent_->OnReportNotKept(token, absl::ResourceExhaustedError("/data: disk full"));
+    Tick(now);
+  }
+  EXPECT_TRUE(killed_.empty()) << "also not rank 1, which waits for rank 0";
+  const v1::RankStatus held = agent_->Snapshot(0).ranks(0);
+  EXPECT_THAT(held.message(), testing::HasSubstr("node-1 cannot keep its step records"));
+  EXPECT_THAT(held.message(), testing::HasSubstr("/data: disk full"));
+  EXPECT_FALSE(held.progress().has_eta());
+  EXPECT_THAT(held.warnings(), testing::ElementsAre(held.message())) << "one event, not thousands";
+  // There is room again.
+  agent_->OnReportArrived(report, {seconds(10'000), {}});
+  ASSERT_TRUE(agent_->Report(report, {seconds(10'000), {}}).ok());
+  const v1::RankStatus free = agent_->Snapshot(0).ranks(0);
+  EXPECT_EQ(free.message(), "");
+  EXPECT_EQ(free.step(), 6);
+  EXPECT_TRUE(free.progress().has_eta());
+  // From now on silence is the trainer's own.
+  Tick(seconds(10'031));
+  EXPECT_EQ(killed_.size(), 1U);
+}
+
 TEST_F(AgentTest, ForgetsAnEndOnlyWhenItIsAcknowledged) {
   Apply(Desired(1, {"a-1"}));
   agent_->OnExit({"a-1", 1, 0}, {TrainerExit::How::kExited, 3, "", {}});

@@ -297,6 +297,28 @@ TEST_F(DaemonTest, AFullDiskFailsTheCheckpointAndNothingElse) {
   EXPECT_TRUE(Eventually([&] { return coordinator_.steps("d4-1").size() == 5; }));
 }
 
+TEST_F(DaemonTest, ATrainerWaitsWhileItsRecordsCannotBeKept) {
+  const DaemonOptions options = Options("a");
+  const auto daemon = Start(options);
+  coordinator_.Want([](v1::DesiredState* desired) {
+    *desired->add_ranks() = FakeCoordinator::Rank("d4-1", "patient", 1, 0, 60);
+  });
+  ASSERT_TRUE(WaitForStep("d4-1", 1, 3));
+  // The database's folder is away, as with a disk that cannot be written.
+  const std::string store = options.data_dir + "/store";
+  ASSERT_EQ(rename(store.c_str(), (store + ".away").c_str()), 0);
+  ASSERT_TRUE(Eventually([&] { return !coordinator_.rank("d4-1", 1).message().empty(); }));
+  const v1::RankStatus held = coordinator_.rank("d4-1", 1);
+  EXPECT_EQ(held.phase(), v1::RANK_PHASE_TRAINING);
+  EXPECT_THAT(held.message(), HasSubstr("node-1 cannot keep its step records"));
+  EXPECT_THAT(held.message(), HasSubstr(store));
+  ASSERT_EQ(rename((store + ".away").c_str(), store.c_str()), 0);
+  ASSERT_TRUE(WaitForEnd("d4-1", 1));
+  const v1::RankStatus end = coordinator_.rank("d4-1", 1);
+  EXPECT_EQ(end.outcome(), v1::RANK_OUTCOME_COMPLETED) << end.message();
+  EXPECT_TRUE(Eventually([&] { return coordinator_.steps("d4-1").size() == 60; }));
+}
+
 TEST_F(DaemonTest, DrainsWithACheckpoint) {
   const auto daemon = Start(Options("a"));
   coordinator_.Want([](v1::DesiredState* desired) {

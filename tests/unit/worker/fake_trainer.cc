@@ -1,5 +1,6 @@
 // worker_fake_trainer: speaks TrainerService as a trainer does and trains nothing. The job's name
-// says how it behaves: "good", "crash", "exit", "hang", "orphan", "stubborn".
+// says how it behaves: "good", "crash", "exit", "hang", "orphan", "patient" (as the real one, it
+// sends a refused report again), "stubborn".
 #include <grpcpp/grpcpp.h>
 #include <poll.h>
 #include <signal.h>
@@ -81,7 +82,12 @@ class FakeTrainer {
   bool Report(const v1::TrainerReport& report) {
     grpc::ClientContext context;
     v1::TrainerCommand command;
-    const bool sent = stub_->Report(&context, report, &command).ok();
+    bool sent = stub_->Report(&context, report, &command).ok();
+    while (!sent && spec().name() == "patient") {
+      poll(nullptr, 0, 20);
+      grpc::ClientContext again;
+      sent = stub_->Report(&again, report, &command).ok();
+    }
     if (sent) run_ = command.run();
     // An orphan outlives its daemon.
     if (!sent && spec().name() == "orphan") pause();

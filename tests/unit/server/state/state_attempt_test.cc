@@ -329,6 +329,29 @@ TEST(CoordinatorAttemptTest, NoProgressEndsTheAttempt) {
   EXPECT_EQ(worker.Desired().ranks_size(), 0);
 }
 
+TEST(CoordinatorAttemptTest, ARankThatItsWorkerHoldsUpIsNoHang) {
+  TestBed bed({.lease = std::chrono::hours(1), .no_progress_timeout = minutes(1)});
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  const std::string id = bed.Submit();
+  RunTo(&worker, id, 5);
+  worker.Rank(id).set_message("training waits: disk full");
+  for (int i = 0; i < 10; ++i) {
+    bed.Advance(seconds(50));
+    worker.Sync();
+    bed.Tick();
+  }
+  EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_RUNNING);
+  EXPECT_EQ(bed.coordinator.Explain(id, bed.now).message,
+            "rank 0 on w1: training waits: disk full");
+  worker.Rank(id).clear_message();
+  worker.Sync();
+  EXPECT_EQ(bed.coordinator.Explain(id, bed.now).message, bed.Job(id).message());
+  bed.Advance(minutes(1));
+  bed.Tick();
+  EXPECT_EQ(bed.Job(id).reason(), v1::REASON_NO_PROGRESS);
+}
+
 TEST(CoordinatorAttemptTest, BackOffOutlivesARestart) {
   TestBed bed({.backoff_first = seconds(30)});
   HandWorker worker(&bed, "w1", 1);
