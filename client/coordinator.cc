@@ -30,6 +30,7 @@ constexpr std::chrono::seconds kRetryCall(15);
 constexpr std::chrono::seconds kRetryStream(60);
 constexpr std::chrono::milliseconds kRetryPause(200);  // a restart takes about this long
 constexpr int kPageSize = 500;
+constexpr char kStoreFailureKey[] = "sinkforge-store-failure-bin";  // server/rpc/context.h
 
 // Nobody answered. A server that answers UNAVAILABLE itself (its disk is full) gives a reason.
 bool IsNoAnswer(const absl::Status& status) {
@@ -40,9 +41,11 @@ bool IsNoAnswer(const absl::Status& status) {
 
 class Coordinator::Impl {
  public:
-  Impl(const CoordinatorOptions& options, const std::function<void(const std::string&)>& tell)
+  Impl(const CoordinatorOptions& options, const std::function<void(const std::string&)>& tell,
+       std::string* store_failure)
       : options_(options),
         tell_(tell),
+        store_failure_(*store_failure),
         channel_(base::MakeChannel(options.address)),
         jobs(v1::JobService::NewStub(channel_)),
         logs(v1::LogService::NewStub(channel_)),
@@ -69,8 +72,11 @@ class Coordinator::Impl {
       if (now >= end)
         return IsNoAnswer(status) ? Unreachable(std::string(status.message())) : status;
       if (!said && tell_) {
-        tell_(absl::StrCat("coordinator ", options_.address, " is away (", status.message(),
-                           "); jobs go on; trying again"));
+        // What it says of itself may concern the jobs too.
+        tell_(IsNoAnswer(status) ? absl::StrCat("coordinator ", options_.address, " is away (",
+                                                status.message(), "); jobs go on; trying again")
+                                 : absl::StrCat("coordinator ", options_.address, ": ",
+                                                status.message(), "; trying again"));
       }
       said = true;
       if ((stop == nullptr ? &never_ : stop)->WaitFor(kRetryPause)) {
@@ -89,7 +95,13 @@ class Coordinator::Impl {
       grpc::ClientContext context;
       context.set_deadline(std::chrono::system_clock::now() + kCallTimeout);
       response.Clear();
-      return base::FromGrpc((stub->*method)(&context, request, &response));
+      const absl::Status result = base::FromGrpc((stub->*method)(&context, request, &response));
+      const auto& metadata = context.GetServerTrailingMetadata();
+      const auto failure = metadata.find(kStoreFailureKey);
+      store_failure_ = failure == metadata.end()
+                           ? std::string()
+                           : std::string(failure->second.data(), failure->second.size());
+      return result;
     });
     if (!status.ok()) return status;
     return response;
@@ -126,6 +138,7 @@ class Coordinator::Impl {
 
   const CoordinatorOptions& options_;
   const std::function<void(const std::string&)>& tell_;
+  std::string& store_failure_;
   std::shared_ptr<grpc::Channel> channel_;
   StopSignal never_{StopSignal::Source::kNone};  // for calls that wait without one
   bool connected_ = false;
@@ -139,7 +152,8 @@ class Coordinator::Impl {
 };
 
 Coordinator::Coordinator(CoordinatorOptions options)
-    : options_(std::move(options)), impl_(std::make_unique<Impl>(options_, tell_)) {}
+    : options_(std::move(options)),
+      impl_(std::make_unique<Impl>(options_, tell_, &store_failure_)) {}
 Coordinator::~Coordinator() = default;
 
 absl::StatusOr<v1::Job> Coordinator::SubmitJob(const v1::SubmitJobRequest& request) {
@@ -332,7 +346,7 @@ absl::Status CheckHealth(const std::string& address, nanoseconds timeout) {
   // HealthCheckResponse{status: SERVING} is field 1 (varint) with the value 1.
   const std::string body(reinterpret_cast<const char*>(slice.begin()), slice.size());
   if (body != std::string("\x08\x01", 2)) {
-    return absl::UnavailableError(absl::StrCat(address, ": not serving yet"));
+    return absl::FailedPreconditionError(absl::StrCat(address, " is not serving"));
   }
   return absl::OkStatus();
 }

@@ -40,6 +40,10 @@ class Coordinator {
   // Told once whenever calls begin to wait for the coordinator to come back.
   void OnWait(std::function<void(const std::string& message)> tell) { tell_ = std::move(tell); }
 
+  // Why the coordinator's store cannot be written, if the last answer said so: what it showed is
+  // what was stored last. Else empty.
+  const std::string& store_failure() const { return store_failure_; }
+
   absl::StatusOr<v1::Job> SubmitJob(const v1::SubmitJobRequest& request);
   absl::StatusOr<v1::Job> GetJob(const std::string& job_id);
   // All pages of it, at most `count_max` jobs.
@@ -70,6 +74,7 @@ class Coordinator {
   class Impl;
   CoordinatorOptions options_;
   std::function<void(const std::string&)> tell_;
+  std::string store_failure_;
   std::unique_ptr<Impl> impl_;
 };
 
@@ -79,7 +84,8 @@ absl::Status ReadCheckpointPart(
     const std::string& address, const v1::ReadCheckpointRequest& request, StopSignal* stop,
     const std::function<absl::Status(const v1::CheckpointData&)>& on_data);
 
-// OK where the health service at `address` answers SERVING within `timeout`.
+// OK where the health service at `address` answers SERVING within `timeout`. UNAVAILABLE: nobody
+// answers. FAILED_PRECONDITION: it answers something else.
 absl::Status CheckHealth(const std::string& address, std::chrono::nanoseconds timeout);
 
 }  // namespace sinkforge::client

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/exit_code.h"
+#include "client/printable.h"
 #include "client/session.h"
 
 namespace sinkforge::client {
@@ -13,17 +14,32 @@ namespace {
 
 constexpr std::chrono::seconds kTimeout(2);  // what container engines allow a check, and less
 
+// What a coordinator that does not serve says of itself; empty where it says nothing.
+std::string ReasonOf(const std::string& address) {
+  Coordinator coordinator({.address = address, .address_source = "ADDRESS", .retry_for = kTimeout});
+  const auto workers = coordinator.ListWorkers();
+  if (!coordinator.store_failure().empty()) {
+    return absl::StrCat("the coordinator's store cannot be written: ", coordinator.store_failure());
+  }
+  return absl::IsUnavailable(workers.status()) ? std::string(workers.status().message()) : "";
+}
+
 absl::StatusOr<int> Health(Session& session, const std::string& given) {
   const std::string address = given.empty() ? session.coordinator().address() : given;
   const absl::Status status = CheckHealth(address, kTimeout);
-  if (!status.ok()) return UnreachableError(std::string(status.message()));
+  const bool answers = status.ok() || absl::IsFailedPrecondition(status);
+  if (!answers) return UnreachableError(std::string(status.message()));
+  const std::string reason = status.ok() ? "" : ReasonOf(address);
   if (session.json()) {
-    const nlohmann::ordered_json json = {{"address", address}, {"status", "serving"}};
-    session.out() << json.dump(2) << "\n";
+    nlohmann::ordered_json json = {{"address", address},
+                                   {"status", status.ok() ? "serving" : "not serving"}};
+    if (!reason.empty()) json["reason"] = reason;
+    session.out() << json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
   } else {
-    session.out() << address << " is serving\n";
+    session.out() << address << (status.ok() ? " is serving" : " is not serving")
+                  << (reason.empty() ? "" : ": " + Printable(reason)) << "\n";
   }
-  return kExitOk;
+  return status.ok() ? kExitOk : kExitError;
 }
 
 }  // namespace
@@ -32,7 +48,8 @@ Command HealthCommand() {
   auto address = std::make_shared<std::string>();
   Command command;
   command.name = "health";
-  command.summary = "Ask a coordinator or a worker whether it serves; exit code 4: it does not";
+  command.summary =
+      "Ask a coordinator or a worker whether it serves; exit code 1: it says no, 4: no answer";
   command.examples =
       "  sinkforge health                    # the coordinator\n"
       "  sinkforge health 10.0.0.2:7071      # a worker";

@@ -70,6 +70,7 @@ absl::StatusOr<int> List(Session& session, const ListOptions& options) {
   request.set_sweep(options.sweep);
   const auto list = session.coordinator().ListJobs(request, options.limit);
   if (!list.ok()) return list.status();
+  session.WarnOfStore();
   if (session.json()) {
     session.PrintJson(*list);
     return kExitOk;

@@ -95,6 +95,15 @@ void Session::PrintJsonLine(const google::protobuf::Message& message) const {
   out() << ToJson(message, Layout::kLine) << std::endl;
 }
 
+void Session::WarnOfStore() {
+  const std::string& failure = coordinator().store_failure();
+  if (failure.empty()) return;
+  Say(
+      absl::StrCat("warning: this is what was stored last, and nothing can be changed, because the "
+                   "coordinator's store cannot be written: ",
+                   failure));
+}
+
 void Session::Say(const std::string& message) const {
   err() << "sinkforge: " << Printable(message) << std::endl;
 }

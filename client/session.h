@@ -59,6 +59,8 @@ class Session {
   void PrintJson(const google::protobuf::Message& message) const;
   // One line, for streams of them.
   void PrintJsonLine(const google::protobuf::Message& message) const;
+  // One line on stderr where the coordinator's last answer said that its store cannot be written.
+  void WarnOfStore();
   // "sinkforge: " and the message, on stderr.
   void Say(const std::string& message) const;
 

@@ -198,6 +198,7 @@ void PrintNextSteps(const Session& session, const v1::Job& job) {
 absl::StatusOr<int> Show(Session& session, const ShowOptions& options) {
   const auto job = session.coordinator().GetJob(options.job_id);
   if (!job.ok()) return job.status();
+  session.WarnOfStore();
   if (options.job_file) {
     session.out() << jobspec::FormatJobFile(job->spec());
     return kExitOk;

@@ -18,6 +18,7 @@ namespace {
 absl::StatusOr<int> Workers(Session& session) {
   const auto list = session.coordinator().ListWorkers();
   if (!list.ok()) return list.status();
+  session.WarnOfStore();
   if (session.json()) {
     session.PrintJson(*list);
     return kExitOk;

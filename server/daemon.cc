@@ -31,6 +31,8 @@ constexpr int kReaderThreads = 2;        // queries are short; two keep one long
 constexpr int64_t kFollowersMax = 4096;  // WatchJob and ReadLogs streams
 constexpr std::chrono::seconds kDrainTime{5};  // for calls under way at a shutdown
 
+constexpr char kAliveService[] = "alive";  // of the health service; deploy/kubernetes asks for it
+
 const std::vector<double> kStoreBounds = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
                                           0.05,   0.1,   0.25,   0.5,   1,    5};
 const std::vector<double> kSchedulingBounds = {0.00001, 0.0001, 0.001, 0.01, 0.1, 1};
@@ -219,6 +221,12 @@ absl::Status Daemon::Impl::Start() {
   auto running = base::StartServer(server);
   if (!running.ok()) return running.status();
   running_ = *std::move(running);
+  engine_.OnStoreFailure(
+      [health = running_.server->GetHealthCheckService()](const absl::Status& failure) {
+        health->SetServingStatus("", failure.ok());
+        // For those who would restart what is not alive: that would mend no disk.
+        health->SetServingStatus(kAliveService, true);
+      });
   const absl::Status page = StartPage();
   if (!page.ok()) return page;
   retention_thread_ = std::thread([this] { KeepBudgets(); });
@@ -279,6 +287,7 @@ void Daemon::Impl::Shutdown() {
   const absl::Status stopping =
       absl::UnavailableError("the coordinator is shutting down; try again in a moment");
   http_.reset();
+  engine_.OnStoreFailure(nullptr);
   if (running_.server != nullptr) {
     running_.server->GetHealthCheckService()->SetServingStatus(false);
     hub_.Shutdown(stopping);

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "server/state/worker_link.h"
 
 namespace sinkforge::server {
 namespace {
@@ -71,6 +72,17 @@ void Engine::Mutate(Apply apply, Done done, int64_t bytes) {
   Push({std::move(apply), nullptr, std::move(done), absl::OkStatus()}, bytes);
 }
 
+absl::Status Engine::store_failure() const {
+  base::MutexLock lock(&failure_mutex_);
+  return store_failure_;
+}
+
+void Engine::OnStoreFailure(std::function<void(const absl::Status&)> tell) {
+  base::MutexLock lock(&failure_mutex_);
+  tell_failure_ = std::move(tell);
+  if (tell_failure_) tell_failure_(store_failure_);
+}
+
 void Engine::Read(View view, Done failed) {
   if (reads_waiting_.fetch_add(1) >= options_.reads_waiting_max) {
     reads_waiting_.fetch_sub(1);
@@ -103,10 +115,11 @@ absl::Status Engine::ReadAndWait(const View& view) {
 void Engine::Synchronize(std::shared_ptr<WorkerLink> link, v1::WorkerSnapshot snapshot, Done done) {
   const int64_t bytes = static_cast<int64_t>(snapshot.ByteSizeLong());
   auto shared = std::make_shared<v1::WorkerSnapshot>(std::move(snapshot));
-  Mutate([this, link = std::move(link), shared](
-             Coordinator& coordinator, const base::Now& now,
-             Effects* effects) { return TakeSnapshot(link, *shared, coordinator, now, effects); },
-         std::move(done), bytes);
+  Apply apply = [this, link = std::move(link), shared](Coordinator& coordinator,
+                                                       const base::Now& now, Effects* effects) {
+    return TakeSnapshot(link, *shared, coordinator, now, effects);
+  };
+  Push({std::move(apply), nullptr, std::move(done), absl::OkStatus(), shared}, bytes);
 }
 
 absl::Status Engine::TakeSnapshot(const std::shared_ptr<WorkerLink>& link,
@@ -127,6 +140,7 @@ absl::Status Engine::TakeSnapshot(const std::shared_ptr<WorkerLink>& link,
     known = Link{link, snapshot.incarnation()};
   }
   reported_.insert(snapshot.worker());
+  unrecorded_.erase(snapshot.worker());
   return absl::OkStatus();
 }
 
@@ -168,13 +182,7 @@ void Engine::Loop() {
 
 void Engine::Process(std::vector<Item>* group) {
   const base::Now now = clock_->Read();
-  if (coordinator_ == nullptr && now.monotonic >= refuse_until_) {
-    const absl::Status loaded = Load(now);
-    if (!loaded.ok()) {
-      failure_ = loaded;
-      refuse_until_ = now.monotonic + options_.retry_after;
-    }
-  }
+  Probe(now);
   Effects effects;
   reported_.clear();
   Change(group, now, &effects);
@@ -182,6 +190,7 @@ void Engine::Process(std::vector<Item>* group) {
   if (coordinator_ != nullptr) {
     committed = Commit(effects);
     if (committed.ok()) {
+      if (effects.NeedsStore()) next_probe_ = now.monotonic + options_.probe_every;
       on_commit_(*coordinator_, effects);
     } else {
       Recover(committed, now);
@@ -201,11 +210,13 @@ void Engine::Process(std::vector<Item>* group) {
 }
 
 void Engine::Change(std::vector<Item>* group, const base::Now& now, Effects* effects) {
-  const bool refuse = coordinator_ == nullptr || now.monotonic < refuse_until_;
+  const bool refuse = !failure_.ok();
   for (Item& item : *group) {
     if (item.apply == nullptr) continue;
     item.status = refuse ? NotKept(failure_) : item.apply(*coordinator_, now, effects);
+    if (refuse && item.snapshot != nullptr) NoteRefused(*item.snapshot, now);
   }
+  if (!refuse && now.monotonic >= forget_unrecorded_at_) unrecorded_.clear();
   if (!refuse && now.monotonic >= next_tick_) coordinator_->Tick(now, effects);
   if (now.monotonic >= next_tick_) next_tick_ = now.monotonic + options_.tick;
   metrics_.scheduling->Observe(Seconds(clock_->Read().monotonic - now.monotonic));
@@ -248,13 +259,71 @@ absl::Status Engine::Load(const base::Now& now) {
 }
 
 void Engine::Recover(const absl::Status& cause, const base::Now& now) {
-  base::LogError("the store cannot be written; the coordinator goes back to what is stored",
-                 {{"error", std::string(cause.message())}});
-  failure_ = cause;
-  refuse_until_ = now.monotonic + options_.retry_after;
+  NoteStore(cause, now);
   coordinator_ = nullptr;
   const absl::Status loaded = Load(now);
-  if (!loaded.ok()) failure_ = loaded;
+  if (!loaded.ok()) NoteStore(loaded, now);
+}
+
+void Engine::Probe(const base::Now& now) {
+  if (now.monotonic < next_probe_) return;
+  absl::Status writable = store_->CheckWritable();
+  // Loaded anew: a lease that ran out while no report was taken in counts for nothing.
+  if (writable.ok() && !failure_.ok()) writable = Load(now);
+  NoteStore(writable, now);
+}
+
+void Engine::NoteStore(const absl::Status& status, const base::Now& now) {
+  next_probe_ = now.monotonic + (status.ok() ? options_.probe_every : options_.retry_after);
+  if (failure_.ok() && status.ok()) return;
+  if (failure_.ok()) {
+    base::LogError("the store cannot be written; the coordinator stays at what is stored",
+                   {{"error", std::string(status.message())}});
+    if (coordinator_ != nullptr) {
+      for (v1::Worker& worker : coordinator_->Workers()) {
+        unrecorded_[worker.worker()] = std::move(worker);
+      }
+    }
+  } else if (status.ok()) {
+    base::LogInfo("the store can be written again", {});
+    forget_unrecorded_at_ = now.monotonic + options_.coordinator.lease;
+  }
+  failure_ = status;
+  base::MutexLock lock(&failure_mutex_);
+  const bool changed = store_failure_.ok() != status.ok();
+  store_failure_ = status;
+  if (changed && tell_failure_) tell_failure_(status);
+}
+
+void Engine::NoteRefused(const v1::WorkerSnapshot& snapshot, const base::Now& now) {
+  const auto known = unrecorded_.find(snapshot.worker());
+  if (known == unrecorded_.end() &&
+      static_cast<int>(unrecorded_.size()) >= options_.coordinator.worker_count_max) {
+    return;
+  }
+  v1::Worker worker = DescribeSnapshot(snapshot, now.wall);
+  if (known != unrecorded_.end() && known->second.incarnation() == worker.incarnation()) {
+    *worker.mutable_used() = known->second.used();
+    if (known->second.has_drain()) *worker.mutable_drain() = known->second.drain();
+    if (known->second.state() != v1::WORKER_STATE_LOST) worker.set_state(known->second.state());
+  }
+  unrecorded_[snapshot.worker()] = std::move(worker);
+}
+
+std::vector<v1::Worker> Engine::Workers(const Coordinator& coordinator,
+                                        const base::Now& now) const {
+  std::map<std::string, v1::Worker> all;
+  for (v1::Worker& worker : coordinator.Workers()) all[worker.worker()] = std::move(worker);
+  for (const auto& [name, worker] : unrecorded_) {
+    if (failure_.ok() && all.contains(name)) continue;
+    v1::Worker& shown = all[name] = worker;
+    const auto silent = now.wall - base::FromProto(worker.last_seen());
+    if (silent >= options_.coordinator.lease) shown.set_state(v1::WORKER_STATE_LOST);
+  }
+  std::vector<v1::Worker> workers;
+  workers.reserve(all.size());
+  for (auto& [name, worker] : all) workers.push_back(std::move(worker));
+  return workers;
 }
 
 v1::Job ViewOf(const Coordinator& coordinator, const v1::Job& job, const base::Now& now) {

@@ -5,6 +5,9 @@
 // Where the store cannot be written, every call of the group gets UNAVAILABLE and the Coordinator
 // is built again from what is stored: nothing is acknowledged that is not kept, and nothing is kept
 // in memory that was not acknowledged. Workers then report everything again.
+//
+// Until a small write succeeds, which is tried again and again, nothing is changed: readers see
+// what is stored, and of workers what they say of themselves.
 #pragma once
 
 #include <atomic>
@@ -20,6 +23,7 @@
 #include "absl/status/status.h"
 #include "base/clock.h"
 #include "base/metrics.h"
+#include "base/mutex.h"
 #include "server/engine/bounded_queue.h"
 #include "server/engine/job_store.h"
 #include "server/state/coordinator.h"
@@ -40,6 +44,8 @@ struct EngineOptions {
   int64_t reads_waiting_max = 4096;  // leaves half of the queue to what changes something
   // After a failed write or load; keeps a full disk from costing a reload per call.
   std::chrono::nanoseconds retry_after = std::chrono::seconds(1);
+  // Where nothing was written for so long, the store is asked whether it could be.
+  std::chrono::nanoseconds probe_every = std::chrono::seconds(1);
 };
 
 // Histograms in seconds; both outlive the engine.
@@ -80,6 +86,17 @@ class Engine {
   // The same on the caller's thread, which waits. Not from the engine's thread.
   absl::Status ReadAndWait(const View& view);
 
+  // By name. While the store cannot be written, what the workers say of themselves. Only from a
+  // view, with what it was called with.
+  std::vector<v1::Worker> Workers(const Coordinator& coordinator, const base::Now& now) const;
+
+  // OK, or why the store cannot be written. From any thread.
+  absl::Status store_failure() const EXCLUDES_LOCK(failure_mutex_);
+  // Told at once, and whenever this changes, on some thread and under a lock: it must not call
+  // back. Null ends it, and when this returns no call is under way.
+  void OnStoreFailure(std::function<void(const absl::Status& failure)> tell)
+      EXCLUDES_LOCK(failure_mutex_);
+
   // One snapshot of a worker. With OK the link is the worker's; another link that it had is closed.
   void Synchronize(std::shared_ptr<WorkerLink> link, v1::WorkerSnapshot snapshot, Done done);
   // The link is gone. Nothing happens where the worker has another one already.
@@ -93,6 +110,8 @@ class Engine {
     View view;    // or a read
     Done done;    // failed, for a read
     absl::Status status;
+    // What `apply` is to take in, if it is that.
+    std::shared_ptr<const v1::WorkerSnapshot> snapshot = nullptr;
   };
   struct Link {
     std::shared_ptr<WorkerLink> link;
@@ -108,6 +127,9 @@ class Engine {
   void Publish(const Effects& effects, const base::Now& now);
   absl::Status Load(const base::Now& now);
   void Recover(const absl::Status& cause, const base::Now& now);
+  void Probe(const base::Now& now);
+  void NoteStore(const absl::Status& status, const base::Now& now);
+  void NoteRefused(const v1::WorkerSnapshot& snapshot, const base::Now& now);
   absl::Status TakeSnapshot(const std::shared_ptr<WorkerLink>& link,
                             const v1::WorkerSnapshot& snapshot, Coordinator& coordinator,
                             const base::Now& now, Effects* effects);
@@ -126,9 +148,17 @@ class Engine {
   std::map<std::string, Link> links_;         // by worker
   std::set<std::string> reported_;            // workers whose snapshot is in this group
   absl::Status links_closed_;                 // not OK: why every link is closed
-  absl::Status failure_;                      // why calls are refused until `refuse_until_`
-  std::chrono::nanoseconds refuse_until_{0};
+  absl::Status failure_;                      // not OK: why every change is refused
+  std::chrono::nanoseconds next_probe_{0};
   std::chrono::nanoseconds next_tick_{0};
+  // Workers as they were, and are, since the store failed; each until it has reported to the
+  // Coordinator that was loaded afterwards, or its lease there is over.
+  std::map<std::string, v1::Worker> unrecorded_;
+  std::chrono::nanoseconds forget_unrecorded_at_{0};
+
+  mutable base::Mutex failure_mutex_;
+  absl::Status store_failure_ GUARDED_BY(failure_mutex_);  // of `failure_`
+  std::function<void(const absl::Status&)> tell_failure_ GUARDED_BY(failure_mutex_);
 };
 
 // The job as readers see it: with the present reason and message.

@@ -36,6 +36,9 @@ class JobStore {
   // All of it or nothing; survives power loss when it returns OK. Deletions come last.
   // RESOURCE_EXHAUSTED: the disk is full. UNAVAILABLE.
   virtual absl::Status Write(const Effects& effects) = 0;
+  // Tries a write of a few bytes, which changes nothing of the above and is not synced. The errors
+  // of Write.
+  virtual absl::Status CheckWritable() = 0;
   // Oldest first, at most `limit`. Empty for an unknown job.
   virtual absl::StatusOr<std::vector<v1::Event>> ListEvents(const std::string& job_id,
                                                             int64_t after_sequence,

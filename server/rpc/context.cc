@@ -6,6 +6,8 @@
 namespace sinkforge::server {
 namespace {
 
+constexpr size_t kFailureBytesMax = 1000;  // clients take 8 KiB of trailing metadata by default
+
 // The only values that the label has.
 constexpr const char* kMethods[] = {
     "JobService/SubmitJob",       "JobService/GetJob",
@@ -43,6 +45,11 @@ UnaryCall::UnaryCall(grpc::CallbackServerContext* context, const RpcContext* rpc
 
 void UnaryCall::Finish(const absl::Status& status) const {
   rpc_->times->Observe(method_, rpc_->clock->Read().monotonic - begin_);
+  const absl::Status failure = rpc_->engine->store_failure();
+  if (!failure.ok()) {
+    context_->AddTrailingMetadata(kStoreFailureKey,
+                                  Shorten(std::string(failure.message()), kFailureBytesMax));
+  }
   reactor_->Finish(ToGrpcWithReason(status));
 }
 

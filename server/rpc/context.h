@@ -24,6 +24,10 @@
 
 namespace sinkforge::server {
 
+// Trailing metadata of an answer of a coordinator whose store cannot be written: why. What the
+// answer shows is then what was stored last.
+inline constexpr char kStoreFailureKey[] = "sinkforge-store-failure-bin";
+
 // Durations of unary calls, by method: sinkforge_rpc_seconds.
 class RpcTimes {
  public:

@@ -208,8 +208,8 @@ grpc::ServerUnaryReactor* WorkerServiceImpl::ListWorkers(grpc::CallbackServerCon
                                                          v1::ListWorkersResponse* response) {
   const UnaryCall call(context, rpc_, "WorkerService/ListWorkers");
   rpc_->engine->Read(
-      [=](const Coordinator& coordinator, const base::Now&) {
-        for (v1::Worker& worker : coordinator.Workers()) {
+      [=, engine = rpc_->engine](const Coordinator& coordinator, const base::Now& now) {
+        for (v1::Worker& worker : engine->Workers(coordinator, now)) {
           *response->add_workers() = std::move(worker);
         }
         call.Finish(absl::OkStatus());

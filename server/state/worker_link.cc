@@ -244,16 +244,30 @@ void ExpectWorker(State* state, const v1::RankPlacement& placement, const base::
   worker.lease_end = now.monotonic + state->options.lease;
 }
 
-v1::Worker Describe(const State& state, const WorkerRecord& record) {
+v1::Worker DescribeSnapshot(const v1::WorkerSnapshot& snapshot,
+                            std::chrono::system_clock::time_point seen) {
   v1::Worker worker;
+  worker.set_worker(snapshot.worker());
+  worker.set_incarnation(snapshot.incarnation());
+  worker.set_state(v1::WORKER_STATE_LIVE);
+  worker.set_address(snapshot.address());
+  worker.set_metrics_address(snapshot.metrics_address());
+  *worker.mutable_slots() = snapshot.slots();
+  *worker.mutable_last_seen() = base::ToProto(seen);
+  worker.set_version(snapshot.version());
+  worker.set_processor(snapshot.processor());
+  worker.set_disk_free_bytes(snapshot.disk_free_bytes());
+  *worker.mutable_data_roots() = snapshot.data_roots();
+  return worker;
+}
+
+v1::Worker Describe(const State& state, const WorkerRecord& record) {
+  v1::Worker worker = DescribeSnapshot(record.snapshot, record.last_seen);
   worker.set_worker(record.name);
   worker.set_incarnation(record.incarnation);
   worker.set_state(StateOf(record));
   const auto drain = state.drains.find(record.name);
   if (drain != state.drains.end()) *worker.mutable_drain() = drain->second;
-  worker.set_address(record.snapshot.address());
-  worker.set_metrics_address(record.snapshot.metrics_address());
-  *worker.mutable_slots() = record.snapshot.slots();
   for (const auto& [slot, key] : record.assigned) {
     v1::SlotUse* use = worker.add_used();
     use->set_slot(slot);
@@ -261,11 +275,6 @@ v1::Worker Describe(const State& state, const WorkerRecord& record) {
     use->set_attempt(key.attempt);
     use->set_rank(key.rank);
   }
-  *worker.mutable_last_seen() = base::ToProto(record.last_seen);
-  worker.set_version(record.snapshot.version());
-  worker.set_processor(record.snapshot.processor());
-  worker.set_disk_free_bytes(record.snapshot.disk_free_bytes());
-  *worker.mutable_data_roots() = record.snapshot.data_roots();
   return worker;
 }
 

@@ -16,5 +16,8 @@ void CheckLeases(Call* call);
 void ExpectWorker(State* state, const v1::RankPlacement& placement, const base::Now& now);
 v1::DesiredState DesiredOf(const State& state, const WorkerRecord& worker);
 v1::Worker Describe(const State& state, const WorkerRecord& worker);
+// What a snapshot alone says of its worker, which is taken for live.
+v1::Worker DescribeSnapshot(const v1::WorkerSnapshot& snapshot,
+                            std::chrono::system_clock::time_point seen);
 
 }  // namespace sinkforge::server

@@ -92,6 +92,12 @@ absl::StatusOr<StoredJobs> KvJobStore::Load() const {
   return stored;
 }
 
+absl::Status KvJobStore::CheckWritable() {
+  base::KvBatch batch;
+  batch.Put(KeyBuilder("probe").key(), "");
+  return kv_->Write(batch, base::Durability::kLogged);
+}
+
 absl::Status KvJobStore::Write(const Effects& effects) {
   base::KvBatch batch;
   for (const v1::Job& job : effects.jobs) {

@@ -20,6 +20,7 @@ class KvJobStore final : public JobStore {
   static absl::StatusOr<std::unique_ptr<KvJobStore>> Open(const std::string& path);
 
   absl::StatusOr<StoredJobs> Load() const override;
+  absl::Status CheckWritable() override;
   absl::Status Write(const Effects& effects) override;
   absl::StatusOr<std::vector<v1::Event>> ListEvents(const std::string& job_id,
                                                     int64_t after_sequence,

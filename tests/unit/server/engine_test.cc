@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <future>
 #include <memory>
 #include <string>
@@ -204,6 +205,49 @@ TEST_F(EngineTest, ComesBackWhenTheStoreCanBeReadAgain) {
   while (absl::IsUnavailable(status)) status = SubmitAndWait("r1");
   ASSERT_TRUE(status.ok()) << status;
   EXPECT_EQ(JobCount(), 2);
+}
+
+TEST_F(EngineTest, KeepsItsWorkersInSightWhileTheStoreFails) {
+  EngineOptions options = Quick();
+  options.probe_every = std::chrono::nanoseconds(0);
+  options.coordinator.lease = std::chrono::hours(1);
+  Start(options);
+  std::atomic<bool> healthy = false;
+  engine_->OnStoreFailure([&](const absl::Status& failure) { healthy = failure.ok(); });
+  EXPECT_TRUE(healthy);
+  SentStates first;
+  ASSERT_TRUE(Report(first, MakeSnapshot("w1", "a", 1)).ok());
+  const auto workers = [this] {
+    std::vector<std::string> names;
+    const absl::Status read =
+        engine_->ReadAndWait([&](const Coordinator& coordinator, const base::Now& now) {
+          for (const v1::Worker& worker : engine_->Workers(coordinator, now)) {
+            EXPECT_EQ(worker.state(), v1::WORKER_STATE_LIVE);
+            EXPECT_EQ(worker.slots_size(), 1);
+            names.push_back(worker.worker());
+          }
+        });
+    EXPECT_TRUE(read.ok()) << read;
+    return names;
+  };
+  // An idle coordinator finds out by itself.
+  store_.FailWrites(1'000'000, absl::ResourceExhaustedError("the disk is full"));
+  while (engine_->store_failure().ok()) JobCount();
+  EXPECT_FALSE(healthy);
+  EXPECT_EQ(engine_->store_failure().message(), "the disk is full");
+  EXPECT_EQ(Report(first, MakeSnapshot("w1", "a", 2)).code(), absl::StatusCode::kUnavailable);
+  SentStates second;
+  EXPECT_EQ(Report(second, MakeSnapshot("w2", "b", 1)).code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(workers(), (std::vector<std::string>{"w1", "w2"}));
+  // It finds out that the disk has room again; nobody is forgotten until he has reported.
+  store_.FailWrites(0, absl::OkStatus());
+  while (!engine_->store_failure().ok()) JobCount();
+  EXPECT_TRUE(healthy);
+  EXPECT_EQ(workers(), (std::vector<std::string>{"w1", "w2"}));
+  ASSERT_TRUE(Report(second, MakeSnapshot("w2", "b", 2)).ok());
+  EXPECT_EQ(workers(), (std::vector<std::string>{"w1", "w2"}));
+  EXPECT_TRUE(SubmitAndWait("r1").ok());
+  engine_->OnStoreFailure(nullptr);
 }
 
 TEST_F(EngineTest, RefusesToStartWithoutItsStore) {

@@ -19,7 +19,7 @@ namespace sinkforge::server {
 
 class MemoryJobStore final : public JobStore {
  public:
-  // The next `count` writes fail with `status` and keep nothing.
+  // The next `count` writes (a probe is one) fail with `status` and keep nothing.
   void FailWrites(int count, const absl::Status& status) {
     base::MutexLock lock(&mutex_);
     failures_ = count;
@@ -91,6 +91,12 @@ class MemoryJobStore final : public JobStore {
       if (drain.has_value()) drains_[worker] = *drain;
     }
     return absl::OkStatus();
+  }
+  absl::Status CheckWritable() override {
+    base::MutexLock lock(&mutex_);
+    if (failures_ == 0) return absl::OkStatus();
+    --failures_;
+    return failure_;
   }
   absl::StatusOr<std::vector<v1::Event>> ListEvents(const std::string& job_id,
                                                     int64_t after_sequence,
