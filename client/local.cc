@@ -205,6 +205,10 @@ absl::StatusOr<int> Up(Session& session, const UpOptions& up) {
     status = CheckDataRoots(options.settings.data_roots);
     if (!status.ok()) return status;
   }
+  if (const auto free = base::DiskFreeBytes(options.state_folder); free.ok()) {
+    const std::string warning = SmallDiskWarning(options.state_folder, *free);
+    if (!warning.empty()) session.Say(warning);
+  }
   const auto instance = StartLocal(
       options, *existing, &stop, [&session](const std::string& message) { session.Say(message); });
   if (!instance.ok()) return instance.status();

@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/files.h"
 #include "client/coordinator.h"
+#include "client/format.h"
 
 namespace sinkforge::client {
 namespace {
@@ -182,6 +183,8 @@ class Starter {
         absl::StrCat(options_.settings.slots),
         "--listen",
         Loopback(0),
+        "--disk-reserve",
+        absl::StrCat(kLocalDiskReserveBytes),
         "--metrics-listen",
         Loopback(ChoosePort(kWorkerMetricsPort, "the worker's /metrics", say_))};
     for (const std::string& root : options_.settings.data_roots) {
@@ -291,6 +294,16 @@ class Starter {
 };
 
 }  // namespace
+
+std::string SmallDiskWarning(const std::string& state_folder, int64_t free_bytes) {
+  if (free_bytes >= kLocalDiskReserveBytes) return "";
+  return absl::StrCat(
+      "warning: the disk of ", state_folder, " has ", FormatBytes(free_bytes),
+      " free, and the worker takes no checkpoint that would leave it less than ",
+      FormatBytes(kLocalDiskReserveBytes),
+      ": jobs would train, and fail at their last checkpoint; free some space there, or give "
+      "--state-dir on a larger disk");
+}
 
 LocalState StateOf(const LocalInstance& instance) {
   const bool coordinator = IsRunning(instance.coordinator.process);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <string>
 
@@ -35,6 +36,11 @@ class LocalLock {
   explicit LocalLock(int fd) : fd_(fd) {}
   int fd_;
 };
+
+// Free bytes below which the worker that is started takes no checkpoint.
+constexpr int64_t kLocalDiskReserveBytes = int64_t{512} << 20;
+// What to say where the disk of the state folder has less free than that; else empty.
+std::string SmallDiskWarning(const std::string& state_folder, int64_t free_bytes);
 
 // Starts what of `existing` does not run, and returns when the coordinator is healthy and the
 // worker is registered. A worker that runs goes on undisturbed: its coordinator comes back at the

@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -97,6 +99,32 @@ void AddAttempts(const v1::Job& job, Lines* lines) {
   }
 }
 
+// The newest thing known of checkpoints, if it is that one could not be kept. The trainer's
+// warnings begin so (worker/trainer/core/loop.cc), and name the step.
+void AddLostCheckpoint(const v1::Job& job, Lines* lines) {
+  constexpr char kBegin[] = "a checkpoint could not be made durable";
+  constexpr char kStep[] = "checkpoint of step ";
+  int64_t kept = 0;
+  for (const v1::Checkpoint& checkpoint : job.checkpoints()) {
+    kept = std::max(kept, checkpoint.step());
+  }
+  for (int i = job.rank_notes_size() - 1; i >= 0; --i) {
+    const std::string& note = job.rank_notes(i);
+    const size_t at = note.find(kStep);
+    int64_t step = 0;
+    if (!absl::StartsWith(note, kBegin) || at == std::string::npos) continue;
+    const std::string rest = note.substr(at + sizeof(kStep) - 1);
+    if (!absl::SimpleAtoi(rest.substr(0, rest.find(':')), &step)) continue;
+    if (step > kept) {
+      lines->emplace_back("not kept", OneLine(note.substr(at)));
+      lines->emplace_back("", kept == 0
+                                  ? std::string("there is no checkpoint to go back to")
+                                  : absl::StrCat("the last one that was kept is of step ", kept));
+    }
+    return;
+  }
+}
+
 // Where the time of a job went, the state that it is in now included.
 void AddTime(const v1::Job& job, std::chrono::system_clock::time_point now, Lines* lines) {
   if (!job.has_create_time()) return;
@@ -164,6 +192,7 @@ Lines Describe(const v1::Job& job, const Style& style) {
   if (job.has_wait()) AddWait(job.wait(), &lines);
   AddProgress(job, &lines);
   AddAttempts(job, &lines);
+  if (!IsFinal(job.state())) AddLostCheckpoint(job, &lines);
   lines.emplace_back("model", ModelLine(job));
   lines.emplace_back(
       "resources",

@@ -6,6 +6,7 @@
 
 #include "client/coordinator.h"
 #include "client/exit_code.h"
+#include "client/local_start.h"
 #include "tests/unit/client/fake_services.h"
 #include "tests/unit/client/run_client.h"
 
@@ -195,6 +196,33 @@ TEST_F(JobCommandsTest, ShowSaysWhyAJobWaitsAndWhatIsThere) {
   EXPECT_THAT(run.out, HasSubstr("2 crashes"));
   EXPECT_THAT(run.out, HasSubstr("HELD BY"));
   EXPECT_EQ(json::parse(Run({"show", "d4-1", "-o", "json"}).out)["state"], "JOB_STATE_QUEUED");
+}
+
+TEST_F(JobCommandsTest, ShowSaysThatTheNewestCheckpointWasNotKept) {
+  v1::Job job = MakeJob("d4-1", v1::JOB_STATE_RUNNING, 12);
+  job.add_rank_notes("restored the checkpoint of step 5");
+  job.add_rank_notes(
+      "a checkpoint could not be made durable, training goes on: checkpoint of step 8: /data: 3 "
+      "bytes free");
+  job.add_rank_notes("not_bit_exact: another processor");
+  fake_.PutJob(job);
+  const std::string none = Run({"show", "d4-1"}).out;
+  EXPECT_THAT(none, HasSubstr("not kept     checkpoint of step 8: /data: 3 bytes free"));
+  EXPECT_THAT(none, HasSubstr("there is no checkpoint to go back to"));
+  job.add_checkpoints()->set_step(5);
+  fake_.PutJob(job);
+  EXPECT_THAT(Run({"show", "d4-1"}).out, HasSubstr("the last one that was kept is of step 5"));
+  job.add_checkpoints()->set_step(10);
+  fake_.PutJob(job);
+  EXPECT_THAT(Run({"show", "d4-1"}).out, Not(HasSubstr("not kept")));
+}
+
+TEST(SmallDiskWarningTest, NamesFiguresAndRemedy) {
+  const std::string warning = SmallDiskWarning("/state", int64_t{100} << 20);
+  EXPECT_THAT(warning, HasSubstr("/state has 100"));
+  EXPECT_THAT(warning, HasSubstr("less than 512"));
+  EXPECT_THAT(warning, HasSubstr("--state-dir"));
+  EXPECT_EQ(SmallDiskWarning("/state", kLocalDiskReserveBytes), "");
 }
 
 TEST_F(JobCommandsTest, ShowSaysWhereTheTimeWent) {
