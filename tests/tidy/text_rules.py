@@ -159,6 +159,21 @@ def no_dead_sources(tree):
             yield finding(file, 1, "is included by nobody; use or delete it")
 
 
+def decisions_have_numbers(tree):
+    """adr/NNNN-*.md starts with its number, which no other of its folder has."""
+    seen = {}
+    for file in tree:
+        path = pathlib.PurePosixPath(file.path)
+        if path.parent.name != "adr":
+            continue
+        number = path.name[:4]
+        if not file.text.startswith(f"# {number}: "):
+            yield finding(file, 1, f"starts with '# {number}: '")
+        first = seen.setdefault((path.parent, number), file.path)
+        if first != file.path:
+            yield finding(file, 1, f"has the number of {first}; give it the next one")
+
+
 RULES = [headers_guard_themselves, first_lines_say_what_for, lines_fit, files_fit, nobody_sleeps,
          time_is_an_argument, exceptions_are_needed, todos_name_an_issue, paths_are_portable,
-         scripts_run, no_dead_sources]
+         scripts_run, no_dead_sources, decisions_have_numbers]

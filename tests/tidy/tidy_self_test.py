@@ -113,6 +113,10 @@ SAMPLES = {
         [{"base/a.cc": include("base/a.h"), "base/a.h": "#pragma once\n",
           "base/CMakeLists.txt": "sinkforge_library(base SOURCES a.cc)"},
          {"kernels/ref/a.cc": "// x\n", "kernels/CMakeLists.txt": "SOURCES ref/a.cc\n"}]),
+    text_rules.decisions_have_numbers: (
+        [{"base/adr/0001-a.md": "# 0002: A\n"},
+         {"base/adr/0001-a.md": "# 0001: A\n", "base/adr/0001-b.md": "# 0001: B\n"}],
+        [{"base/adr/0001-a.md": "# 0001: A\n", "kernels/adr/0001-b.md": "# 0001: B\n"}]),
 }
 
 
@@ -129,7 +133,7 @@ class RulesTest(unittest.TestCase):
                     findings = list(rule(make_tree(files)))
                     self.assertTrue(findings)
                     for finding in findings:
-                        self.assertRegex(finding, r"^[\w./]+:\d+: .+")
+                        self.assertRegex(finding, r"^[\w./-]+:\d+: .+")
 
     def test_good_samples_pass(self):
         for rule, (_, good) in SAMPLES.items():
