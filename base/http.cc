@@ -14,7 +14,9 @@ namespace {
 
 // Requests are short, and a browser makes up to six at a time. Each has a connection of its own:
 // kept ones would each hold a thread while they are idle, and the next request would wait for it.
-constexpr char kThreads[] = "8";
+// One on which nothing is asked holds a thread for its timeout, so that there are many more.
+constexpr char kThreads[] = "64";
+constexpr char kRequestTimeoutMs[] = "5000";
 constexpr size_t kQueryBytesMax = 16 << 10;
 
 std::string Decode(const std::string& text, int is_form) {
@@ -75,8 +77,8 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const std::string&
   std::string numeric = address;
   if (numeric.rfind("localhost:", 0) == 0) numeric.replace(0, 9, "127.0.0.1");
   const char* options[] = {
-      "listening_ports",    numeric.c_str(), "num_threads", kThreads, "enable_keep_alive", "no",
-      "request_timeout_ms", "10000",         nullptr};
+      "listening_ports",    numeric.c_str(),   "num_threads", kThreads, "enable_keep_alive", "no",
+      "request_timeout_ms", kRequestTimeoutMs, nullptr};
   const mg_callbacks callbacks{};
   server->context_ = mg_start(&callbacks, nullptr, options);
   mg_server_port port{};
