@@ -13,7 +13,10 @@
 namespace sinkforge::server {
 namespace {
 
-constexpr int64_t kGroupMax = 256;  // bounds how long the first call of a group waits for the rest
+// Bounds how long the first call of a group waits for the rest.
+constexpr int64_t kGroupMax = 256;
+// And how long any call waits for what workers report, a few milliseconds, however many they are.
+constexpr int64_t kReportsMax = 32;
 
 absl::Status ShuttingDown() {
   return absl::UnavailableError("the coordinator is shutting down; try again in a moment");
@@ -55,9 +58,9 @@ void Engine::Stop() {
   if (thread_.joinable()) thread_.join();
 }
 
-void Engine::Push(Item item, int64_t bytes) {
+void Engine::Push(Item item, int64_t bytes, Lane lane) {
   const Done done = item.done;
-  switch (queue_.Push(std::move(item), bytes)) {
+  switch (queue_.Push(std::move(item), bytes, lane)) {
     case PushResult::kOk:
       return;
     case PushResult::kFull:
@@ -119,7 +122,7 @@ void Engine::Synchronize(std::shared_ptr<WorkerLink> link, v1::WorkerSnapshot sn
                                                        const base::Now& now, Effects* effects) {
     return TakeSnapshot(link, *shared, coordinator, now, effects);
   };
-  Push({std::move(apply), nullptr, std::move(done), absl::OkStatus(), shared}, bytes);
+  Push({std::move(apply), nullptr, std::move(done), absl::OkStatus(), shared}, bytes, Lane::kBulk);
 }
 
 absl::Status Engine::TakeSnapshot(const std::shared_ptr<WorkerLink>& link,
@@ -145,18 +148,18 @@ absl::Status Engine::TakeSnapshot(const std::shared_ptr<WorkerLink>& link,
 }
 
 void Engine::Disconnect(const std::shared_ptr<WorkerLink>& link) {
-  Mutate(
-      [this, link](Coordinator& coordinator, const base::Now& now, Effects* effects) {
-        const auto found = std::find_if(links_.begin(), links_.end(), [&](const auto& entry) {
-          return entry.second.link == link;
-        });
-        if (found == links_.end()) return absl::OkStatus();
-        coordinator.HandleDisconnect(found->first, found->second.incarnation, now, effects);
-        links_.erase(found);
-        return absl::OkStatus();
-      },
-      // Where this is not taken in, the worker's lease runs out: the outcome is the same.
-      [](const absl::Status&) {}, 0);
+  Apply apply = [this, link](Coordinator& coordinator, const base::Now& now, Effects* effects) {
+    const auto found = std::find_if(links_.begin(), links_.end(),
+                                    [&](const auto& entry) { return entry.second.link == link; });
+    if (found == links_.end()) return absl::OkStatus();
+    coordinator.HandleDisconnect(found->first, found->second.incarnation, now, effects);
+    links_.erase(found);
+    return absl::OkStatus();
+  };
+  // Where this is not taken in, the worker's lease runs out: the outcome is the same. Behind what
+  // came on the link.
+  const Done done = [](const absl::Status&) {};
+  Push({std::move(apply), nullptr, done, absl::OkStatus()}, 0, Lane::kBulk);
 }
 
 void Engine::CloseLinks(const absl::Status& status) {
@@ -175,7 +178,7 @@ void Engine::Loop() {
   while (!queue_.drained()) {
     const auto until_tick = next_tick_ - clock_->Read().monotonic;
     std::vector<Item> group =
-        queue_.PopGroup(kGroupMax, std::max(until_tick, std::chrono::nanoseconds(0)));
+        queue_.PopGroup(kGroupMax, std::max(until_tick, std::chrono::nanoseconds(0)), kReportsMax);
     Process(&group);
   }
 }

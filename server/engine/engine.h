@@ -119,7 +119,7 @@ class Engine {
     std::chrono::nanoseconds sent{-1};  // when the last state was; -1: never on this link
   };
 
-  void Push(Item item, int64_t bytes);
+  void Push(Item item, int64_t bytes, Lane lane = Lane::kPrompt);
   void Loop();
   void Process(std::vector<Item>* group);
   void Change(std::vector<Item>* group, const base::Now& now, Effects* effects);

@@ -37,6 +37,20 @@ TEST(BoundedQueueTest, RefusesBeyondItsLimits) {
   EXPECT_TRUE(queue.drained());
 }
 
+TEST(BoundedQueueTest, BulkGivesWayAndIsNeverLeftBehind) {
+  BoundedQueue<int> queue({6, 100});
+  for (const int item : {1, 2, 3}) EXPECT_EQ(queue.Push(item, 1, Lane::kBulk), PushResult::kOk);
+  for (const int item : {4, 5, 6}) EXPECT_EQ(queue.Push(item, 1), PushResult::kOk);
+  EXPECT_EQ(queue.Push(7, 1, Lane::kBulk), PushResult::kFull);
+  EXPECT_EQ(queue.PopGroup(2, nanoseconds(0), 1), (std::vector<int>{4, 5, 1}));
+  EXPECT_EQ(queue.Push(7, 1), PushResult::kOk);
+  queue.Close();
+  EXPECT_EQ(queue.PopGroup(2, nanoseconds(0), 1), (std::vector<int>{6, 7, 2}));
+  EXPECT_FALSE(queue.drained());
+  EXPECT_EQ(queue.PopGroup(2, nanoseconds(0), 1), std::vector<int>{3});
+  EXPECT_TRUE(queue.drained());
+}
+
 TEST(WorkPoolTest, RunsWhatItAcceptedAndRefusesTheRest) {
   std::atomic<int> ran{0};
   std::promise<void> go;
