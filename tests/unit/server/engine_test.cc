@@ -23,43 +23,47 @@ class NullHistogram final : public base::Histogram {
   void Observe(double) override {}
 };
 
-// What one worker was sent, in order.
+// What one worker was sent, in order. The engine may still be sending when the test is over.
 class SentStates {
  public:
-  SentStates() : link_(std::make_shared<WorkerLink>()) {
-    link_->send = [this](v1::DesiredState state) {
-      base::MutexLock lock(&mutex_);
-      states_.push_back(std::move(state));
-      changed_.NotifyAll();
+  SentStates() {
+    link_->send = [sent = sent_](v1::DesiredState state) {
+      base::MutexLock lock(&sent->mutex);
+      sent->states.push_back(std::move(state));
+      sent->changed.NotifyAll();
     };
-    link_->close = [this](const absl::Status& status) {
-      base::MutexLock lock(&mutex_);
-      closed_ = status;
-      changed_.NotifyAll();
+    link_->close = [sent = sent_](const absl::Status& status) {
+      base::MutexLock lock(&sent->mutex);
+      sent->closed = status;
+      sent->changed.NotifyAll();
     };
   }
   const std::shared_ptr<WorkerLink>& link() const { return link_; }
   v1::DesiredState Await(size_t index) {
-    base::MutexLock lock(&mutex_);
-    while (states_.size() <= index) changed_.Wait(&lock);
-    return states_[index];
+    base::MutexLock lock(&sent_->mutex);
+    while (sent_->states.size() <= index) sent_->changed.Wait(&lock);
+    return sent_->states[index];
   }
   absl::Status AwaitClose() {
-    base::MutexLock lock(&mutex_);
-    while (closed_.ok()) changed_.Wait(&lock);
-    return closed_;
+    base::MutexLock lock(&sent_->mutex);
+    while (sent_->closed.ok()) sent_->changed.Wait(&lock);
+    return sent_->closed;
   }
   size_t count() {
-    base::MutexLock lock(&mutex_);
-    return states_.size();
+    base::MutexLock lock(&sent_->mutex);
+    return sent_->states.size();
   }
 
  private:
-  const std::shared_ptr<WorkerLink> link_;
-  base::Mutex mutex_;
-  base::CondVar changed_;
-  std::vector<v1::DesiredState> states_;
-  absl::Status closed_;
+  struct Sent {
+    base::Mutex mutex;
+    base::CondVar changed;
+    std::vector<v1::DesiredState> states GUARDED_BY(mutex);
+    absl::Status closed GUARDED_BY(mutex);
+  };
+
+  const std::shared_ptr<Sent> sent_ = std::make_shared<Sent>();
+  const std::shared_ptr<WorkerLink> link_ = std::make_shared<WorkerLink>();
 };
 
 v1::WorkerSnapshot MakeSnapshot(const std::string& worker, const std::string& incarnation,
@@ -377,6 +381,11 @@ TEST_F(EngineTest, PlacesNothingOnADisconnectedWorker) {
   SentStates sent;
   ASSERT_TRUE(Report(sent, MakeSnapshot("w1", "i1", 1)).ok());
   engine_->Disconnect(sent.link());
+  // Taken in after that, as all that comes from workers; it has no slot to give.
+  SentStates other;
+  v1::WorkerSnapshot behind = MakeSnapshot("w2", "i1", 1);
+  behind.clear_slots();
+  ASSERT_TRUE(Report(other, behind).ok());
   const auto call = Submit("r1");
   ASSERT_TRUE(call->future.get().ok());
   EXPECT_EQ(call->job.state(), v1::JOB_STATE_QUEUED);
