@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <map>
 #include <string>
 
 #include "absl/strings/match.h"
@@ -43,6 +45,12 @@ class Checker {
                                 " to ", range.high));
   }
 
+  // Of a decay rate: with 1 the average would never move.
+  bool BelowOne(const std::string& field, double value) {
+    return Require(value >= 0 && value < 1, field,
+                   absl::StrCat("is ", value, "; it must be in [0, 1): at least 0 and below 1"));
+  }
+
   // The wire can carry numbers that this version has no name for.
   template <typename Enum>
   bool Choice(const std::string& field, Enum value) {
@@ -59,15 +67,8 @@ class Checker {
   }
 
   void Name(const std::string& field, const std::string& value) {
-    // A leading dash would make it an option of the command line.
-    bool valid =
-        !value.empty() && static_cast<int>(value.size()) <= kNameLengthMax && value.front() != '-';
-    for (char c : value) {
-      valid = valid && ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-');
-    }
-    Require(valid, field,
-            absl::StrCat(value.empty() ? "is missing" : "is not a valid name", "; give 1 to ",
-                         kNameLengthMax, " characters of a-z, 0-9 and -, the first no -"));
+    const std::string problem = NameProblem(value);
+    Require(problem.empty(), field, problem);
   }
 
   void Path(const std::string& field, const std::string& value) {
@@ -183,6 +184,28 @@ void CheckHeadBalance(const v1::JobSpec& spec, Checker* check) {
   }
 }
 
+// Bits per byte of text that was trained on would be no measure of other text. One path or glob in
+// both lists is found here, however it is spelt; one file under two names only the trainer can see.
+void CheckDataApart(const v1::DataSpec& data, Checker* check) {
+  const auto normal = [](const std::string& path) {
+    return std::filesystem::path(path).lexically_normal().string();
+  };
+  std::map<std::string, int> trained;
+  for (int i = 0; i < std::min(data.train_size(), kDataFilesMax); ++i) {
+    trained.emplace(normal(data.train(i)), i);
+  }
+  for (int i = 0; i < std::min(data.validation_size(), kDataFilesMax); ++i) {
+    const auto found = trained.find(normal(data.validation(i)));
+    check->Require(
+        found == trained.end(), absl::StrCat("data.validation[", i, "]"),
+        absl::StrCat(
+            "is `", data.validation(i),
+            "`, which data.train names as well; bits per byte of text that was trained on say "
+            "nothing of other text: hold some text back in a file of its own, "
+            "or remove it here"));
+  }
+}
+
 void CheckData(const v1::JobSpec& spec, Checker* check) {
   const v1::DataSpec& data = spec.data();
   check->Require(data.train_size() >= 1, "data.train",
@@ -196,6 +219,7 @@ void CheckData(const v1::JobSpec& spec, Checker* check) {
   for (int i = 0; i < std::min(data.validation_size(), kDataFilesMax); ++i) {
     check->Path(absl::StrCat("data.validation[", i, "]"), data.validation(i));
   }
+  CheckDataApart(data, check);
   if (data.tokenizer() == "bytes") {
     check->Require(spec.model().vocab_size() >= 256, "model.vocab_size",
                    absl::StrCat("is ", spec.model().vocab_size(),
@@ -265,9 +289,8 @@ void CheckOptimizer(const v1::OptimizerSpec& optimizer, Checker* check) {
     check->Require(optimizer.weight_decay() == 0, "optimizer.weight_decay",
                    "belongs to kind: adamw; remove it");
   }
-  constexpr double kBetaMax = 0.999999999;  // 1 would divide by zero in the bias correction
-  check->Real("optimizer.beta1", optimizer.beta1(), {0, kBetaMax});
-  check->Real("optimizer.beta2", optimizer.beta2(), {0, kBetaMax});
+  check->BelowOne("optimizer.beta1", optimizer.beta1());
+  check->BelowOne("optimizer.beta2", optimizer.beta2());
   check->Real("optimizer.epsilon", optimizer.epsilon(), {1e-30, 1});
   const bool up = check->Real("optimizer.warmup", optimizer.warmup(), {0, 1});
   const bool down = check->Real("optimizer.warmdown", optimizer.warmdown(), {0, 1});
@@ -293,16 +316,33 @@ void CheckInit(const v1::InitSpec& init, Checker* check) {
   if (!init.has_from()) return;
   check->Path("init.from", init.from());
   // "<job id>@<step>"; a file of that name can still be given as ./name.
-  const size_t at = init.from().find('@');
-  const bool reference = at != std::string::npos && at > 0 && at + 1 < init.from().size() &&
-                         init.from().find_first_not_of("0123456789", at + 1) == std::string::npos &&
-                         init.from().find_first_of("/.") == std::string::npos;
-  check->Require(!reference, "init.from",
-                 "names another job's checkpoint, which this version cannot read directly; write "
-                 "it to a file with `sinkforge checkpoints export` and give the file");
+  const std::string& from = init.from();
+  const size_t at = from.find('@');
+  if (at == std::string::npos || at == 0 || from.find_first_of("/.") != std::string::npos) return;
+  const std::string step = from.substr(at + 1);
+  const bool is_number = !step.empty() && step.find_first_not_of("0123456789") == std::string::npos;
+  check->Require(false, "init.from",
+                 absl::StrCat("is `", from,
+                              "`, a checkpoint of a job, but only the path of a safetensors file "
+                              "under a data root can be given; write one with `sinkforge "
+                              "checkpoints export ",
+                              from.substr(0, at), " FILE.safetensors",
+                              is_number ? absl::StrCat(" --step ", step) : "", "`"));
 }
 
 }  // namespace
+
+std::string NameProblem(const std::string& name) {
+  // A leading dash would make it an option of the command line.
+  bool valid =
+      !name.empty() && static_cast<int>(name.size()) <= kNameLengthMax && name.front() != '-';
+  for (char c : name) {
+    valid = valid && ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-');
+  }
+  if (valid) return "";
+  return absl::StrCat(name.empty() ? "is missing" : "is not a valid name", "; give 1 to ",
+                      kNameLengthMax, " characters of a-z, 0-9 and -, the first no -");
+}
 
 std::vector<Violation> Validate(const v1::JobSpec& spec) {
   Checker check;

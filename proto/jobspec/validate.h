@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "proto/jobspec/violation.h"
@@ -33,6 +34,10 @@ inline constexpr int kDataFilesMax = 10'000;
 inline constexpr int kPathBytesMax = 4096;
 inline constexpr int kNameLengthMax = 40;
 inline constexpr double kRateMax = 1000;  // of a learning rate
+
+// What is wrong with the name of a job, a namespace or a sweep, and the rule for names; empty where
+// it is valid.
+std::string NameProblem(const std::string& name);
 
 // Every violation, in the order of the proto's fields. The spec must be resolved: an absent field
 // counts as its zero value.

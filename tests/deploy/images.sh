@@ -104,6 +104,7 @@ confined=("${limits[@]}" --read-only --cap-drop all --security-opt no-new-privil
   --tmpfs /tmp --log-driver k8s-file)
 mkdir "$folder/data"
 for line in $(seq 2000); do echo "In the beginning, line $line."; done >"$folder/data/text.txt"
+for line in $(seq 200); do echo "And the evening, line $line."; done >"$folder/data/held_back.txt"
 
 say "run"
 engine run --detach --name coordinator --network none "${confined[@]}" \
@@ -126,7 +127,7 @@ say "train"
 cat >"$folder/job.yaml" <<'JOB'
 name: contained
 model: {layers: 2, width: 32, heads: 4}
-data: {train: text.txt, validation: text.txt, sequence_length: 64}
+data: {train: text.txt, validation: held_back.txt, sequence_length: 64}
 train: {steps: 40, batch_tokens: 512, micro_batch: 8}
 resources: {threads: 1}
 JOB

@@ -118,6 +118,9 @@ class TextTest(harness.ClusterTest):
                                   "-o", "json").json()
         self.assertEqual(trained["vocab_size"], 65536)
         self.cluster.ok("tokenize", text, "--tokenizer", file, "--to", self.shards("large"))
+        make_jsonl(self.path("large-valid.jsonl"), 400, seed=9)
+        self.cluster.ok("tokenize", self.path("large-valid.jsonl"), "--tokenizer", file, "--to",
+                        self.shards("large-valid"))
         tokens = read_shard(os.path.join(self.shards("large"), "shard-00000.bin"))
         self.assertGreater(max(tokens), 60_000)
         # 512 positions of 64 fill a block of logits, 128 MiB; 2048 have four blocks.
@@ -125,7 +128,7 @@ class TextTest(harness.ClusterTest):
         for rows in (8, 32):
             job_id = self.cluster.submit(
                 name=f"large{rows}", data__train=["large/*.bin"],
-                data__validation=["large/*.bin"], data__tokenizer="large/tokenizer.json",
+                data__validation=["large-valid/*.bin"], data__tokenizer="large/tokenizer.json",
                 model__vocab_size=65536, model__layers=1, model__width=16, model__heads=2,
                 train__steps=6, train__batch_tokens=64 * rows, train__micro_batch=rows,
                 evaluation__every_steps=0, evaluation__tokens=1024, checkpoint__every_steps=0)

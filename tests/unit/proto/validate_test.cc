@@ -285,7 +285,13 @@ INSTANTIATE_TEST_SUITE_P(
         RuleCase{{"optimizer.learning_rate=1e-3"}, "optimizer.learning_rate", "kind: adamw"},
         RuleCase{{"optimizer.matrix_lr=1e9"}, "optimizer.matrix_lr", "to 1000"},
         RuleCase{{"optimizer.weight_decay=0.1"}, "optimizer.weight_decay", "adamw"},
-        RuleCase{{"optimizer.beta1=1"}, "optimizer.beta1", "from 0"},
+        RuleCase{{"optimizer.beta1=1"}, "optimizer.beta1", "is 1; it must be in [0, 1)"},
+        RuleCase{{"optimizer.beta2=-0.1"}, "optimizer.beta2", "is -0.1; it must be in [0, 1)"},
+        RuleCase{{"optimizer.beta2=1.5"}, "optimizer.beta2", "[0, 1)"},
+        RuleCase{{"data.validation=t.txt"}, "data.validation[0]", "`t.txt`, which data.train"},
+        RuleCase{{"data.train=[a/*.bin, b.bin]", "data.validation=[c.bin, ./a//*.bin]"},
+                 "data.validation[1]",
+                 "hold some text back"},
         RuleCase{{"optimizer.epsilon=0"}, "optimizer.epsilon", "finite"},
         RuleCase{{"optimizer.warmup=0.9"}, "optimizer.warmdown", "together more than 1"},
         RuleCase{{"evaluation.every_steps=-1"}, "evaluation.every_steps", "from 0"},
@@ -303,7 +309,10 @@ INSTANTIATE_TEST_SUITE_P(
         RuleCase{{"resources.ranks=0"}, "resources.ranks", "from 1 to 1024"},
         RuleCase{{"deadline_hours=-1"}, "deadline_hours", "from 0"},
         RuleCase{{"priority=1000001"}, "priority", "from -1000000"},
-        RuleCase{{"init.from=other-job-3@200"}, "init.from", "checkpoints export"}));
+        RuleCase{{"init.from=other-job-3@200"},
+                 "init.from",
+                 "checkpoints export other-job-3 FILE.safetensors --step 200`"},
+        RuleCase{{"init.from=other-job-3@last"}, "init.from", "path of a safetensors file"}));
 
 TEST(ValidateTest, SharedValuesWithoutEffectAreAccepted) {
   // One file serves a sweep over variants.

@@ -392,15 +392,15 @@ TEST_F(StandaloneTest, ShardsWithASidecarHaveBitsPerByte) {
   header[2] = 4000;
   std::string bytes(reinterpret_cast<const char*>(header.data()), 1024);
   for (int i = 0; i < 4000; ++i) bytes += {static_cast<char>(i * i % 7), '\0'};
-  folder_.Write("v.bin", bytes);
-  ASSERT_EQ(Train("without", {"--set", "train.steps=1", "--set", "data.train=v.bin", "--set",
+  for (const char* name : {"t.bin", "v.bin"}) folder_.Write(name, bytes);
+  ASSERT_EQ(Train("without", {"--set", "train.steps=1", "--set", "data.train=t.bin", "--set",
                               "data.validation=v.bin"}),
             0)
       << output_;
   EXPECT_TRUE(Metrics("without")[0].contains("validation_loss"));
   EXPECT_FALSE(Metrics("without")[0].contains("validation_bits_per_byte"));
   folder_.Write("v.json", R"({"vocab_size": 7, "bos_id": 0, "bytes_per_token": [2,2,2,2,2,2,2]})");
-  ASSERT_EQ(Train("with", {"--set", "train.steps=1", "--set", "data.train=v.bin", "--set",
+  ASSERT_EQ(Train("with", {"--set", "train.steps=1", "--set", "data.train=t.bin", "--set",
                            "data.validation=v.bin"}),
             0)
       << output_;
