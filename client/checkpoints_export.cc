@@ -8,6 +8,7 @@
 #include "client/commands.h"
 #include "client/exit_code.h"
 #include "client/format.h"
+#include "client/json_text.h"
 #include "client/output_file.h"
 #include "client/session.h"
 
@@ -44,7 +45,7 @@ absl::StatusOr<int> Export(Session& session, const ExportOptions& options) {
     json["attempt"] = checkpoint->attempt();
     json["tensors"] = exported->tensors;
     json["bytes"] = exported->bytes;
-    session.out() << json.dump(2) << "\n";
+    session.out() << JsonText(json);
   } else {
     session.out() << options.file << std::endl;
   }

@@ -8,6 +8,7 @@
 #include "client/commands.h"
 #include "client/exit_code.h"
 #include "client/format.h"
+#include "client/json_text.h"
 #include "client/session.h"
 #include "client/stop_signal.h"
 #include "client/table.h"
@@ -56,7 +57,7 @@ void Print(Session& session, const std::vector<Finding>& findings) {
       if (!finding.status.ok()) item["error"] = std::string(finding.status.message());
       list.push_back(item);
     }
-    session.out() << list.dump(2) << "\n";
+    session.out() << JsonText(list);
     return;
   }
   Table table({{"STEP", Table::Align::kRight},

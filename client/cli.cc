@@ -6,11 +6,13 @@
 #include <sstream>
 
 #include "absl/strings/str_cat.h"
+#include "base/build_info.h"
 #include "client/commands.h"
 #include "client/common_options.h"
 #include "client/exit_code.h"
 #include "client/printable.h"
 #include "proto/jobspec/nearest_name.h"
+#include "tokenizer/unicode.h"
 
 namespace sinkforge::client {
 namespace {
@@ -26,7 +28,8 @@ CLI::Option* AddTarget(CLI::App* app, const std::string& names, const Target& ta
         if constexpr (std::is_same_v<Value, bool>) {
           return app->add_flag(names, *value, help);
         } else if constexpr (std::is_same_v<Value, std::optional<int64_t>> ||
-                             std::is_same_v<Value, std::optional<double>>) {
+                             std::is_same_v<Value, std::optional<double>> ||
+                             std::is_same_v<Value, std::optional<std::string>>) {
           using Inner = typename Value::value_type;
           return app->add_option_function<Inner>(
               names, [value](const Inner& given) { *value = given; }, help);
@@ -35,6 +38,38 @@ CLI::Option* AddTarget(CLI::App* app, const std::string& names, const Target& ta
         }
       },
       target);
+}
+
+bool IsText(const Target& target) {
+  return std::holds_alternative<std::string*>(target) ||
+         std::holds_alternative<std::vector<std::string>*>(target) ||
+         std::holds_alternative<std::optional<std::string>*>(target);
+}
+
+// Names of files are any bytes; other texts go to daemons, whose messages hold UTF-8 only.
+enum class TextKind { kFileName, kUtf8 };
+
+// Every command calls an option's value so where it is a file.
+TextKind KindOf(const Option& option) {
+  return option.value == "FILE" || option.value == "FOLDER" ? TextKind::kFileName : TextKind::kUtf8;
+}
+
+TextKind KindOf(const Argument& argument) {
+  return argument.completion == Argument::Completion::kFiles ? TextKind::kFileName
+                                                             : TextKind::kUtf8;
+}
+
+void CheckText(CLI::Option* option, const Target& target, EmptyText empty, TextKind kind) {
+  if (!IsText(target)) return;
+  option->check([empty, kind](const std::string& text) -> std::string {
+    if (text.empty() && empty == EmptyText::kRefused) {
+      return "is empty; give a value (is a variable of the shell not set?)";
+    }
+    if (kind == TextKind::kUtf8 && !tokenizer::IsValidUtf8(text)) {
+      return absl::StrCat("`", text, "` is not UTF-8 text");
+    }
+    return "";
+  });
 }
 
 // Each occurrence takes one value: otherwise `--set a=1 job.yaml` would swallow the file.
@@ -47,6 +82,7 @@ void LimitToOneValue(CLI::Option* option, const Target& target) {
 void AddOption(CLI::App* app, const Option& option, const std::string& group) {
   CLI::Option* added = AddTarget(app, option.names, option.target, option.help);
   LimitToOneValue(added, option.target);
+  CheckText(added, option.target, option.empty, KindOf(option));
   if (!option.choices.empty()) added->check(CLI::IsMember(option.choices));
   if (!option.value.empty()) added->option_text(option.value);
   if (!group.empty()) added->group(group);
@@ -75,6 +111,7 @@ void AddCommand(CLI::App* parent, const Command& command, GlobalOptions* global,
     if (argument.presence == Argument::Presence::kRequired) {
       option->required(command.commands.empty());
     }
+    CheckText(option, argument.target, argument.empty, KindOf(argument));
     if (!argument.choices.empty()) option->check(CLI::IsMember(argument.choices));
     option->option_text(" ");
   }
@@ -91,6 +128,16 @@ void AddCommand(CLI::App* parent, const Command& command, GlobalOptions* global,
     }
     *chosen = &command;
   });
+}
+
+absl::Status CheckGlobalOptions(const GlobalOptions& global) {
+  constexpr double kRetrySecondsMax = 1e6;
+  // Written so that NaN is refused too.
+  const bool holds = !global.retry_seconds.has_value() ||
+                     (*global.retry_seconds >= 0 && *global.retry_seconds <= kRetrySecondsMax);
+  if (holds) return absl::OkStatus();
+  return UsageError(
+      absl::StrCat("--retry-for ", *global.retry_seconds, ": must be from 0 to 1000000 seconds"));
 }
 
 void PrintError(const absl::Status& status, const Environment& environment) {
@@ -150,6 +197,7 @@ int RunCommandLine(const std::vector<std::string>& arguments, const Environment&
   const Command* chosen = nullptr;
   CLI::App app(root.summary, root.name);
   app.get_formatter()->column_width(kHelpColumn);
+  app.set_version_flag("-V,--version", base::VersionText(root.name), "Print the version");
   app.require_subcommand(1);
   app.footer(absl::StrCat(ExitCodeHelp(), "\nHelp of one command: `sinkforge COMMAND --help`."));
   AddCommonOptions(&app, {}, &global);
@@ -162,7 +210,8 @@ int RunCommandLine(const std::vector<std::string>& arguments, const Environment&
     return PrintParseError(app, error, environment);
   }
   Session session(environment, global);
-  const absl::StatusOr<int> code = chosen->run(session);
+  const absl::Status valid = CheckGlobalOptions(global);
+  const absl::StatusOr<int> code = valid.ok() ? chosen->run(session) : valid;
   const absl::Status written = code.ok() ? FlushOutput(environment) : code.status();
   if (written.ok()) return *code;
   PrintError(written, environment);

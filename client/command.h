@@ -16,8 +16,12 @@ namespace sinkforge::client {
 class Session;
 
 // Where a parsed value goes. The command's own options struct owns it.
-using Target = std::variant<bool*, std::string*, int64_t*, double*, std::vector<std::string>*,
-                            std::optional<int64_t>*, std::optional<double>*>;
+using Target =
+    std::variant<bool*, std::string*, int64_t*, double*, std::vector<std::string>*,
+                 std::optional<int64_t>*, std::optional<double>*, std::optional<std::string>*>;
+
+// Whether a text may be empty. It is mostly a variable of the shell that is not set.
+enum class EmptyText { kRefused, kAllowed };
 
 struct Option {
   std::string names;  // "-f,--follow"
@@ -25,6 +29,7 @@ struct Option {
   std::string help;
   Target target;
   std::vector<std::string> choices = {};  // empty: anything
+  EmptyText empty = EmptyText::kRefused;
 };
 
 // Positional.
@@ -37,6 +42,7 @@ struct Argument {
   Presence presence = Presence::kRequired;
   Completion completion = Completion::kNothing;
   std::vector<std::string> choices = {};
+  EmptyText empty = EmptyText::kRefused;
 };
 
 struct Command {

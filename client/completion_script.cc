@@ -17,7 +17,8 @@ namespace {
 std::vector<std::string> NamesOf(const Option& option) { return absl::StrSplit(option.names, ','); }
 
 // A command's own options and those that cli.cc gives it: the common ones to the root and to every
-// command that runs, --help to groups as well. `path`: empty for the root.
+// command that runs, --help to groups as well, --version to the
+// root. `path`: empty for the root.
 std::vector<Option> AllOptions(const Command& command, const std::string& path) {
   static GlobalOptions unused;
   std::vector<Option> options = command.options;
@@ -26,6 +27,8 @@ std::vector<Option> AllOptions(const Command& command, const std::string& path) 
     options.insert(options.end(), common.begin(), common.end());
   }
   options.push_back({"-h,--help", "", "Print help", &unused.coordinator});
+  if (path.empty())
+    options.push_back({"-V,--version", "", "Print the version", &unused.coordinator});
   return options;
 }
 

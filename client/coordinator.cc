@@ -62,6 +62,8 @@ class Coordinator::Impl {
       progress_ = false;
       absl::Status status = call();
       if (stop != nullptr && stop->stopped()) return absl::CancelledError("interrupted");
+      // What it calls invalid is what the user gave: all else of a request is made here.
+      if (absl::IsInvalidArgument(status)) return AsUsageError(status);
       if (!absl::IsUnavailable(status)) return status;
       const auto now = steady_clock::now();
       if (progress_) {

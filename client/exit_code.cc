@@ -28,6 +28,8 @@ absl::Status UsageError(const std::string& message) {
   return Marked(absl::InvalidArgumentError(message), kUsageMark);
 }
 
+absl::Status AsUsageError(const absl::Status& status) { return Marked(status, kUsageMark); }
+
 absl::Status UnreachableError(const std::string& message) {
   return Marked(absl::UnavailableError(message), kUnreachableMark);
 }

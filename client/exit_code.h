@@ -25,6 +25,8 @@ std::string ExitCodeHelp();
 
 // The user asked for something that cannot be; the message says what to write instead.
 absl::Status UsageError(const std::string& message);
+// The same where the coordinator has refused a request as invalid; its details stay.
+absl::Status AsUsageError(const absl::Status& status);
 // No coordinator answers; the message names the address and the next step.
 absl::Status UnreachableError(const std::string& message);
 

@@ -57,8 +57,8 @@ View MakePlainView(const Session& session) {
 // are then shown, where the stream is opened.
 View MakeScreenView(Session& session, v1::WatchJobRequest* request) {
   const Environment& environment = session.environment();
-  auto screen = std::make_shared<JobScreen>(
-      environment.out, ScreenSize{environment.width, environment.height}, session.out_style());
+  auto screen =
+      std::make_shared<JobScreen>(environment.out, environment.screen_size, session.out_style());
   const auto job = session.coordinator().GetJob(request->job_id());
   if (job.ok()) {
     const int64_t step = job->progress().step();

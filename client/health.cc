@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/exit_code.h"
+#include "client/json_text.h"
 #include "client/printable.h"
 #include "client/session.h"
 
@@ -34,7 +35,7 @@ absl::StatusOr<int> Health(Session& session, const std::string& given) {
     nlohmann::ordered_json json = {{"address", address},
                                    {"status", status.ok() ? "serving" : "not serving"}};
     if (!reason.empty()) json["reason"] = reason;
-    session.out() << json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
+    session.out() << JsonText(json);
   } else {
     session.out() << address << (status.ok() ? " is serving" : " is not serving")
                   << (reason.empty() ? "" : ": " + Printable(reason)) << "\n";

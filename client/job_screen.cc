@@ -190,7 +190,7 @@ void JobScreen::Show(const v1::WatchJobResponse& message) {
     picture_.events.push_back(EventLine(event));
     if (picture_.events.size() > kEventsKept) picture_.events.pop_front();
   }
-  block_.Draw(RenderJob(picture_, size_, style_));
+  block_.Draw(RenderJob(picture_, screen_size_(), style_));
 }
 
 }  // namespace sinkforge::client

@@ -8,16 +8,12 @@
 #include <vector>
 
 #include "client/line_block.h"
+#include "client/screen_size.h"
 #include "client/style.h"
 #include "sinkforge/v1/job_service.pb.h"
 #include "sinkforge/v1/metrics.pb.h"
 
 namespace sinkforge::client {
-
-struct ScreenSize {
-  int width = 80;
-  int height = 24;
-};
 
 struct JobPicture {
   v1::Job job;
@@ -40,8 +36,8 @@ std::vector<std::string> RenderJob(const JobPicture& picture, ScreenSize size, c
 
 class JobScreen {
  public:
-  JobScreen(std::ostream* out, ScreenSize size, Style style)
-      : block_(out), size_(size), style_(style) {}
+  JobScreen(std::ostream* out, const ReadScreenSize& screen_size, Style style)
+      : block_(out, screen_size), screen_size_(screen_size), style_(style) {}
 
   // What happened before the stream: series "loss" and "imbalance".
   void SetHistory(const v1::QueryMetricsResponse& history);
@@ -53,7 +49,7 @@ class JobScreen {
 
  private:
   LineBlock block_;
-  const ScreenSize size_;
+  const ReadScreenSize screen_size_;
   const Style style_;
   JobPicture picture_;
 };

@@ -3,13 +3,17 @@
 
 #include <ostream>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include "client/screen_size.h"
 
 namespace sinkforge::client {
 
 class LineBlock {
  public:
-  explicit LineBlock(std::ostream* out) : out_(out) {}
+  LineBlock(std::ostream* out, ReadScreenSize screen_size)
+      : out_(out), screen_size_(std::move(screen_size)) {}
 
   // Replaces what was drawn before.
   void Draw(std::vector<std::string> lines);
@@ -20,10 +24,13 @@ class LineBlock {
 
  private:
   void Write(const std::string& above);
+  // Of what was drawn: a terminal that became narrower has wrapped the lines.
+  int RowsOnScreen() const;
 
   std::ostream* out_;
+  const ReadScreenSize screen_size_;
   std::vector<std::string> lines_;
-  int drawn_ = 0;  // lines on the screen, just above the cursor
+  std::vector<int> drawn_;  // columns of each line on the screen, just above the cursor
 };
 
 }  // namespace sinkforge::client

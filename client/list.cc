@@ -77,7 +77,7 @@ absl::StatusOr<int> List(Session& session, const ListOptions& options) {
   }
   const Environment& environment = session.environment();
   session.out() << MakeTable(*list, base::RealClock().Read().wall)
-                       .Render(environment.out_is_terminal ? environment.width : 0);
+                       .Render(environment.out_is_terminal ? environment.screen_size().width : 0);
   if (list->jobs().empty())
     session.Say("no such jobs; submit one with `sinkforge submit JOB.yaml`");
   if (!list->next_page_token().empty()) {

@@ -171,10 +171,19 @@ absl::Status CheckExisting(const Session& session, const UpOptions& up,
   return absl::OkStatus();
 }
 
+absl::Status CheckSeconds(const std::string& flag, double seconds) {
+  constexpr double kSecondsMax = 86'400;
+  // Written so that NaN is refused too.
+  if (seconds >= 0 && seconds <= kSecondsMax) return absl::OkStatus();
+  return UsageError(absl::StrCat(flag, " ", seconds, ": must be from 0 to 86400 seconds"));
+}
+
 absl::StatusOr<int> Up(Session& session, const UpOptions& up) {
   if (up.slots.has_value() && (*up.slots < 1 || *up.slots > 1024)) {
     return UsageError("--slots must be between 1 and 1024");
   }
+  absl::Status status = CheckSeconds("--timeout", up.timeout_seconds);
+  if (!status.ok()) return status;
   StopSignal stop(StopSignal::Source::kSignals);
   LocalOptions options;
   options.state_folder = StateFolder(session, up.state_folder);
@@ -182,7 +191,7 @@ absl::StatusOr<int> Up(Session& session, const UpOptions& up) {
   options.working_folder = session.environment().working_folder;
   options.start_timeout = std::chrono::duration_cast<std::chrono::nanoseconds>(
       std::chrono::duration<double>(up.timeout_seconds));
-  absl::Status status = base::MakeFolder(DataFolder(session, options.state_folder));
+  status = base::MakeFolder(DataFolder(session, options.state_folder));
   if (!status.ok()) return status;
   const auto lock = LocalLock::Take(options.state_folder);
   if (!lock.ok()) return lock.status();
@@ -220,6 +229,8 @@ absl::StatusOr<int> Up(Session& session, const UpOptions& up) {
 }
 
 absl::StatusOr<int> Down(Session& session, const DownOptions& options) {
+  absl::Status status = CheckSeconds("--grace", options.grace_seconds);
+  if (!status.ok()) return status;
   const std::string folder = StateFolder(session, options.state_folder);
   const auto existing = ReadLocalInstance(folder);
   if (absl::IsNotFound(existing.status())) {
@@ -229,11 +240,10 @@ absl::StatusOr<int> Down(Session& session, const DownOptions& options) {
   const auto lock = LocalLock::Take(folder);
   if (!lock.ok()) return lock.status();
   if (!existing.ok()) return existing.status();
-  const absl::Status status =
-      EndLocal(folder, *existing,
-               std::chrono::duration_cast<std::chrono::nanoseconds>(
-                   std::chrono::duration<double>(options.grace_seconds)),
-               [&session](const std::string& message) { session.Say(message); });
+  status = EndLocal(folder, *existing,
+                    std::chrono::duration_cast<std::chrono::nanoseconds>(
+                        std::chrono::duration<double>(options.grace_seconds)),
+                    [&session](const std::string& message) { session.Say(message); });
   if (!status.ok()) return status;
   session.Say("down; jobs, history and checkpoints stay, and go on with `sinkforge local up`");
   return kExitOk;

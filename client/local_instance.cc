@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/files.h"
+#include "client/json_text.h"
 
 namespace sinkforge::client {
 namespace {
@@ -99,7 +100,7 @@ absl::Status WriteLocalSettings(const std::string& state_folder, const LocalSett
   ordered_json json;
   json["schema_version"] = kLocalInstanceSchema;
   AddSettings(settings, &json);
-  return base::WriteFileDurably(SettingsFile(state_folder), json.dump(2) + "\n");
+  return base::WriteFileDurably(SettingsFile(state_folder), JsonText(json));
 }
 
 absl::Status WriteLocalInstance(const std::string& state_folder, const LocalInstance& instance) {
@@ -113,7 +114,7 @@ std::string LocalInstanceJson(const LocalInstance& instance) {
   json["worker"] = ToJson(instance.worker);
   json["worker_name"] = instance.worker_name;
   AddSettings(instance.settings, &json);
-  return json.dump(2) + "\n";
+  return JsonText(json);
 }
 
 }  // namespace sinkforge::client

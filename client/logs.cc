@@ -7,6 +7,7 @@
 #include "client/format.h"
 #include "client/log_text.h"
 #include "client/session.h"
+#include "proto/jobspec/validate.h"
 
 namespace sinkforge::client {
 namespace {
@@ -37,6 +38,9 @@ std::string TextOf(const v1::LogLine& line, const LogsOptions& options, const St
 absl::StatusOr<int> Logs(Session& session, const LogsOptions& options) {
   if (options.tail < 0 || options.tail > 1'000'000) {
     return UsageError("--tail must be between 0 (all lines) and 1000000");
+  }
+  if (options.rank.has_value() && (*options.rank < 0 || *options.rank >= jobspec::kRanksMax)) {
+    return UsageError(absl::StrCat("--rank must be from 0 to ", jobspec::kRanksMax - 1));
   }
   StopSignal stop(StopSignal::Source::kSignals);
   v1::ReadLogsRequest request;

@@ -1,4 +1,5 @@
 // sinkforge: the client. Everything else is in cli.cc and in one file per subcommand.
+#include <fcntl.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -13,12 +14,28 @@
 
 namespace {
 
-// Columns; 80 where nobody knows.
-void TakeTerminalSize(sinkforge::client::Environment* environment) {
+// Of the terminal as it is now; the default where nobody knows.
+sinkforge::client::ScreenSize TerminalSize() {
+  sinkforge::client::ScreenSize screen;
   winsize size{};
-  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) return;
-  if (size.ws_col > 0) environment->width = size.ws_col;
-  if (size.ws_row > 0) environment->height = size.ws_row;
+  // Data may go elsewhere while messages and progress go to the terminal.
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 &&
+      ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0) {
+    return screen;
+  }
+  if (size.ws_col > 0) screen.width = size.ws_col;
+  if (size.ws_row > 0) screen.height = size.ws_row;
+  return screen;
+}
+
+// A socket would get the number of a standard stream that is closed, and what is printed would go
+// into it. Opened the wrong way round, so that each use is the error that it was.
+void OccupyStandardDescriptors() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(fd, F_GETFD) >= 0) continue;
+    // The lowest free number, which is this one. Without it the program is as it was.
+    (void)open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+  }
 }
 
 std::string ProgramFolder() {
@@ -37,6 +54,7 @@ std::string WorkingFolder() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  OccupyStandardDescriptors();
   // A reader that went away (`sinkforge list | head -1`) ends the program quietly at its next
   // write; gRPC's sockets must not do the same, and they use MSG_NOSIGNAL.
   std::signal(SIGPIPE, SIG_DFL);
@@ -45,7 +63,7 @@ int main(int argc, char** argv) {
   environment.err = &std::cerr;
   environment.out_is_terminal = isatty(STDOUT_FILENO) == 1;
   environment.err_is_terminal = isatty(STDERR_FILENO) == 1;
-  TakeTerminalSize(&environment);
+  environment.screen_size = TerminalSize;
   environment.variable = [](const std::string& name) -> std::string {
     const char* value = std::getenv(name.c_str());
     return value == nullptr ? "" : value;

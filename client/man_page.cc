@@ -101,6 +101,8 @@ void AddOptions(const Command& command, bool is_root, Page* page) {
   page->Section("OPTIONS");
   for (const Option& option : options) page->OptionItem(option);
   page->Item(absl::StrCat(Bold("-h"), ", ", Bold("--help")), "Print help.");
+  if (!is_root) return;
+  page->Item(absl::StrCat(Bold("-V"), ", ", Bold("--version")), "Print the version.");
 }
 
 void AddPages(const Command& command, const std::string& parent, const std::string& version,

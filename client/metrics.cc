@@ -22,8 +22,8 @@ constexpr int64_t kPointsMax = 100'000;
 struct MetricsOptions {
   std::string job_id;
   std::vector<std::string> series;
-  int64_t from = 0;
-  int64_t to = 0;
+  std::optional<int64_t> from;
+  std::optional<int64_t> to;
   std::optional<int64_t> points;
   std::optional<int64_t> attempt;
 };
@@ -70,15 +70,26 @@ Table MakeTable(const v1::QueryMetricsResponse& response, std::string (*format)(
   return table;
 }
 
+absl::Status CheckRange(const MetricsOptions& options) {
+  for (const auto& [flag, step] :
+       {std::pair("--from", options.from), std::pair("--to", options.to)}) {
+    if (!step.has_value() || *step >= 1) continue;
+    return UsageError(absl::StrCat(flag, " ", *step, ": steps count from 1; leave it out for the ",
+                                   flag == std::string("--to") ? "last" : "first", " one"));
+  }
+  if (!options.from.has_value() || !options.to.has_value() || *options.from <= *options.to) {
+    return absl::OkStatus();
+  }
+  return UsageError(absl::StrCat("--from ", *options.from, " --to ", *options.to,
+                                 ": the first step comes after the last"));
+}
+
 absl::StatusOr<int> Metrics(Session& session, const MetricsOptions& options) {
   if (options.points.has_value() && (*options.points < 1 || *options.points > kPointsMax)) {
     return UsageError(absl::StrCat("--points must be between 1 and ", kPointsMax));
   }
-  if (options.from < 0 || options.to < 0) return UsageError("--from and --to count steps from 1");
-  if (options.to > 0 && options.from > options.to) {
-    return UsageError(absl::StrCat("--from ", options.from, " --to ", options.to,
-                                   ": the first step comes after the last"));
-  }
+  const absl::Status range = CheckRange(options);
+  if (!range.ok()) return range;
   v1::QueryMetricsRequest request;
   request.set_job_id(options.job_id);
   for (const std::string& names : options.series) {
@@ -86,8 +97,11 @@ absl::StatusOr<int> Metrics(Session& session, const MetricsOptions& options) {
       request.add_series(std::string(name));
     }
   }
-  request.set_first_step(options.from);
-  request.set_last_step(options.to);
+  if (request.series().empty() && !options.series.empty()) {
+    return UsageError("--series: names none; leave it out for the scalar ones");
+  }
+  request.set_first_step(options.from.value_or(0));
+  request.set_last_step(options.to.value_or(0));
   const bool is_table = session.format() == "table";
   int64_t points = options.points.value_or(kTablePoints);
   if (!options.points.has_value() && !is_table) {
@@ -99,10 +113,6 @@ absl::StatusOr<int> Metrics(Session& session, const MetricsOptions& options) {
   request.set_max_points(static_cast<int32_t>(points));
   if (options.attempt.has_value()) request.set_attempt(*options.attempt);
   const auto response = session.coordinator().QueryMetrics(request);
-  // A series that does not exist, or more points than one answer holds: options, not a failure.
-  if (absl::IsInvalidArgument(response.status())) {
-    return UsageError(std::string(response.status().message()));
-  }
   if (!response.ok()) return response.status();
   if (session.json()) {
     session.PrintJson(*response);

@@ -44,7 +44,8 @@ absl::StatusOr<int> List(Session& session) {
                   absl::StrCat(name.jobs_running()), absl::StrCat(name.jobs_queued())});
   }
   const Environment& environment = session.environment();
-  session.out() << table.Render(environment.out_is_terminal ? environment.width : 0) << std::flush;
+  session.out() << table.Render(environment.out_is_terminal ? environment.screen_size().width : 0)
+                << std::flush;
   return kExitOk;
 }
 

@@ -11,7 +11,8 @@ enum class ExistingFile { kRefuse, kReplace };
 
 // Whether `path` can be given to a new file. ALREADY_EXISTS: a file is there and may not be
 // replaced. FAILED_PRECONDITION: something else is there; the file comes by a rename, which would
-// turn a device or a link into a plain file.
+// turn a device or a link into a plain file. INVALID_ARGUMENT: `path` is "-", which elsewhere means
+// stdout.
 absl::Status CheckOutputFile(const std::string& path, ExistingFile existing);
 
 }  // namespace sinkforge::client

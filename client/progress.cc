@@ -82,16 +82,17 @@ std::string Pad(const std::string& text, int width) {
 
 class TerminalDisplay final : public ProgressDisplay {
  public:
-  TerminalDisplay(std::ostream* out, int width, Style style)
-      : block_(out), width_(width), style_(style) {}
+  TerminalDisplay(std::ostream* out, const ReadScreenSize& screen_size, Style style)
+      : block_(out, screen_size), screen_size_(screen_size), style_(style) {}
 
   void Show(const std::vector<v1::Job>& jobs, std::chrono::nanoseconds) override {
+    const int width = screen_size_().width;
     int name_width = 0;
     for (const v1::Job& job : jobs) name_width = std::max(name_width, DisplayWidth(job.job_id()));
     std::vector<std::string> lines;
     for (const v1::Job& job : jobs) {
       // The last column stays free: writing it wraps the cursor on some terminals.
-      lines.push_back(TerminalProgressLine(job, name_width, width_ - 1, style_));
+      lines.push_back(TerminalProgressLine(job, name_width, width - 1, style_));
     }
     block_.Draw(std::move(lines));
   }
@@ -101,7 +102,7 @@ class TerminalDisplay final : public ProgressDisplay {
 
  private:
   LineBlock block_;
-  int width_;
+  ReadScreenSize screen_size_;
   Style style_;
 };
 
@@ -198,8 +199,9 @@ std::string EventLine(const v1::Event& event) {
   return line;
 }
 
-std::unique_ptr<ProgressDisplay> MakeTerminalDisplay(std::ostream* out, int width, Style style) {
-  return std::make_unique<TerminalDisplay>(out, width, style);
+std::unique_ptr<ProgressDisplay> MakeTerminalDisplay(std::ostream* out, ReadScreenSize screen_size,
+                                                     Style style) {
+  return std::make_unique<TerminalDisplay>(out, screen_size, style);
 }
 
 std::unique_ptr<ProgressDisplay> MakePlainDisplay(std::ostream* out) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "client/screen_size.h"
 #include "client/style.h"
 #include "sinkforge/v1/job.pb.h"
 
@@ -38,7 +39,8 @@ class ProgressDisplay {
   virtual void Finish() = 0;
 };
 
-std::unique_ptr<ProgressDisplay> MakeTerminalDisplay(std::ostream* out, int width, Style style);
+std::unique_ptr<ProgressDisplay> MakeTerminalDisplay(std::ostream* out, ReadScreenSize screen_size,
+                                                     Style style);
 // A line for a job when its state or reason changes, and at most one a second for its progress.
 std::unique_ptr<ProgressDisplay> MakePlainDisplay(std::ostream* out);
 

@@ -35,7 +35,8 @@ void RateDisplay::Show(int64_t done, int64_t total, const std::string& text) {
     absl::StrAppend(&line, ", ",
                     FormatDuration(std::chrono::nanoseconds(static_cast<int64_t>(left))), " left");
   }
-  *environment_.err << "\r" << Shorten(line, environment_.width - 1) << "\033[K" << std::flush;
+  *environment_.err << "\r" << Shorten(line, environment_.screen_size().width - 1) << "\033[K"
+                    << std::flush;
 }
 
 void RateDisplay::Finish() {

@@ -244,7 +244,11 @@ Command SampleCommand() {
                         .target = &options->model,
                         .completion = Argument::Completion::kFiles}};
   command.options = {
-      {"--prompt", "TEXT", "The text to go on from", &options->prompt},
+      {.names = "--prompt",
+       .value = "TEXT",
+       .help = "The text to go on from",
+       .target = &options->prompt,
+       .empty = EmptyText::kAllowed},
       {"--step", "N", "The checkpoint of step N (default: the newest)", &options->step},
       {"--best", "", "The checkpoint of the lowest validation loss", &options->best},
       {"--max-tokens", "N", "Tokens to write at most (default: 200)", &options->max_tokens},

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "client/coordinator.h"
+#include "client/screen_size.h"
 #include "client/style.h"
 
 namespace sinkforge::client {
@@ -20,8 +21,7 @@ struct Environment {
   std::ostream* err = nullptr;  // messages
   bool out_is_terminal = false;
   bool err_is_terminal = false;
-  int width = 80;                                                // of the terminal, columns
-  int height = 24;                                               // and lines
+  ReadScreenSize screen_size = [] { return ScreenSize(); };
   std::function<std::string(const std::string& name)> variable;  // empty where it is not set
   std::string program_folder;  // holds sinkforge-coordinator and sinkforge-worker
   std::string working_folder;

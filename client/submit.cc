@@ -10,6 +10,7 @@
 #include "client/follow.h"
 #include "client/format.h"
 #include "client/job_input.h"
+#include "client/json_text.h"
 #include "client/session.h"
 #include "proto/jobspec/job_file.h"
 #include "proto/jobspec/resolve.h"
@@ -39,7 +40,7 @@ int PrintDryRun(const Session& session, const v1::JobSpec& spec) {
     json["tokens"] = tokens;
     json["tokens_per_step"] = train.batch_tokens();
     json["micro_steps"] = micro_steps;
-    session.out() << json.dump(2) << "\n";
+    session.out() << JsonText(json);
     return kExitOk;
   }
   session.out() << "# parameters: " << parameters << " (" << FormatCount(double(parameters))

@@ -11,11 +11,13 @@
 #include "client/exit_code.h"
 #include "client/follow.h"
 #include "client/job_input.h"
+#include "client/json_text.h"
 #include "client/progress.h"
 #include "client/session.h"
 #include "client/sweep_grid.h"
 #include "client/sweep_result.h"
 #include "proto/jobspec/job_file.h"
+#include "proto/jobspec/validate.h"
 
 namespace sinkforge::client {
 namespace {
@@ -27,7 +29,7 @@ struct SweepOptions {
   std::vector<std::string> grid;
   std::vector<std::string> overrides;
   std::string seeds;
-  std::string name;
+  std::optional<std::string> name;
   int64_t max_running = 0;
   bool watch = false;
   bool dry_run = false;
@@ -42,6 +44,19 @@ int PrintResult(Session& session, const std::string& sweep, const std::vector<Sw
   session.Say(absl::StrCat("loss, imbalance and importance are means over the last ", kTailSteps,
                            " steps; again with `sinkforge sweep show ", sweep, "`"));
   return kExitOk;
+}
+
+absl::Status CheckSweepName(const std::string& name) {
+  const std::string problem = jobspec::NameProblem(name);
+  if (problem.empty()) return absl::OkStatus();
+  return UsageError(absl::StrCat("the sweep's name `", name, "` ", problem));
+}
+
+// A name of the job's and of this moment; the job's is cut where there would be no room.
+std::string MakeSweepName(const std::string& job_name) {
+  constexpr int kRandomLength = 6;
+  return SweepJobName(job_name.substr(0, jobspec::kNameLengthMax - kRandomLength - 1),
+                      base::RandomId().substr(0, kRandomLength));
 }
 
 absl::StatusOr<int> ShowSweep(Session& session, const std::string& sweep) {
@@ -87,9 +102,10 @@ absl::StatusOr<std::vector<v1::Job>> FollowSweep(Session& session, StopSignal* s
                                                  const std::string& sweep) {
   const base::RealClock clock;
   const Environment& environment = session.environment();
-  auto display = environment.out_is_terminal
-                     ? MakeTerminalDisplay(environment.out, environment.width, session.out_style())
-                     : MakePlainDisplay(environment.out);
+  auto display =
+      environment.out_is_terminal
+          ? MakeTerminalDisplay(environment.out, environment.screen_size, session.out_style())
+          : MakePlainDisplay(environment.out);
   v1::ListJobsRequest request;
   request.set_sweep(sweep);
   while (true) {
@@ -131,7 +147,7 @@ int PrintDryRun(const Session& session, const std::vector<v1::JobSpec>& specs) {
     for (const v1::JobSpec& spec : specs) {
       json["jobs"].push_back({{"name", spec.name()}, {"job_file", jobspec::FormatJobFile(spec)}});
     }
-    session.out() << json.dump(2) << "\n";
+    session.out() << JsonText(json);
     return kExitOk;
   }
   for (const v1::JobSpec& spec : specs) session.out() << spec.name() << "\n";
@@ -144,6 +160,10 @@ absl::StatusOr<int> Sweep(Session& session, const SweepOptions& options) {
     return UsageError(absl::StrCat("--max-running: is ", options.max_running, "; give 1 to ",
                                    kSweepJobsMax, ", or 0 for no limit"));
   }
+  if (options.name.has_value()) {
+    const absl::Status valid = CheckSweepName(*options.name);
+    if (!valid.ok()) return valid;
+  }
   const auto input = ReadJobInput(options.file);
   if (!input.ok()) return input.status();
   const auto specs = MakeSpecs(*input, options);
@@ -151,9 +171,8 @@ absl::StatusOr<int> Sweep(Session& session, const SweepOptions& options) {
   if (options.dry_run) return PrintDryRun(session, *specs);
   // Before the channel, and so that Ctrl-C while submitting is answered after the last one.
   StopSignal stop(StopSignal::Source::kSignals);
-  const std::string sweep = options.name.empty()
-                                ? SweepJobName(specs->front().name(), base::RandomId().substr(0, 6))
-                                : options.name;
+  const std::string sweep =
+      options.name.has_value() ? *options.name : MakeSweepName(specs->front().name());
   v1::ListJobsRequest same_name;
   same_name.set_sweep(sweep);
   const auto existing = session.coordinator().ListJobs(same_name, 1);
@@ -187,8 +206,15 @@ Command ShowNode() {
   command.name = "show";
   command.summary = "Print the table of a sweep's results, of the metric history";
   command.examples = "  sinkforge sweep show quickstart -o json";
-  command.arguments = {{.name = "NAME", .help = "The sweep's name", .target = name.get()}};
-  command.run = [name](Session& session) { return ShowSweep(session, *name); };
+  command.arguments = {{.name = "NAME",
+                        .help = "The sweep's name",
+                        .target = name.get(),
+                        .empty = EmptyText::kAllowed}};
+  command.run = [name](Session& session) -> absl::StatusOr<int> {
+    const absl::Status valid = CheckSweepName(*name);
+    if (!valid.ok()) return valid;
+    return ShowSweep(session, *name);
+  };
   return command;
 }
 
@@ -212,7 +238,11 @@ Command SweepCommand() {
       {"--grid", "KEY=V1,V2", "An axis of the grid; repeatable", &options->grid},
       {"--seeds", "S1,S2", "An axis of seeds (train.seed)", &options->seeds},
       {"--set", "KEY=VALUE", "Set a value in all jobs; repeatable", &options->overrides},
-      {"--name", "NAME", "The sweep's name (default: made from the job's)", &options->name},
+      {.names = "--name",
+       .value = "NAME",
+       .help = "The sweep's name (default: made from the job's)",
+       .target = &options->name,
+       .empty = EmptyText::kAllowed},
       {"--max-running", "N", "Jobs that run at a time (0: as many as there is room for)",
        &options->max_running},
       {"-w,--watch", "", "Show progress until all have ended, then the results", &options->watch},

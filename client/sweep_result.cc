@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/format.h"
+#include "client/json_text.h"
 #include "client/sweep_grid.h"
 
 namespace sinkforge::client {
@@ -168,7 +169,7 @@ std::string SweepJson(const std::string& sweep, const std::vector<SweepRow>& row
     entry["tokens_per_second"] = JsonNumber(row.tokens_per_second);
     json["jobs"].push_back(std::move(entry));
   }
-  return json.dump(2) + "\n";
+  return JsonText(json);
 }
 
 }  // namespace sinkforge::client

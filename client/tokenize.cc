@@ -9,8 +9,10 @@
 #include "base/clock.h"
 #include "base/files.h"
 #include "client/commands.h"
+#include "client/corpus_files.h"
 #include "client/exit_code.h"
 #include "client/format.h"
+#include "client/json_text.h"
 #include "client/rate_display.h"
 #include "client/session.h"
 #include "tokenizer/byte_tokenizer.h"
@@ -78,7 +80,13 @@ void PrintResult(Session& session, const TokenizeOptions& options,
   json["vocab_size"] = tokenizer.vocab_size();
   json["bos_id"] = bos;
   json["tokenizer"] = tokenizer.fingerprint();
-  session.out() << json.dump(2) << "\n";
+  session.out() << JsonText(json);
+}
+
+absl::Status NoText(const std::vector<std::string>& files) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      files.front(), files.size() == 1 ? "" : absl::StrCat(" and ", files.size() - 1, " more"),
+      ": there is no text to tokenize; nothing was written"));
 }
 
 // The tokenizer goes with its shards, so that jobs and `sample` find it there.
@@ -97,7 +105,7 @@ bool IsOutputName(const std::string& name) {
 absl::StatusOr<int> Tokenize(Session& session, const TokenizeOptions& options) {
   absl::Status status = CheckOptions(options);
   if (!status.ok()) return status;
-  const auto files = tokenizer::OpenCorpus(options.files);
+  const auto files = OpenCorpusFiles(session, options.files);
   if (!files.ok()) return files.status();
   const auto loaded = tokenizer::LoadTokenizer(options.tokenizer);
   if (!loaded.ok()) return loaded.status();
@@ -123,6 +131,8 @@ absl::StatusOr<int> Tokenize(Session& session, const TokenizeOptions& options) {
   const auto done =
       tokenizer::EncodeCorpus(tokenizer, *files, {static_cast<int>(options.threads), *bos}, sink);
   if (!done.ok()) return done.status();
+  // Only what begins documents: a job would train on nothing.
+  if (done->tokens == done->documents) return NoText(options.files);
   status = writer.Finish();
   if (status.ok()) status = CopyTokenizer(options, (*folder)->partial_path());
   if (status.ok()) status = (*folder)->Commit();

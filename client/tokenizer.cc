@@ -8,8 +8,10 @@
 #include "base/clock.h"
 #include "base/files.h"
 #include "client/commands.h"
+#include "client/corpus_files.h"
 #include "client/exit_code.h"
 #include "client/format.h"
+#include "client/json_text.h"
 #include "client/output_file.h"
 #include "client/rate_display.h"
 #include "client/session.h"
@@ -54,7 +56,7 @@ absl::Status CheckOptions(const TrainOptions& options) {
 absl::StatusOr<int> Train(Session& session, const TrainOptions& options) {
   absl::Status status = CheckOptions(options);
   if (!status.ok()) return status;
-  const auto files = tokenizer::OpenCorpus(options.files);
+  const auto files = OpenCorpusFiles(session, options.files);
   if (!files.ok()) return files.status();
   tokenizer::TrainingOptions training;
   training.family = FamilyOf(options.family);
@@ -72,6 +74,10 @@ absl::StatusOr<int> Train(Session& session, const TrainOptions& options) {
   });
   if (!pieces.ok()) return pieces.status();
   reading.Finish();
+  if (pieces->empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(options.files.front(), ": there is no text to train on; nothing was written"));
+  }
   RateDisplay merging(session.environment(), read_time);
   const auto bpe = tokenizer::TrainBpe(*pieces, training, [&](int64_t tokens) {
     merging.Show(tokens, training.vocab_size, absl::StrCat("merging, ", tokens, " tokens"));
@@ -87,7 +93,7 @@ absl::StatusOr<int> Train(Session& session, const TrainOptions& options) {
     json["merges"] = bpe->merges.size();
     json["pieces"] = pieces->size();
     json["text_bytes"] = bytes_total;
-    session.out() << json.dump(2) << "\n";
+    session.out() << JsonText(json);
   } else {
     session.out() << options.file << std::endl;
   }

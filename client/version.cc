@@ -1,8 +1,10 @@
 // sinkforge version.
 #include <nlohmann/json.hpp>
 
+#include "base/build_info.h"
 #include "client/commands.h"
 #include "client/exit_code.h"
+#include "client/json_text.h"
 #include "client/session.h"
 
 namespace sinkforge::client {
@@ -14,11 +16,13 @@ Command VersionCommand() {
   command.examples = "  sinkforge version -o json";
   command.run = [](Session& session) -> absl::StatusOr<int> {
     if (session.json()) {
-      const nlohmann::ordered_json json = {{"version", SINKFORGE_VERSION},
-                                           {"protocol", "sinkforge.v1"}};
-      session.out() << json.dump(2) << "\n";
+      const base::BuildInfo info = base::ReadBuildInfo();
+      session.out() << JsonText({{"version", info.version},
+                                 {"protocol", info.protocol},
+                                 {"build", info.build_type},
+                                 {"compiler", info.compiler}});
     } else {
-      session.out() << "sinkforge " << SINKFORGE_VERSION << " (protocol sinkforge.v1)\n";
+      session.out() << base::VersionText("sinkforge") << "\n";
     }
     return kExitOk;
   };

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "client/commands.h"
+#include "client/exit_code.h"
 #include "client/follow.h"
 #include "client/session.h"
 
@@ -9,6 +10,7 @@ namespace sinkforge::client {
 namespace {
 
 absl::StatusOr<int> Watch(Session& session, const FollowOptions& options) {
+  if (options.after_step < -1) return UsageError("--after-step must be 0 (all steps) or more");
   StopSignal stop(StopSignal::Source::kSignals);
   return FollowJob(session, &stop, options);
 }

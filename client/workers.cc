@@ -52,7 +52,8 @@ absl::StatusOr<int> Workers(Session& session) {
                   worker.address(), worker.metrics_address(), worker.processor()});
   }
   const Environment& environment = session.environment();
-  session.out() << table.Render(environment.out_is_terminal ? environment.width : 0) << std::flush;
+  session.out() << table.Render(environment.out_is_terminal ? environment.screen_size().width : 0)
+                << std::flush;
   if (list->workers().empty()) {
     session.Say(absl::StrCat("no worker yet; start one with `sinkforge-worker --coordinator ",
                              session.coordinator().address(), "`"));

@@ -179,6 +179,11 @@ void FakeServices::SetNamespaces(const v1::ListNamespacesResponse& namespaces) {
   namespaces_answer_ = namespaces;
 }
 
+void FakeServices::RefuseNamespaces(const absl::Status& error) {
+  base::MutexLock lock(&mutex_);
+  namespace_error_ = error;
+}
+
 std::vector<v1::UpdateNamespaceRequest> FakeServices::updates() const {
   base::MutexLock lock(&mutex_);
   return updates_;
@@ -195,6 +200,7 @@ grpc::Status FakeServices::UpdateNamespace(grpc::ServerContext*,
                                            const v1::UpdateNamespaceRequest* request,
                                            v1::Namespace* response) {
   base::MutexLock lock(&mutex_);
+  if (!namespace_error_.ok()) return base::ToGrpc(namespace_error_);
   updates_.push_back(*request);
   response->set_namespace_(request->namespace_());
   response->set_weight(request->has_weight() ? request->weight() : 1);

@@ -45,6 +45,8 @@ class FakeServices final : public v1::JobService::Service {
       EXCLUDES_LOCK(mutex_);
   void SetWorkers(const v1::ListWorkersResponse& workers) EXCLUDES_LOCK(mutex_);
   void SetNamespaces(const v1::ListNamespacesResponse& namespaces) EXCLUDES_LOCK(mutex_);
+  // What UpdateNamespace answers from now on.
+  void RefuseNamespaces(const absl::Status& error) EXCLUDES_LOCK(mutex_);
   // The stream that ReadCheckpoint sends, by rank.
   void SetPart(int rank, std::vector<v1::CheckpointData> data) EXCLUDES_LOCK(mutex_);
 
@@ -102,6 +104,7 @@ class FakeServices final : public v1::JobService::Service {
   v1::ListWorkersResponse workers_answer_ GUARDED_BY(mutex_);
   v1::ListNamespacesResponse namespaces_answer_ GUARDED_BY(mutex_);
   std::vector<v1::UpdateNamespaceRequest> updates_ GUARDED_BY(mutex_);
+  absl::Status namespace_error_ GUARDED_BY(mutex_);
   std::map<int, std::vector<v1::CheckpointData>> parts_ GUARDED_BY(mutex_);
   std::vector<v1::SubmitJobRequest> submissions_ GUARDED_BY(mutex_);
   std::vector<std::string> actions_ GUARDED_BY(mutex_);

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <sstream>
 
@@ -109,7 +110,12 @@ TEST(RenderJobTest, SaysWhyAJobWaits) {
 
 TEST(JobScreenTest, RedrawsInPlaceAndClearsWhatIsLeftOver) {
   std::ostringstream out;
-  JobScreen screen(&out, {80, 24}, kPlain);
+  JobScreen screen(
+      &out,
+      [] {
+        return ScreenSize{80, 24};
+      },
+      kPlain);
   v1::WatchJobResponse message;
   *message.mutable_job() = Picture().job;
   *message.add_steps() = Record(4, 8);
@@ -122,6 +128,33 @@ TEST(JobScreenTest, RedrawsInPlaceAndClearsWhatIsLeftOver) {
   screen.Show(message);
   EXPECT_EQ(out.str().substr(0, 5), "\033[9A\r");
   EXPECT_THAT(out.str(), HasSubstr("\033[J"));
+}
+
+TEST(JobScreenTest, FollowsTheTerminalsSize) {
+  std::ostringstream out;
+  ScreenSize size{80, 24};
+  JobScreen screen(
+      &out, [&size] { return size; }, Style(Style::Colour::kOn));
+  v1::WatchJobResponse message;
+  *message.mutable_job() = Picture().job;
+  *message.add_steps() = Record(4, 8);
+  screen.Show(message);
+  const std::string first = out.str();
+  const auto lines = std::count(first.begin(), first.end(), '\n');
+  out.str("");
+  // The first line, of 76 columns or so, takes two rows there now.
+  size = {40, 10};
+  screen.Show(message);
+  const std::string second = out.str();
+  ASSERT_EQ(second.substr(0, 2), "\033[");
+  EXPECT_GT(std::stoi(second.substr(2)), lines);
+  EXPECT_LE(std::count(second.begin(), second.end(), '\n'), 9);
+  EXPECT_THAT(second, HasSubstr("\033[J"));
+  out.str("");
+  size = {80, 24};
+  screen.Show(message);
+  const std::string third = out.str();
+  EXPECT_EQ(std::count(third.begin(), third.end(), '\n'), lines);
 }
 
 }  // namespace

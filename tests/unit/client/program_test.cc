@@ -56,6 +56,28 @@ TEST_F(ProgramTest, VersionIsData) {
   EXPECT_THAT(run.err, IsEmpty());
 }
 
+TEST_F(ProgramTest, EveryProgramSaysItsVersionAndBuild) {
+  EXPECT_EQ(Run("--version").out, Run("version").out);
+  EXPECT_EQ(Run("-V").out, Run("version").out);
+  EXPECT_THAT(Run("-V").out, testing::MatchesRegex(
+                                 "sinkforge [0-9.]+ \\(protocol sinkforge.v1, [a-z]+, [^)]+\\)\n"));
+  EXPECT_EQ(nlohmann::json::parse(Run("version -o json").out)["protocol"], "sinkforge.v1");
+}
+
+TEST_F(ProgramTest, WithoutStdoutNothingElseIsWrittenTo) {
+  const char* build = std::getenv("SINKFORGE_BUILD_DIR");
+  ASSERT_NE(build, nullptr) << "run it through ctest";
+  const std::string err = folder_.path() + "/err";
+  for (const char* arguments : {"version", "list --retry-for 0.05", "health 127.0.0.1:1"}) {
+    const int status = std::system(("'" + std::string(build) + "/bin/sinkforge' " + arguments +
+                                    " --coordinator 127.0.0.1:1 >&- 2>'" + err + "'")
+                                       .c_str());
+    ASSERT_TRUE(WIFEXITED(status)) << arguments;
+    EXPECT_NE(WEXITSTATUS(status), 0) << arguments;
+    EXPECT_THAT(ReadAll(err), Not(IsEmpty())) << arguments;
+  }
+}
+
 TEST_F(ProgramTest, WrongUsageIs2AndSaysWhatIsWrong) {
   for (const char* arguments :
        {"", "frobnicate", "list --frobnicate", "submit", "show", "list -o yaml", "completion tcsh",

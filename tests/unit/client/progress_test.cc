@@ -132,7 +132,12 @@ TEST(PlainDisplayTest, PrintsAtMostOneLineASecondPlusChanges) {
 
 TEST(TerminalDisplayTest, RedrawsItsLinesInPlace) {
   std::ostringstream out;
-  auto display = MakeTerminalDisplay(&out, 60, Style(Style::Colour::kOff));
+  auto display = MakeTerminalDisplay(
+      &out,
+      [] {
+        return ScreenSize{60, 24};
+      },
+      Style(Style::Colour::kOff));
   display->Show({RunningJob(1), RunningJob(2)}, milliseconds(0));
   EXPECT_THAT(out.str(), Not(HasSubstr("\033[2A")));
   out.str("");
@@ -143,7 +148,12 @@ TEST(TerminalDisplayTest, RedrawsItsLinesInPlace) {
 
 TEST(TerminalDisplayTest, AMessageGoesAboveTheLines) {
   std::ostringstream out;
-  auto display = MakeTerminalDisplay(&out, 60, Style(Style::Colour::kOff));
+  auto display = MakeTerminalDisplay(
+      &out,
+      [] {
+        return ScreenSize{60, 24};
+      },
+      Style(Style::Colour::kOff));
   display->Show({RunningJob(1)}, milliseconds(0));
   out.str("");
   display->Say("checkpoint committed");

@@ -26,7 +26,7 @@ ClientRun RunClient(const std::vector<std::string>& arguments, const ClientWorld
   environment.err = &err;
   environment.out_is_terminal = world.terminal;
   environment.err_is_terminal = false;
-  environment.width = world.width;
+  environment.screen_size = [&world] { return ScreenSize{world.width, 24}; };
   environment.variable = [&world](const std::string& name) -> std::string {
     const auto found = world.variables.find(name);
     return found == world.variables.end() ? "" : found->second;
