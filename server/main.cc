@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "base/build_info.h"
 #include "base/clock.h"
 #include "base/files.h"
 #include "base/log.h"
@@ -32,7 +33,7 @@ struct Flags {
 
 void AddFlags(CLI::App* app, Flags* flags) {
   DaemonOptions& daemon = flags->daemon;
-  app->set_version_flag("--version", std::string("sinkforge-coordinator " SINKFORGE_VERSION));
+  app->set_version_flag("-V,--version", sinkforge::base::VersionText("sinkforge-coordinator"));
   app->add_option("--listen", daemon.listen, "host:port for gRPC; port 0 picks a free one")
       ->capture_default_str();
   app->add_option(

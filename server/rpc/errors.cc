@@ -56,6 +56,28 @@ absl::Status JobNotFound(const std::string& job_id) {
       "JOB_NOT_FOUND");
 }
 
+absl::Status CheckAttempt(const v1::Job& job, int64_t attempt) {
+  const int64_t last = job.attempt();
+  if (attempt >= 1 && attempt <= last) return absl::OkStatus();
+  const std::string there = last == 0   ? "it has had none yet"
+                            : last == 1 ? "it has had attempt 1 only"
+                                        : absl::StrCat("it has had attempts 1 to ", last);
+  return base::WithReason(
+      absl::NotFoundError(
+          absl::StrCat("job ", job.job_id(), ": there is no attempt ", attempt, "; ", there)),
+      "ATTEMPT_NOT_FOUND");
+}
+
+absl::Status CheckRank(const v1::Job& job, int32_t rank) {
+  const int32_t last = job.spec().resources().ranks() - 1;
+  if (rank >= 0 && rank <= last) return absl::OkStatus();
+  const std::string there =
+      last == 0 ? "it has rank 0 only" : absl::StrCat("it has ranks 0 to ", last);
+  return base::WithReason(absl::NotFoundError(absl::StrCat(
+                              "job ", job.job_id(), ": there is no rank ", rank, "; ", there)),
+                          "RANK_NOT_FOUND");
+}
+
 absl::Status InvalidField(const std::string& field, const std::string& message) {
   const absl::Status status = absl::InvalidArgumentError(absl::StrCat(field, ": ", message));
   return base::WithViolations(base::WithReason(status, "INVALID_REQUEST"),

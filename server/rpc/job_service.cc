@@ -11,6 +11,7 @@
 #include "base/ids.h"
 #include "base/rpc.h"
 #include "proto/jobspec/resolve.h"
+#include "proto/jobspec/validate.h"
 #include "server/rpc/errors.h"
 #include "server/rpc/watch_stream.h"
 
@@ -18,7 +19,6 @@ namespace sinkforge::server {
 namespace {
 
 constexpr size_t kRequestIdBytesMax = 128;
-constexpr size_t kSweepBytesMax = 100;
 // Every rank of the job is sent its spec, and all ranks of a worker come in one message.
 constexpr size_t kSpecBytesMax = 64 << 10;
 constexpr int32_t kPageDefault = 100;
@@ -46,8 +46,11 @@ absl::Status CheckPageSize(int32_t page_size) {
 absl::Status PrepareSubmission(v1::SubmitJobRequest* request, int64_t* parameters) {
   const absl::Status id = CheckRequestId(request->request_id());
   if (!id.ok()) return id;
-  if (request->sweep().size() > kSweepBytesMax) {
-    return InvalidField("sweep", absl::StrCat("longer than ", kSweepBytesMax, " bytes"));
+  if (!request->sweep().empty()) {
+    const std::string problem = jobspec::NameProblem(request->sweep());
+    if (!problem.empty()) {
+      return InvalidField("sweep", absl::StrCat("`", Shorten(request->sweep()), "` ", problem));
+    }
   }
   if (request->sweep_running_max() < 0) {
     return InvalidField("sweep_running_max", "negative; give 0 for no limit");

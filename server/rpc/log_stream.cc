@@ -29,12 +29,21 @@ void LogStream::Prepare() {
       [self = Self()](const Coordinator& coordinator, const base::Now&) {
         const v1::Job* job = coordinator.Find(self->job_id());
         if (job == nullptr) return self->Settle(Next::kEnd, JobNotFound(self->job_id()));
+        const absl::Status known = self->CheckSelection(*job);
+        if (!known.ok()) return self->Settle(Next::kEnd, known);
         const bool is_final = IsFinal(job->state());
         const absl::Status queued =
             self->rpc()->pool->Run([self, is_final] { self->Gather(is_final); });
         if (!queued.ok()) self->Settle(Next::kEnd, queued);
       },
       [self = Self()](const absl::Status& status) { self->Settle(Next::kEnd, status); });
+}
+
+absl::Status LogStream::CheckSelection(const v1::Job& job) const {
+  absl::Status known;
+  if (request_.has_attempt()) known = CheckAttempt(job, request_.attempt());
+  if (known.ok() && request_.has_rank()) known = CheckRank(job, request_.rank());
+  return known;
 }
 
 void LogStream::Gather(bool is_final) {

@@ -19,6 +19,8 @@ class LogStream final : public PushStream<v1::ReadLogsResponse> {
  private:
   bool Cares(Change change) const override;
   void Prepare() override;
+  // NOT_FOUND: the job has not had the attempt, or has not the rank, that is asked for.
+  absl::Status CheckSelection(const v1::Job& job) const;
   // On a thread of the pool.
   void Gather(bool is_final);
   std::shared_ptr<LogStream> Self();

@@ -102,6 +102,10 @@ grpc::ServerUnaryReactor* MetricsServiceImpl::QueryMetrics(grpc::CallbackServerC
       [=, this](const Coordinator& coordinator, const base::Now&) {
         const v1::Job* job = coordinator.Find(request->job_id());
         if (job == nullptr) return call.Finish(JobNotFound(request->job_id()));
+        if (request->has_attempt()) {
+          const absl::Status known = CheckAttempt(*job, request->attempt());
+          if (!known.ok()) return call.Finish(known);
+        }
         const ModelShape shape{job->spec().model().layers(), job->spec().model().heads()};
         const absl::Status queued = rpc_->pool->Run([=, this] {
           auto result = QueryHistory(*rpc_->history, *request, shape,

@@ -19,14 +19,14 @@ constexpr int32_t kSlotsMax = 1 << 20;
 constexpr size_t kNoteBytesMax = 200;
 
 absl::Status CheckName(const std::string& name) {
-  const bool valid = !name.empty() && name.size() <= kNameBytesMax &&
+  const bool valid = !name.empty() && name.size() <= kNameBytesMax && name.front() != '-' &&
                      std::all_of(name.begin(), name.end(), [](unsigned char c) {
                        return std::islower(c) != 0 || std::isdigit(c) != 0 || c == '-';
                      });
   if (valid) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("namespace '", name.substr(0, kNameBytesMax),
-                   "': must be 1 to 40 lower-case letters, digits and dashes"));
+  return absl::InvalidArgumentError(absl::StrCat("namespace '", name.substr(0, kNameBytesMax),
+                                                 "': give 1 to ", kNameBytesMax,
+                                                 " characters of a-z, 0-9 and -, the first no -"));
 }
 
 absl::Status CheckQuota(const char* what, int32_t slots) {
@@ -72,7 +72,7 @@ absl::StatusOr<v1::Namespace> SetNamespace(Call* call, const v1::UpdateNamespace
   // Written so that NaN is refused too.
   if (request.has_weight() && !(request.weight() > 0 && request.weight() <= kWeightMax)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("weight: is ", request.weight(), "; give more than 0 and at most 1e6"));
+        absl::StrCat("weight: is ", request.weight(), "; it must be above 0 and at most 1e6"));
   }
   scheduler::Shares& shares = call->state().cluster.shares;
   const auto known = shares.settings().find(name);

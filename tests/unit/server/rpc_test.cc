@@ -126,6 +126,10 @@ TEST_F(RpcTest, RefusesHostileSubmissions) {
   v1::SubmitJobRequest sweep = MakeSubmission("r1");
   sweep.set_sweep(std::string(1000, 's'));
   EXPECT_EQ(TrySubmit(sweep, &job).error_code(), StatusCode::INVALID_ARGUMENT);
+  sweep.set_sweep("Bad Name");
+  const grpc::Status bad_name = TrySubmit(sweep, &job);
+  EXPECT_EQ(bad_name.error_code(), StatusCode::INVALID_ARGUMENT);
+  EXPECT_TRUE(absl::StrContains(bad_name.error_message(), "`Bad Name` is not a valid name"));
 }
 
 TEST_F(RpcTest, ListsPagesNewestFirst) {
@@ -355,6 +359,27 @@ TEST_F(RpcTest, DropsReportsOfUnknownJobsAndRefusesImpossibleOnes) {
   lines.mutable_lines(0)->set_text("x");
   lines.mutable_lines(0)->set_rank(-1);
   EXPECT_EQ(TryAppend(lines).error_code(), StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_F(RpcTest, SaysWhichAttemptsThereAre) {
+  const std::string job_id = bed_.Submit("r1");
+  const auto query = [&](int64_t attempt) {
+    grpc::ClientContext context;
+    v1::QueryMetricsRequest request;
+    request.set_job_id(job_id);
+    request.set_attempt(attempt);
+    v1::QueryMetricsResponse response;
+    return bed_.metrics().QueryMetrics(&context, request, &response);
+  };
+  EXPECT_EQ(query(1).error_message(), "job tiny-1: there is no attempt 1; it has had none yet");
+  StreamWorker worker(&bed_, "w1", "i1", 1);
+  StartTraining(&worker, job_id);
+  EXPECT_TRUE(query(1).ok());
+  for (const int64_t attempt : {-1, 0, 2}) {
+    const grpc::Status status = query(attempt);
+    EXPECT_EQ(status.error_code(), StatusCode::NOT_FOUND);
+    EXPECT_TRUE(absl::StrContains(status.error_message(), "it has had attempt 1 only"));
+  }
 }
 
 TEST_F(RpcTest, RefusesHostileQueries) {

@@ -293,8 +293,27 @@ TEST_F(StreamTest, ReadsTheTailAndSelections) {
   EXPECT_EQ(read(tail), (std::vector<std::string>{"line 1/1/4", "line 1/1/5"}));
   tail.set_rank(0);
   EXPECT_EQ(read(tail), (std::vector<std::string>{"line 1/0/4", "line 1/0/5"}));
-  tail.set_attempt(2);
-  EXPECT_TRUE(read(tail).empty());
+  tail.set_attempt(1);
+  EXPECT_EQ(read(tail), (std::vector<std::string>{"line 1/0/4", "line 1/0/5"}));
+}
+
+TEST_F(StreamTest, LogsOfAnAttemptOrRankThatIsNotThereAreAnError) {
+  const std::string job_id = Start();
+  const auto refusal = [&](const v1::ReadLogsRequest& request) {
+    LogReader reader(&bed_, request);
+    EXPECT_FALSE(reader.Read());
+    const grpc::Status status = reader.Finish();
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND);
+    return status.error_message();
+  };
+  for (const bool follow : {false, true}) {
+    v1::ReadLogsRequest attempt = LogsOf(job_id, follow);
+    attempt.set_attempt(7);
+    EXPECT_EQ(refusal(attempt), "job tiny-1: there is no attempt 7; it has had attempt 1 only");
+    v1::ReadLogsRequest rank = LogsOf(job_id, follow);
+    rank.set_rank(1);
+    EXPECT_EQ(refusal(rank), "job tiny-1: there is no rank 1; it has rank 0 only");
+  }
 }
 
 TEST_F(LateLinesTest, FollowsLogsUntilTheJobIsOver) {
