@@ -12,9 +12,11 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <system_error>
+#include <utility>
 
 namespace sinkforge::trainer {
 
@@ -197,6 +199,34 @@ Result<std::vector<ResolvedFile>> ResolveDataFiles(const std::vector<std::string
     if (Status status = resolver.Resolve(pattern, &files); !status.ok()) return status;
   }
   return files;
+}
+
+std::string DescribeOverlap(const std::vector<ResolvedFile>& train,
+                            const std::vector<ResolvedFile>& validation) {
+  // A path that is canonical still hides hard links; these do not.
+  const auto identity = [](const ResolvedFile& file) -> std::optional<std::pair<dev_t, ino_t>> {
+    struct stat info {};
+    if (stat(file.path.c_str(), &info) != 0) return std::nullopt;  // reading it says why
+    return std::pair(info.st_dev, info.st_ino);
+  };
+  std::map<std::pair<dev_t, ino_t>, const ResolvedFile*> trained;
+  for (const ResolvedFile& file : train) {
+    if (const auto id = identity(file)) trained.emplace(*id, &file);
+  }
+  std::string first;
+  size_t count = 0;
+  for (const ResolvedFile& file : validation) {
+    const auto id = identity(file);
+    const auto found = id ? trained.find(*id) : trained.end();
+    if (found == trained.end()) continue;
+    ++count;
+    if (first.empty()) first = file.name + " is the file " + found->second->name + " of data.train";
+  }
+  if (count == 0) return "";
+  return "data.validation: " + first +
+         (count > 1 ? ", and " + std::to_string(count - 1) + " more are there as well" : "") +
+         "; bits per byte of text that was trained on say nothing of other text. Hold some text "
+         "back in a file of its own";
 }
 
 Result<std::vector<FileDigest>> DigestFiles(const std::vector<ResolvedFile>& files) {

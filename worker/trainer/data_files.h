@@ -40,6 +40,11 @@ struct DataLocation {
 kernels::Result<std::vector<ResolvedFile>> ResolveDataFiles(
     const std::vector<std::string>& patterns, const DataLocation& location);
 
+// What to tell the user where `validation` has a file of `train`, through a link, another path or a
+// glob: bits per byte then measure what was learnt by heart. Empty where it has none.
+std::string DescribeOverlap(const std::vector<ResolvedFile>& train,
+                            const std::vector<ResolvedFile>& validation);
+
 // Reads each file once. kFailedPrecondition: it may not be read.
 kernels::Result<std::vector<FileDigest>> DigestFiles(const std::vector<ResolvedFile>& files);
 

@@ -70,7 +70,6 @@ class Run {
     return true;
   }
 
-  // `files` may be null.
   Result<std::unique_ptr<Dataset>> Open(const std::vector<std::string>& patterns,
                                         const std::string& field, std::vector<ResolvedFile>* files,
                                         DataTokenizer* tokenizer) const {
@@ -89,13 +88,14 @@ class Run {
     if (!dataset.ok()) {
       return Status(dataset.status().code(), field + ": " + dataset.status().message());
     }
-    if (files != nullptr) *files = std::move(resolved).value();
+    *files = std::move(resolved).value();
     return dataset;
   }
 
   bool OpenData() {
     const v1::DataSpec& data = request_.spec.data();
     std::vector<ResolvedFile> files;
+    std::vector<ResolvedFile> validation_files;
     TokenizerClaim claim;
     claim.job_tokenizer = data.tokenizer();
     claim.roots = request_.data_roots;
@@ -106,9 +106,10 @@ class Run {
     train_ = std::move(train).value();
     if (claim.has_validation) {
       auto validation = Open({data.validation().begin(), data.validation().end()},
-                             "data.validation", nullptr, &claim.validation);
+                             "data.validation", &validation_files, &claim.validation);
       if (!validation.ok()) return Fail(RunStage::kData, validation.status());
       validation_ = std::move(validation).value();
+      overlap_ = DescribeOverlap(files, validation_files);
     }
     if (Status status = CheckTokenizer(claim); !status.ok()) return Fail(RunStage::kData, status);
     auto digests = DigestFiles(files);
@@ -138,6 +139,7 @@ class Run {
     const std::string precision =
         ExplainPrecision(request_.spec, kernels::ProcessorMultipliesBfloat16());
     if (!precision.empty()) host_.Warn(precision);
+    if (!overlap_.empty()) host_.Warn(overlap_);
     if (stored) {
       const std::string difference =
           DescribeDifference(stored->record.environment, context_.environment);
@@ -206,6 +208,7 @@ class Run {
   RunHost& host_;
   RunEnd end_;
   TrainingConfig config_;
+  std::string overlap_;  // between training and validation data; empty: none
   RunContext context_;
   std::unique_ptr<kernels::Backend> backend_;
   std::unique_ptr<Collective> collective_;

@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <filesystem>
+
 #include "tests/unit/trainer/temp_folder.h"
 
 namespace sinkforge::trainer {
@@ -45,6 +47,26 @@ TEST_F(DataFilesTest, FindsPathsAndGlobsInByteOrder) {
 TEST_F(DataFilesTest, TakesNamesWithWildcardCharacters) {
   root_.Write("a[1].txt", "x");
   EXPECT_THAT(Names({"a[1].txt"}), ElementsAre("a[1].txt"));
+}
+
+TEST_F(DataFilesTest, FindsValidationFilesThatAreTrainedOn) {
+  for (const char* name : {"a.txt", "b.txt", "c.txt"}) root_.Write(name, name);
+  std::filesystem::create_symlink(root_ / "a.txt", root_ / "symbolic.txt");
+  std::filesystem::create_hard_link(root_ / "b.txt", root_ / "hard.txt");
+  const auto overlap = [&](const std::vector<std::string>& train,
+                           const std::vector<std::string>& validation) {
+    const std::vector<std::string> roots = {root_.path().string()};
+    const auto trained = ResolveDataFiles(train, {roots, "data.train"});
+    const auto held_back = ResolveDataFiles(validation, {roots, "data.validation"});
+    EXPECT_TRUE(trained.ok() && held_back.ok());
+    return DescribeOverlap(trained.value(), held_back.value());
+  };
+  EXPECT_EQ(overlap({"a.txt", "b.txt"}, {"c.txt"}), "");
+  EXPECT_THAT(overlap({"a.txt", "b.txt"}, {"c.txt", root_ / "b.txt"}),
+              HasSubstr("data.validation: b.txt is the file b.txt of data.train; bits per byte"));
+  EXPECT_THAT(overlap({"a.txt"}, {"symbolic.txt"}), HasSubstr("a.txt is the file a.txt"));
+  EXPECT_THAT(overlap({"b.txt"}, {"hard.txt"}), HasSubstr("hard.txt is the file b.txt"));
+  EXPECT_THAT(overlap({"[ab].txt"}, {"*.txt"}), HasSubstr(", and 3 more are there as well;"));
 }
 
 TEST_F(DataFilesTest, FirstRootWithAMatchWins) {
