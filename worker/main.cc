@@ -12,6 +12,8 @@
 #include <string>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
+#include "base/build_info.h"
 #include "base/clock.h"
 #include "base/files.h"
 #include "base/log.h"
@@ -107,6 +109,31 @@ void AddOptions(CLI::App* app, CommandLine* line) {
                 "Export the importance of every head to Prometheus (layers x heads series a job)");
 }
 
+// Written so that NaN is refused too.
+absl::Status CheckSeconds(const std::string& flag, double seconds, double least) {
+  constexpr double kMost = 30 * 86'400;
+  if (seconds >= least && seconds <= kMost) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(flag, ": is ", seconds, " s; it must be from ", least, " s to 720h"));
+}
+
+absl::Status CheckCommandLine(const CommandLine& line) {
+  absl::Status status = CheckSeconds("--grace", line.grace_seconds, 0);
+  if (status.ok()) status = CheckSeconds("--no-progress", line.no_progress_seconds, 0.001);
+  if (!status.ok()) return status;
+  if (line.daemon.data_dir.empty()) {
+    return absl::InvalidArgumentError("--data-dir: give the folder for this worker's database");
+  }
+  if (line.daemon.coordinator.empty()) {
+    return absl::InvalidArgumentError("--coordinator: give host:port");
+  }
+  if (line.daemon.disk_reserve_bytes < 0 || line.daemon.log_spool_bytes < 1) {
+    return absl::InvalidArgumentError(
+        "--disk-reserve must be 0 bytes or more, --log-spool at least 1");
+  }
+  return absl::OkStatus();
+}
+
 void Finish(CommandLine* line) {
   const auto to_time = [](double seconds) {
     return std::chrono::nanoseconds(static_cast<int64_t>(seconds * 1e9));
@@ -200,7 +227,7 @@ int main(int argc, char** argv) {
   base::SetLogComponent("worker");
   CLI::App app("Runs SinkForge's trainers on this machine.", "sinkforge-worker");
   app.footer(worker::kFooter);
-  app.set_version_flag("--version", "sinkforge-worker " SINKFORGE_VERSION);
+  app.set_version_flag("-V,--version", base::VersionText("sinkforge-worker"));
   worker::CommandLine line;
   worker::AddOptions(&app, &line);
   try {
@@ -208,6 +235,9 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     // --help and --version come this way too, with code 0.
     return app.exit(error) == 0 ? worker::kOk : worker::kUsage;
+  }
+  if (const absl::Status valid = worker::CheckCommandLine(line); !valid.ok()) {
+    return worker::Fail(valid);
   }
   worker::Finish(&line);
   return worker::Run(line);

@@ -38,7 +38,8 @@ foreach(name coordinator worker trainer)
   list(GET program_${name} 2 summary)
   list(GET program_${name} 3 component)
   add_custom_command(OUTPUT ${man}/${program}.${section}
-    COMMAND ${HELP2MAN} --no-info --section ${section} --name ${summary} --output ${man}/${program}.${section}
+    COMMAND ${HELP2MAN} --no-info --version-string ${PROJECT_VERSION} --section ${section} --name ${summary}
+      --output ${man}/${program}.${section}
       $<TARGET_FILE:${program}>
     DEPENDS ${program} VERBATIM)
   install(FILES ${man}/${program}.${section} DESTINATION share/man/man${section} COMPONENT ${component})

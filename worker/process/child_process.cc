@@ -12,6 +12,8 @@
 #include <cstring>
 #include <string_view>
 
+#include "worker/token_variable.h"
+
 namespace sinkforge::worker {
 namespace {
 
@@ -179,6 +181,8 @@ std::vector<std::string> CleanEnvironment(const char* const* environment, int th
       visible = entry.substr(kVisible.size());
       continue;
     }
+    // Of a trainer that we ourselves may be running under; ours gets its own.
+    if (entry.substr(0, entry.find('=')) == kTokenVariable) continue;
     for (const std::string_view name : kKept) {
       const bool matches = name.back() == '_' ? entry.substr(0, name.size()) == name
                                               : entry.substr(0, entry.find('=')) == name;

@@ -35,8 +35,8 @@ absl::StatusOr<Child> StartChild(const ChildCommand& command,
                                  const std::function<absl::Status(pid_t)>& before_exec);
 
 // The environment of a trainer: of ours only what a program needs to run and to be watched, plus
-// the number of threads. With `gpu` the trainer sees that GPU alone, counted among those that we
-// see (CUDA_VISIBLE_DEVICES).
+// the number of threads, and no trainer's token. With `gpu` the trainer sees that GPU alone,
+// counted among those that we see (CUDA_VISIBLE_DEVICES).
 std::vector<std::string> CleanEnvironment(const char* const* environment, int threads,
                                           std::optional<int> gpu = std::nullopt);
 

@@ -12,8 +12,10 @@
 #include <cerrno>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "worker/process/child_process.h"
+#include "worker/token_variable.h"
 
 extern char** environ;
 
@@ -111,8 +113,9 @@ class TrainerProcesses::Process {
 
   TrainerExit StartAndWait() EXCLUDES_LOCK(mutex_) {
     ChildCommand command;
-    command.arguments = owner_->Arguments(request_);
+    command.arguments = owner_->Arguments();
     command.environment = CleanEnvironment(environ, request_.threads, request_.gpu);
+    command.environment.push_back(absl::StrCat(kTokenVariable, "=", request_.token));
     const auto child = StartChild(command, [this](pid_t pid) { return OnForked(pid); });
     if (!child.ok()) {
       base::MutexLock lock(&mutex_);
@@ -209,10 +212,9 @@ void TrainerProcesses::JoinEnded() {
   }
 }
 
-std::vector<std::string> TrainerProcesses::Arguments(const LaunchRequest& request) const {
-  std::vector<std::string> arguments = {
-      options_.trainer, "worker",      "--socket",     options_.socket,
-      "--token",        request.token, "--parent-pid", std::to_string(getpid())};
+std::vector<std::string> TrainerProcesses::Arguments() const {
+  std::vector<std::string> arguments = {options_.trainer, "worker",       "--socket",
+                                        options_.socket,  "--parent-pid", std::to_string(getpid())};
   arguments.insert(arguments.end(), options_.extra_arguments.begin(),
                    options_.extra_arguments.end());
   return arguments;

@@ -48,7 +48,7 @@ class TrainerProcesses final {
  private:
   class Process;
   void JoinEnded() EXCLUDES_LOCK(mutex_);
-  std::vector<std::string> Arguments(const LaunchRequest& request) const;
+  std::vector<std::string> Arguments() const;
 
   const TrainerProcessesOptions options_;
   ProcessLedger* const ledger_;

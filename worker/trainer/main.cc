@@ -11,9 +11,11 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "base/build_info.h"
 #include "base/log.h"
 #include "base/rpc.h"
 #include "base/signals.h"
+#include "worker/token_variable.h"
 #include "worker/trainer/sample_command.h"
 #include "worker/trainer/train_command.h"
 #include "worker/trainer/worker_command.h"
@@ -34,7 +36,6 @@ constexpr char kFooter[] =
 
 struct WorkerCommand {
   std::string socket;
-  std::string token;
   int64_t parent_pid = 0;
   // What passes between ranks is not encrypted, so that other machines must be asked for.
   std::string collective_host = "127.0.0.1";
@@ -55,13 +56,20 @@ ExitCode RunWorkerCommand(const WorkerCommand& command) {
                  static_cast<long long>(command.parent_pid));
     return ExitCode::kOtherError;
   }
+  const char* token = std::getenv(sinkforge::kTokenVariable);
+  if (token == nullptr) {
+    std::fprintf(stderr, "error: %s is not set; a worker daemon starts trainers itself\n",
+                 sinkforge::kTokenVariable);
+    return ExitCode::kUsage;
+  }
   sinkforge::base::SetLogComponent("trainer");
   // Held to the end: when its last user goes, the library may wait 10 seconds for an idle poller,
   // and the slot would stay taken as long.
   grpc_init();
   sinkforge::trainer::LinkOptions options;
   options.channel = sinkforge::base::MakeChannel(command.socket);
-  options.token = command.token;
+  options.token = token;
+  unsetenv(sinkforge::kTokenVariable);  // no child of ours needs it
   sinkforge::trainer::WorkerLink link(std::move(options));
   return sinkforge::trainer::RunAssignment(link, command.collective_host);
 }
@@ -94,7 +102,6 @@ void AddTrainOptions(CLI::App* app, TrainCommand* command) {
 void AddWorkerOptions(CLI::App* app, WorkerCommand* command) {
   app->add_option("--socket", command->socket, "unix:PATH of the worker's TrainerService")
       ->required();
-  app->add_option("--token", command->token, "Names this trainer to its worker")->required();
   app->add_option("--parent-pid", command->parent_pid, "The worker's process id")->required();
   app->add_option("--collective-host", command->collective_host,
                   "This machine's address for the other ranks (default: 127.0.0.1)");
@@ -142,7 +149,7 @@ std::vector<std::string> Arguments(int argc, char** argv) {
   std::vector<std::string> arguments(argv + 1, argv + argc);
   const std::string first = arguments.empty() ? "--help" : arguments[0];
   const bool named = first == "train" || first == "worker" || first == "sample" ||
-                     first == "--help" || first == "-h" || first == "--version";
+                     first == "--help" || first == "-h" || first == "--version" || first == "-V";
   if (arguments.empty()) arguments = {"--help"};
   if (!named) arguments.insert(arguments.begin(), "train");
   std::reverse(arguments.begin(), arguments.end());  // the order in which CLI11 takes a vector
@@ -156,7 +163,7 @@ int main(int argc, char** argv) {
   // as well and must not end it before its checkpoint.
   sinkforge::base::BlockTerminationSignals();
   CLI::App app("Trains one rank of a SinkForge job.", "sinkforge-trainer");
-  app.set_version_flag("--version", std::string("sinkforge-trainer ") + SINKFORGE_VERSION);
+  app.set_version_flag("-V,--version", sinkforge::base::VersionText("sinkforge-trainer"));
   app.footer(kFooter);
   app.require_subcommand(1);
   TrainCommand train;

@@ -7,22 +7,27 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
 #include "tests/unit/trainer/temp_folder.h"
+#include "worker/token_variable.h"
 
 namespace sinkforge::trainer {
 
 class Child {
  public:
-  Child(const std::vector<std::string>& arguments, const std::string& stderr_path)
+  // `token`: by which its daemon knows the trainer; empty for none.
+  Child(const std::vector<std::string>& arguments, const std::string& stderr_path,
+        const std::string& token = "")
       : stderr_path_(stderr_path) {
     pid_ = fork();
     if (pid_ != 0) return;
     const int fd = open(stderr_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
     dup2(fd, STDERR_FILENO);
     dup2(fd, STDOUT_FILENO);
+    if (!token.empty()) setenv(kTokenVariable, token.c_str(), 1);
     std::vector<char*> argv = {const_cast<char*>(TRAINER_BINARY)};
     for (const std::string& argument : arguments)
       argv.push_back(const_cast<char*>(argument.data()));

@@ -421,8 +421,16 @@ TEST_F(StandaloneTest, CommandLine) {
   Child nowhere({"train", "--job", folder_ / "job.yaml"}, folder_ / "stderr");
   EXPECT_EQ(nowhere.Wait(), 2);
   EXPECT_THAT(nowhere.Output(), HasSubstr("--work-dir"));
-  Child orphan({"worker", "--socket", "unix:/nonexistent", "--token", "t", "--parent-pid", "1"},
-               folder_ / "stderr");
+  Child short_version({"-V"}, folder_ / "stderr");
+  EXPECT_EQ(short_version.Wait(), 0);
+  EXPECT_THAT(short_version.Output(), HasSubstr("protocol sinkforge.v1"));
+  Child by_hand(
+      {"worker", "--socket", "unix:/nonexistent", "--parent-pid", std::to_string(getpid())},
+      folder_ / "stderr");
+  EXPECT_EQ(by_hand.Wait(), 2);
+  EXPECT_THAT(by_hand.Output(), HasSubstr("SINKFORGE_TRAINER_TOKEN is not set"));
+  Child orphan({"worker", "--socket", "unix:/nonexistent", "--parent-pid", "1"}, folder_ / "stderr",
+               "t");
   EXPECT_EQ(orphan.Wait(), 24);
   EXPECT_THAT(orphan.Output(), HasSubstr("process 1 is not this one's parent"));
 }

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <sys/prctl.h>
 
+#include <filesystem>
 #include <thread>
 
 #include "base/rpc.h"
@@ -290,6 +291,18 @@ TEST_F(WorkerLinkTest, ChangedDataRefuseToResume) {
   EXPECT_THAT(Last().message(), HasSubstr("train.txt has changed"));
 }
 
+TEST_F(WorkerLinkTest, ValidationTextThatIsTrainedOnBecomesAWarning) {
+  std::filesystem::create_hard_link(folder_ / "train.txt", folder_ / "same.txt");
+  v1::DataSpec* data = fake_.assignment.mutable_rank()->mutable_spec()->mutable_data();
+  data->set_validation(0, "same.txt");
+  EXPECT_EQ(RunTrainer(), ExitCode::kCompleted);
+  std::string warnings;
+  for (const auto& report : fake_.reports) {
+    for (const std::string& warning : report.warnings()) warnings += warning + "\n";
+  }
+  EXPECT_THAT(warnings, HasSubstr("data.validation: same.txt is the file train.txt of data.train"));
+}
+
 TEST_F(WorkerLinkTest, OtherEnvironmentBecomesAWarning) {
   ASSERT_EQ(RunTrainer(), ExitCode::kCompleted);
   fake_.reports.clear();
@@ -367,9 +380,8 @@ TEST_F(WorkerLinkTest, LostRankEndsTheOther) {
   rank->mutable_spec()->mutable_train()->set_steps(1'000'000);
   fake_.second_assignment = fake_.assignment;
   fake_.second_assignment.mutable_rank()->set_rank(1);
-  Child second({"worker", "--socket", fake_.address(), "--token", "second", "--parent-pid",
-                std::to_string(getpid())},
-               folder_ / "stderr");
+  Child second({"worker", "--socket", fake_.address(), "--parent-pid", std::to_string(getpid())},
+               folder_ / "stderr", "second");
   std::thread killer([&] {
     fake_.WaitFor([&] { return fake_.records.size() >= 3; });
     second.Signal(SIGKILL);
@@ -381,9 +393,8 @@ TEST_F(WorkerLinkTest, LostRankEndsTheOther) {
 }
 
 TEST_F(WorkerLinkTest, RealProgramEndsWithItsCode) {
-  Child child({"worker", "--socket", fake_.address(), "--token", "secret", "--parent-pid",
-               std::to_string(getpid())},
-              folder_ / "stderr");
+  Child child({"worker", "--socket", fake_.address(), "--parent-pid", std::to_string(getpid())},
+              folder_ / "stderr", "secret");
   EXPECT_EQ(child.Wait(), 0) << child.Output();
   EXPECT_EQ(fake_.records.size(), 40U);
   EXPECT_THAT(child.Output(), HasSubstr("step 40/40"));
@@ -402,8 +413,9 @@ TEST_F(WorkerLinkTest, RealProgramDiesWithItsParent) {
     const std::string own = std::to_string(getpid());
     const pid_t trainer = fork();
     if (trainer == 0) {
-      execl(TRAINER_BINARY, TRAINER_BINARY, "worker", "--socket", address.c_str(), "--token",
-            "secret", "--parent-pid", own.c_str(), nullptr);
+      setenv(kTokenVariable, "secret", 1);
+      execl(TRAINER_BINARY, TRAINER_BINARY, "worker", "--socket", address.c_str(), "--parent-pid",
+            own.c_str(), nullptr);
       _exit(127);
     }
     const ssize_t written = write(channel[1], &trainer, sizeof(trainer));

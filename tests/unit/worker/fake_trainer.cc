@@ -16,6 +16,7 @@
 #include "base/rpc.h"
 #include "sinkforge/v1/trainer_service.grpc.pb.h"
 #include "tests/unit/worker/test_support.h"
+#include "worker/token_variable.h"
 
 namespace sinkforge::worker {
 namespace {
@@ -165,5 +166,6 @@ class FakeTrainer {
 int main(int argc, char** argv) {
   std::map<std::string, std::string> options;
   for (int i = 2; i + 1 < argc; i += 2) options[argv[i]] = argv[i + 1];
-  return sinkforge::worker::FakeTrainer(options["--socket"], options["--token"]).Run();
+  const char* token = std::getenv(sinkforge::kTokenVariable);
+  return sinkforge::worker::FakeTrainer(options["--socket"], token == nullptr ? "" : token).Run();
 }

@@ -208,5 +208,17 @@ TEST_F(KillTest, ExitCodesSayWhatIsWrong) {
   EXPECT_THAT(said_, HasSubstr("/nonexistent/folder"));
 }
 
+TEST_F(KillTest, OptionsOutOfRangeAreRefused) {
+  for (const auto& [option, message] :
+       {std::pair("--grace=-1s", "--grace: is -1 s; it must be from 0 s to 720h"),
+        std::pair("--grace=1e300h", "--grace"), std::pair("--no-progress=0", "--no-progress: is 0"),
+        std::pair("--log-spool=-1", "--log-spool at least 1")}) {
+    said_.clear();
+    Start({option});
+    EXPECT_EQ(Wait(), 2) << option;
+    EXPECT_THAT(said_, HasSubstr(message));
+  }
+}
+
 }  // namespace
 }  // namespace sinkforge::worker
