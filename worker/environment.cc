@@ -16,6 +16,7 @@
 #include <sstream>
 
 #include "base/files.h"
+#include "worker/process/log_capture.h"
 
 namespace sinkforge::worker {
 namespace {
@@ -93,6 +94,13 @@ absl::StatusOr<std::vector<std::string>> ResolveDataRoots(const std::vector<std:
       return absl::NotFoundError("data root " + root +
                                  ": no such folder; make it, or give the right one with "
                                  "--data-root");
+    }
+    // Messages to the coordinator hold UTF-8 only: one with such a root would not arrive.
+    const std::string shown = RepairUtf8(path.string());
+    if (shown != path.string()) {
+      return absl::InvalidArgumentError("data root " + shown +
+                                        ": its name is not UTF-8; rename it, or name another with "
+                                        "--data-root");
     }
     resolved.push_back(path.string());
   }

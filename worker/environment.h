@@ -22,7 +22,8 @@ absl::Status CheckLoopback(const std::string& address, const std::string& flag);
 // host is replaced by the machine's name.
 std::string AdvertisedAddress(const std::string& address, int port);
 
-// Absolute paths without links. NOT_FOUND: one is missing or no folder; names it and --data-root.
+// Absolute paths without links. NOT_FOUND: one is missing or no folder; INVALID_ARGUMENT: its name
+// is not UTF-8. The message names it and --data-root.
 absl::StatusOr<std::vector<std::string>> ResolveDataRoots(const std::vector<std::string>& roots);
 
 // `trainer`, or sinkforge-trainer beside this program where it is empty. NOT_FOUND: not there, or

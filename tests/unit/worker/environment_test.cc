@@ -49,6 +49,11 @@ TEST(EnvironmentTest, ResolvesDataRootsAndNamesAMissingOne) {
   const absl::Status status = ResolveDataRoots({folder.path() + "/none"}).status();
   EXPECT_TRUE(absl::IsNotFound(status));
   EXPECT_THAT(std::string(status.message()), HasSubstr("/none"));
+  const std::string latin = folder.path() + "/caf\xe9";
+  std::filesystem::create_directory(latin);
+  const absl::Status encoding = ResolveDataRoots({latin}).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(encoding));
+  EXPECT_THAT(std::string(encoding.message()), HasSubstr("/caf\uFFFD: its name is not UTF-8"));
 }
 
 TEST(EnvironmentTest, NamesATrainerThatCannotRun) {
