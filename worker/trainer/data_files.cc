@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <map>
@@ -17,6 +18,8 @@
 #include <optional>
 #include <system_error>
 #include <utility>
+
+#include "tokenizer/unicode.h"
 
 namespace sinkforge::trainer {
 
@@ -69,6 +72,18 @@ std::vector<std::string> Matches(const fs::path& prefix, const std::string& patt
   globfree(&found);
   std::sort(matches.begin(), matches.end());
   return matches;
+}
+
+// What is not ASCII as \xff.
+std::string Escaped(const std::string& text) {
+  std::string escaped;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    char hex[5];
+    std::snprintf(hex, sizeof(hex), "\\x%02x", byte);
+    escaped += byte < 0x80 ? std::string(1, c) : hex;
+  }
+  return escaped;
 }
 
 // Resolves patterns under canonical roots.
@@ -142,7 +157,13 @@ class Resolver {
                                                     ": more than 100,000 files; "
                                                     "join them to fewer");
       }
-      files->push_back({canonical.string(), canonical.lexically_relative(root).string()});
+      const std::string name = canonical.lexically_relative(root).string();
+      // The checkpoint remembers names as UTF-8: it could not find such a one again.
+      if (!tokenizer::IsValidUtf8(name)) {
+        return Status(StatusCode::kInvalidData, location_.field + ": " + Escaped(name) +
+                                                    ": its name is not UTF-8; rename the file");
+      }
+      files->push_back({canonical.string(), name});
       return Status();
     }
     return Outside(pattern, "leads to " + canonical.string() + ",");

@@ -36,7 +36,8 @@ struct DataLocation {
 // Every file that the patterns name, pattern by pattern, the matches of one in byte order. A
 // relative pattern belongs to the first root with a match; an absolute one must lie inside a root.
 // kNotFound: nothing matches. kFailedPrecondition: no data root exists, or a path, `..` or a
-// symlink leads out of the roots (path and roots are named). kInvalidData: not a regular file.
+// symlink leads out of the roots (path and roots are named). kInvalidData: not a regular file, or a
+// name that is not UTF-8.
 kernels::Result<std::vector<ResolvedFile>> ResolveDataFiles(
     const std::vector<std::string>& patterns, const DataLocation& location);
 

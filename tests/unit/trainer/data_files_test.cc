@@ -69,6 +69,16 @@ TEST_F(DataFilesTest, FindsValidationFilesThatAreTrainedOn) {
   EXPECT_THAT(overlap({"[ab].txt"}, {"*.txt"}), HasSubstr(", and 3 more are there as well;"));
 }
 
+TEST_F(DataFilesTest, RefusesANameThatACheckpointCannotKeep) {
+  root_.Write("a.txt", "x");
+  root_.Write("b\xff.txt", "x");
+  const kernels::Status status = Refusal("*.txt");
+  EXPECT_EQ(status.code(), StatusCode::kInvalidData);
+  EXPECT_EQ(status.message(), "data.train: b\\xff.txt: its name is not UTF-8; rename the file");
+  root_.Write("\u00fc.txt", "x");
+  EXPECT_THAT(Names({"\u00fc.txt"}), ElementsAre("\u00fc.txt"));
+}
+
 TEST_F(DataFilesTest, FirstRootWithAMatchWins) {
   root_.Write("a.txt", "x");
   outside_.Write("a.txt", "y");
