@@ -90,7 +90,9 @@ class PrometheusMetrics final : public Metrics {
   absl::StatusOr<int> Serve(const std::string& address) override {
     // prometheus-cpp throws where the address cannot be bound.
     try {
-      exposer_ = std::make_unique<prometheus::Exposer>(address, 2);
+      // A connection on which nothing is asked holds a thread until its time is over.
+      exposer_ = std::make_unique<prometheus::Exposer>(std::vector<std::string>{
+          "listening_ports", address, "num_threads", "32", "request_timeout_ms", "5000"});
     } catch (const std::exception&) {
       return absl::UnavailableError("metrics address " + address +
                                     ": cannot be bound (in use?); choose another with "

@@ -113,6 +113,17 @@ class MonitoringTest(harness.ClusterTest):
             "the heads are there")
         self.assertEqual(len(heads), 8)
 
+    def test_idle_connections_keep_no_scrape_out(self):
+        for name, address in self.targets.items():
+            host, port = address.rsplit(":", 1)
+            idle = [socket.create_connection((host, int(port))) for _ in range(20)]
+            try:
+                with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer:
+                    self.assertIn("sinkforge_", answer.read().decode(), name)
+            finally:
+                for connection in idle:
+                    connection.close()
+
     def test_the_names_are_in_order_and_documented(self):
         with open(os.path.join(DEPLOY, "prometheus", "README.md"), encoding="utf-8") as file:
             documented = set(re.findall(r"`(sinkforge_\w+)`", file.read()))
