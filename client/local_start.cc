@@ -198,8 +198,9 @@ class Starter {
       const auto workers = coordinator.ListWorkers();
       if (!workers.ok()) return workers.status();
       for (const v1::Worker& worker : workers->workers()) {
-        if (worker.worker() == kWorkerName && worker.state() == v1::WORKER_STATE_LIVE &&
+        if (worker.worker() == kWorkerName && worker.state() != v1::WORKER_STATE_LOST &&
             IsNew(worker, *before)) {
+          WarnOfDrain(worker);
           return CheckHealth(worker.address(), kHealthTimeout);
         }
       }
@@ -215,13 +216,22 @@ class Starter {
       const auto workers = coordinator.ListWorkers();
       if (!workers.ok()) return workers.status();
       for (const v1::Worker& worker : workers->workers()) {
-        if (worker.worker() == instance_.worker_name && worker.state() == v1::WORKER_STATE_LIVE &&
+        if (worker.worker() == instance_.worker_name && worker.state() != v1::WORKER_STATE_LOST &&
             worker.address() == instance_.worker.address) {
+          WarnOfDrain(worker);
           return absl::OkStatus();
         }
       }
       return absl::UnavailableError("it has not come back to the coordinator yet");
     });
+  }
+
+  // It stays out of use over a restart, because whoever drained it said so.
+  void WarnOfDrain(const v1::Worker& worker) {
+    if (worker.state() == v1::WORKER_STATE_LIVE) return;
+    say_(absl::StrCat("warning: worker ", worker.worker(),
+                      " is drained and takes no job; run `sinkforge undrain ", worker.worker(),
+                      "`"));
   }
 
   static bool IsNew(const v1::Worker& worker, const v1::ListWorkersResponse& before) {

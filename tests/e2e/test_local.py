@@ -147,6 +147,14 @@ class LocalTest(unittest.TestCase):
         self.assertEqual(after["slots"], 2)
         self.assertEqual(after["data_roots"], before["data_roots"])
 
+    def test_a_drained_worker_starts_again_and_says_so(self):
+        self.ok("local", "up", "--slots", "1")
+        self.ok("drain", "local")
+        self.ok("local", "down")
+        self.assertIn("sinkforge undrain local", self.ok("local", "up").err)
+        self.ok("undrain", "local")
+        self.assertNotIn("undrain", self.ok("local", "up").err)
+
     def test_a_taken_address_costs_the_worker_too(self):
         self.ok("local", "up")
         before = self.status()
