@@ -75,13 +75,32 @@ function headed(title, ...content) {
   return section;
 }
 
+const pagesMax = 5;  // of 1,000 jobs; a page that is left open asks for them again and again
+const rowsMax = 200;
+
+// Newest first.
+async function newestJobs() {
+  const all = [];
+  let token = "";
+  for (let page = 0; page === 0 || (token && page < pagesMax); page++) {
+    const answer = await get("jobs", {page_size: 1000, page_token: token});
+    all.push(...answer.jobs ?? []);
+    token = answer.next_page_token;
+  }
+  return all;
+}
+
+const counted = (title, shown, all) =>
+  shown.length === all.length ? title : `${title}: ${shown.length} of ${all.length}`;
+
 async function showFleet() {
-  const [{jobs = []}, {workers = []}] = await Promise.all([get("jobs", {page_size: 100}),
-                                                           get("workers")]);
+  const [all, {workers = []}] = await Promise.all([newestJobs(), get("workers")]);
   document.getElementById("where").textContent = "";
-  const queued = jobs.filter((job) => ["queued", "starting"].includes(state(job)));
+  const waiting = all.filter((job) => ["queued", "starting"].includes(state(job))).reverse();
+  const queued = waiting.slice(0, rowsMax);
+  const jobs = all.filter((job, index) => index < rowsMax || state(job) === "running");
   main.replaceChildren(
-      headed("Jobs", table(jobs, [
+      headed(counted("Jobs", jobs, all), table(jobs, [
         {title: "Job", cell: link, kind: "name"},
         {title: "State", cell: badge},
         {title: "Progress", cell: progress},
@@ -92,7 +111,7 @@ async function showFleet() {
         {title: "ETA", cell: (job) => state(job) === "running" ? eta(job) : "-",
           kind: "number"},
       ], "No job yet; submit one with `sinkforge submit JOB.yaml`.")),
-      headed("Queue", table(queued, [
+      headed(counted("Queue", queued, waiting), table(queued, [
         {title: "Job", cell: link, kind: "name"},
         {title: "Waits for", cell: (job) => words(job.reason, "REASON_")},
         {title: "Why", cell: (job) => job.message ?? "", kind: "whole"},

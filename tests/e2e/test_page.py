@@ -60,6 +60,19 @@ class PageTest(harness.ClusterTest):
         self.assertGreater(page.background(), 200)
         self.finish(page, "front")
 
+    def test_newer_jobs_hide_neither_what_runs_nor_the_head_of_the_queue(self):
+        many = self.cluster.write_job(name="many", file="many.yaml", resources__ranks=8, **LONG)
+        self.cluster.ok("sweep", many, "--seeds", ",".join(str(seed) for seed in range(1, 206)),
+                        "--name", "many")
+        page = self.open("/", browser.DESKTOP, dark=False)
+        page.await_value("document.querySelectorAll('section').length === 3", "it is filled")
+        text = page.text()
+        self.assertIn(self.running, text)
+        self.assertIn(self.waiting, text)
+        self.assertRegex(text, r"(?i)jobs: 20\d of 20\d")
+        self.assertRegex(text, r"(?i)queue: 200 of 20\d")
+        self.finish(page, "front-many")
+
     def test_the_front_page_shows_whole_rows_on_a_phone(self):
         page = self.open("/", browser.PHONE, dark=False)
         page.await_value("document.querySelectorAll('section').length === 3", "it is filled")
