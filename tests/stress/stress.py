@@ -245,9 +245,17 @@ class Stress:
     def check(self, expected, job_ids):
         for index, job_id in enumerate(job_ids):
             assert self.cluster.job(job_id)["state"] == "JOB_STATE_SUCCEEDED", job_id
+            # A worker that was away when its job ended may have steps left to hand over.
+            harness.wait_until(
+                lambda job_id=job_id: len(self.cluster.history(job_id, "loss")["loss"]) >=
+                self.options.steps, f"every step of {job_id} is known")
             history = self.cluster.history(job_id, SERIES)
             for name, points in expected[index].items():
-                assert history[name] == points, f"{job_id}: {name} is not the undisturbed curve"
+                differing = [pair for pair in zip(history[name], points) if pair[0] != pair[1]]
+                assert history[name] == points, (
+                    f"{job_id}: {name} is not the undisturbed curve: {len(history[name])} points "
+                    f"for {len(points)}, {len(differing)} differ, the first {differing[:1]}; "
+                    f"{self.cluster.ok('show', job_id, '-o', 'json').out}")
 
     def run(self):
         self.start()
