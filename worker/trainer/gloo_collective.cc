@@ -72,7 +72,9 @@ class GlooCollective final : public Collective {
     {
       const base::MutexLock lock(&mutex_);
       ending_ = true;
-      // An operation under way would wait for ranks that may never answer.
+      // An operation under way would wait for ranks that may never answer. The others notice by the
+      // closed connections.
+      transfer_.Abort();
       if (!begun_.empty() && context_ != nullptr) context_->closeConnections();
       changed_.NotifyAll();
     }

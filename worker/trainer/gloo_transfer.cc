@@ -13,8 +13,6 @@ namespace sinkforge::trainer {
 
 namespace {
 
-using Buffer = gloo::transport::UnboundBuffer;
-
 // Not one of the prefixes that Gloo's own collectives use.
 constexpr uint8_t kSlotPrefix = 0x40;
 
@@ -35,17 +33,35 @@ int64_t OwnedElements(std::span<const Segment> segments, int rank) {
   return owned;
 }
 
-// The wait throws when a message is late; false would be an abort, which nobody here asks for.
-void WaitForAll(Buffer* sends, int send_count, Buffer* receives, int receive_count) {
-  for (int i = 0; i < receive_count; ++i) {
-    if (!receives->waitRecv()) throw gloo::IoException("a receive was aborted");
-  }
-  for (int i = 0; i < send_count; ++i) {
-    if (!sends->waitSend()) throw gloo::IoException("a send was aborted");
+}  // namespace
+
+void GlooTransfer::Abort() {
+  const base::MutexLock lock(&mutex_);
+  is_aborted_ = true;
+  // Who is only about to wait is told as well: the buffer remembers it.
+  for (Buffer* buffer : waited_for_) {
+    buffer->abortWaitRecv();
+    buffer->abortWaitSend();
   }
 }
 
-}  // namespace
+// The wait throws when a message is late; false is an abort.
+void GlooTransfer::WaitForAll(Buffer* sends, int send_count, Buffer* receives, int receive_count) {
+  {
+    const base::MutexLock lock(&mutex_);
+    if (is_aborted_) throw gloo::IoException("it was given up");
+    waited_for_ = {sends, receives};
+  }
+  // Also where a wait throws.
+  const std::shared_ptr<void> done(nullptr, [this](void*) {
+    const base::MutexLock lock(&mutex_);
+    waited_for_.clear();
+  });
+  bool all = true;
+  for (int i = 0; all && i < receive_count; ++i) all = receives->waitRecv();
+  for (int i = 0; all && i < send_count; ++i) all = sends->waitSend();
+  if (!all) throw gloo::IoException("it was given up");
+}
 
 template <typename T>
 void GlooTransfer::SumOwned(const kernels::Tensor& tensor, std::span<const Segment> segments,
