@@ -3,13 +3,13 @@
 importance and their gradient add to an attention of 1024 tokens, in executed instructions. Longer
 contexts have less of the latter: the gate is linear in them and the attention is not.
 
-A share below a percent is lost in the noise of a clock; instructions are exact. Callgrind runs 1
+A share below a percent is lost in the noise of a clock, and less in instructions. Callgrind runs 1
 and 2 steps, with importance and loss and with an attention that computes neither
 (kernels/cpu/attention_baseline.h); the difference of the two runs is a step without the start. One
 thread, since waiting threads spin. Callgrind knows no AVX-512, so that the AVX2 level is counted,
 and computes fused products one by one: a step takes more than a minute.
 
-Exit status 1 where a loss adds more than 0.5 %, or a gate more than 1 %. About 45 minutes; build
+Exit status 1 where a loss adds more than 0.5 %, or a gate more than 1 %. More than an hour; build
 targets: train_speed attention_speed.
 """
 
