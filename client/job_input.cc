@@ -63,7 +63,7 @@ absl::StatusOr<v1::JobSpec> ResolveJob(const JobInput& input,
     const absl::Status status = jobspec::ApplyOverride(&spec, assignment);
     if (!status.ok()) return UsageError(std::string(status.message()));
   }
-  const auto violations = jobspec::ResolveAndValidate(&spec);
+  const auto violations = jobspec::ResolveAndValidateNew(&spec);
   if (!violations.empty()) return ViolationError(input, overrides, violations);
   return spec;
 }

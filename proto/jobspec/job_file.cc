@@ -12,7 +12,6 @@
 #include "absl/strings/str_split.h"
 #include "proto/jobspec/resolve.h"
 #include "proto/jobspec/spec_reader.h"
-#include "proto/jobspec/validate.h"
 
 namespace sinkforge::jobspec {
 namespace {
@@ -180,8 +179,7 @@ absl::StatusOr<v1::JobSpec> LoadJob(const std::string& path,
     absl::Status status = ApplyOverride(&parsed.spec, assignment);
     if (!status.ok()) return status;
   }
-  std::vector<Violation> violations = Resolve(&parsed.spec);
-  if (violations.empty()) violations = Validate(parsed.spec);
+  const std::vector<Violation> violations = ResolveAndValidateNew(&parsed.spec);
   if (!violations.empty()) {
     return absl::InvalidArgumentError(
         FormatProblems(path, LocateViolations(violations, parsed.positions)));

@@ -204,4 +204,10 @@ std::vector<Violation> ResolveAndValidate(v1::JobSpec* spec) {
   return violations;
 }
 
+std::vector<Violation> ResolveAndValidateNew(v1::JobSpec* spec) {
+  std::vector<Violation> violations = Resolve(spec);
+  if (violations.empty()) violations = ValidateNew(*spec);
+  return violations;
+}
+
 }  // namespace sinkforge::jobspec

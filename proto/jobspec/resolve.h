@@ -25,6 +25,9 @@ std::vector<Violation> Resolve(v1::JobSpec* spec);
 // Resolve, and Validate (validate.h) where that found nothing.
 std::vector<Violation> ResolveAndValidate(v1::JobSpec* spec);
 
+// Resolve, and ValidateNew where that found nothing.
+std::vector<Violation> ResolveAndValidateNew(v1::JobSpec* spec);
+
 // Exact number of trainable parameters of a resolved model, sink logits and gate weights included;
 // absent where a dimension is outside the limits of validate.h.
 std::optional<int64_t> ParameterCount(const v1::ModelSpec& model);

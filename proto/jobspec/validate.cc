@@ -219,7 +219,6 @@ void CheckData(const v1::JobSpec& spec, Checker* check) {
   for (int i = 0; i < std::min(data.validation_size(), kDataFilesMax); ++i) {
     check->Path(absl::StrCat("data.validation[", i, "]"), data.validation(i));
   }
-  CheckDataApart(data, check);
   if (data.tokenizer() == "bytes") {
     check->Require(spec.model().vocab_size() >= 256, "model.vocab_size",
                    absl::StrCat("is ", spec.model().vocab_size(),
@@ -364,6 +363,14 @@ std::vector<Violation> Validate(const v1::JobSpec& spec) {
   check.Integer("priority", spec.priority(), {-kPriorityMax, kPriorityMax});
   CheckInit(spec.init(), &check);
   return check.Take();
+}
+
+std::vector<Violation> ValidateNew(const v1::JobSpec& spec) {
+  std::vector<Violation> violations = Validate(spec);
+  Checker check;
+  CheckDataApart(spec.data(), &check);
+  for (Violation& violation : check.Take()) violations.push_back(std::move(violation));
+  return violations;
 }
 
 }  // namespace sinkforge::jobspec

@@ -43,4 +43,8 @@ std::string NameProblem(const std::string& name);
 // counts as its zero value.
 std::vector<Violation> Validate(const v1::JobSpec& spec);
 
+// Validate, and after it the rules for what is submitted now. A job stored before such a rule must
+// go on, so that trainers do not hold it to them.
+std::vector<Violation> ValidateNew(const v1::JobSpec& spec);
+
 }  // namespace sinkforge::jobspec

@@ -65,7 +65,7 @@ absl::Status PrepareSubmission(v1::SubmitJobRequest* request, int64_t* parameter
     return InvalidField("spec", absl::StrCat(spec_bytes, " bytes, the limit is ", kSpecBytesMax,
                                              "; name data files by patterns"));
   }
-  const auto violations = jobspec::ResolveAndValidate(request->mutable_spec());
+  const auto violations = jobspec::ResolveAndValidateNew(request->mutable_spec());
   if (!violations.empty()) return InvalidJob(violations);
   const auto count = jobspec::ParameterCount(request->spec().model());
   if (!count.has_value()) {

@@ -36,7 +36,7 @@ std::string ViolationsWith(const std::vector<std::string>& overrides) {
     EXPECT_TRUE(status.ok()) << status.ToString();
   }
   std::string lines;
-  for (const Violation& violation : ResolveAndValidate(&spec)) {
+  for (const Violation& violation : ResolveAndValidateNew(&spec)) {
     lines += violation.field + ": " + violation.message + "\n";
   }
   return lines;
@@ -321,6 +321,14 @@ TEST(ValidateTest, SharedValuesWithoutEffectAreAccepted) {
             "");
   EXPECT_EQ(ViolationsWith({"head_balance.loss=none", "head_balance.coefficient=1e-3"}), "");
   EXPECT_EQ(ViolationsWith({"model.attention=gated", "model.head_norm=rms"}), "");
+}
+
+TEST(ValidateTest, AStoredJobGoesOnUnderTheRulesForNewOnes) {
+  v1::JobSpec spec = Minimal();
+  spec.mutable_data()->add_validation("t.txt");
+  EXPECT_THAT(ResolveAndValidate(&spec), IsEmpty());
+  ASSERT_EQ(ValidateNew(spec).size(), 1U);
+  EXPECT_EQ(ValidateNew(spec)[0].field, "data.validation[0]");
 }
 
 TEST(ValidateTest, UnknownEnumValuesFromTheWireAreRefused) {
