@@ -16,6 +16,7 @@
 #include "client/session.h"
 #include "client/sweep_grid.h"
 #include "client/sweep_result.h"
+#include "client/sweep_seeds.h"
 #include "proto/jobspec/job_file.h"
 #include "proto/jobspec/validate.h"
 
@@ -40,9 +41,14 @@ int PrintResult(Session& session, const std::string& sweep, const std::vector<Sw
     session.out() << SweepJson(sweep, rows) << std::flush;
     return kExitOk;
   }
-  session.out() << SweepTable(rows).Render(0) << std::flush;
+  session.out() << SweepTable(rows).Render(0);
+  const std::vector<SeedsRow> over_seeds = OverSeeds(rows);
+  if (!over_seeds.empty()) session.out() << "\n" << SeedsTable(over_seeds).Render(0);
+  session.out() << std::flush;
   session.Say(absl::StrCat("loss, imbalance and importance are means over the last ", kTailSteps,
-                           " steps; again with `sinkforge sweep show ", sweep, "`"));
+                           " steps",
+                           over_seeds.empty() ? "" : ", ± is the standard deviation over seeds",
+                           "; again with `sinkforge sweep show ", sweep, "`"));
   return kExitOk;
 }
 

@@ -8,6 +8,7 @@
 #include "client/format.h"
 #include "client/json_text.h"
 #include "client/sweep_grid.h"
+#include "client/sweep_seeds.h"
 
 namespace sinkforge::client {
 namespace {
@@ -72,24 +73,17 @@ absl::Status FillNumbers(Coordinator& coordinator, SweepRow* row) {
   return absl::OkStatus();
 }
 
-// "head_balance.loss" is "loss" where no other column has that name.
-std::map<std::string, std::string> ShortTitles(const std::vector<SweepRow>& rows) {
-  std::map<std::string, std::string> titles;
-  std::map<std::string, int> uses = {{"loss", 1}, {"steps", 1}};  // columns of the table
-  auto last_part = [](const std::string& key) { return key.substr(key.find_last_of('.') + 1); };
-  for (const auto& [key, value] : rows.front().settings) ++uses[last_part(key)];
-  for (const auto& [key, value] : rows.front().settings) {
-    titles[key] = uses[last_part(key)] > 1 ? key : last_part(key);
-  }
-  return titles;
-}
-
 std::string Cell(const std::optional<double>& value) {
   return value.has_value() ? FormatNumber(*value) : "-";
 }
 
 nlohmann::json JsonNumber(const std::optional<double>& value) {
   return value.has_value() ? nlohmann::json(*value) : nlohmann::json();
+}
+
+nlohmann::ordered_json JsonNumber(const std::optional<MeanAndSpread>& value) {
+  if (!value.has_value()) return {};
+  return {{"mean", value->mean}, {"standard_deviation", value->standard_deviation}};
 }
 
 }  // namespace
@@ -125,9 +119,22 @@ absl::StatusOr<std::vector<SweepRow>> ReadSweep(Coordinator& coordinator,
   return rows;
 }
 
+std::vector<Table::Column> SettingColumns(const std::map<std::string, std::string>& settings) {
+  std::map<std::string, int> uses = {{"loss", 1}, {"steps", 1}};  // columns of the table
+  auto last_part = [](const std::string& key) { return key.substr(key.find_last_of('.') + 1); };
+  for (const auto& [key, value] : settings) ++uses[last_part(key)];
+  std::vector<Table::Column> columns;
+  for (const auto& [key, value] : settings) {
+    columns.push_back({uses[last_part(key)] > 1 ? key : last_part(key)});
+  }
+  return columns;
+}
+
 Table SweepTable(const std::vector<SweepRow>& rows) {
   std::vector<Table::Column> columns = {{"JOB"}};
-  for (const auto& [key, title] : ShortTitles(rows)) columns.push_back({title});
+  for (Table::Column& column : SettingColumns(rows.front().settings)) {
+    columns.push_back(std::move(column));
+  }
   columns.push_back({"STATE"});
   for (const char* title : {"STEPS", "LOSS", "BITS/BYTE", "IMBALANCE", "MIN IMPORTANCE",
                             "MAX IMPORTANCE", "TOKENS/S"}) {
@@ -168,6 +175,19 @@ std::string SweepJson(const std::string& sweep, const std::vector<SweepRow>& row
     entry["importance_max"] = JsonNumber(row.importance_max);
     entry["tokens_per_second"] = JsonNumber(row.tokens_per_second);
     json["jobs"].push_back(std::move(entry));
+  }
+  json["over_seeds"] = nlohmann::ordered_json::array();
+  for (const SeedsRow& row : OverSeeds(rows)) {
+    nlohmann::ordered_json entry;
+    entry["settings"] = row.settings;
+    entry["job_ids"] = row.job_ids;
+    entry["succeeded"] = row.succeeded;
+    entry["loss"] = JsonNumber(row.loss);
+    entry["validation_bits_per_byte"] = JsonNumber(row.validation_bits_per_byte);
+    entry["imbalance"] = JsonNumber(row.imbalance);
+    entry["importance_min"] = JsonNumber(row.importance_min);
+    entry["importance_max"] = JsonNumber(row.importance_max);
+    json["over_seeds"].push_back(std::move(entry));
   }
   return JsonText(json);
 }

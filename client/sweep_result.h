@@ -29,7 +29,12 @@ struct SweepRow {
 // In the order of submission. NOT_FOUND: no job belongs to the sweep.
 absl::StatusOr<std::vector<SweepRow>> ReadSweep(Coordinator& coordinator, const std::string& sweep);
 
+// A column for each of these keys; "head_balance.loss" is "loss" where no other column has that
+// name.
+std::vector<Table::Column> SettingColumns(const std::map<std::string, std::string>& settings);
+
 Table SweepTable(const std::vector<SweepRow>& rows);
+// The jobs, and the means over seeds (sweep_seeds.h).
 std::string SweepJson(const std::string& sweep, const std::vector<SweepRow>& rows);
 
 }  // namespace sinkforge::client

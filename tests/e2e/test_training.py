@@ -97,6 +97,18 @@ class TrainingTest(harness.ClusterTest):
             self.assertLessEqual(job["importance_min"], job["importance_max"])
         table = self.cluster.ok("sweep", "show", "balance").out
         self.assertIn("BITS/BYTE", table)
+        self.assertEqual(run.json()["over_seeds"], [])
+
+    def test_a_sweep_over_seeds_ends_with_means_and_spread(self):
+        run = self.cluster.ok("sweep", self.cluster.write_job(name="sweep"), "--name", "seeds",
+                              "--seeds", "1,2", "--set", "train.steps=20", "--watch", "-o", "json")
+        first, second = (job["validation_bits_per_byte"] for job in run.json()["jobs"])
+        (row,) = run.json()["over_seeds"]
+        self.assertEqual((row["settings"], row["succeeded"]), ({}, 2))
+        self.assertAlmostEqual(row["validation_bits_per_byte"]["mean"], (first + second) / 2)
+        self.assertAlmostEqual(row["validation_bits_per_byte"]["standard_deviation"],
+                               abs(first - second) / 2 ** 0.5)
+        self.assertIn(" ± ", self.cluster.ok("sweep", "show", "seeds").out)
 
     def test_checkpoints_are_deleted_but_not_the_newest_of_a_live_job(self):
         cluster = self.cluster
