@@ -1,8 +1,8 @@
 // One side of train_speed.py: the CPU trainer, which takes a step whenever it is told to.
 //
 // Arguments: key=value of the row (layers, width, heads, vocabulary, context, rows, optimizer,
-// attention, recompute, importance, loss, shared, precision, threads, clock). Then commands on
-// standard input, one a line, each answered by a line:
+// attention, recompute, importance, loss, coefficient, shared, precision, threads, clock). Then
+// commands on standard input, one a line, each answered by a line:
 //   step      one optimizer step           -> seconds, processor seconds, loss
 //   peak      -> the peak resident set of the process so far, in MiB
 //   profile   one optimizer step, timed op by op -> a table, ended by an empty line. A product's
@@ -47,7 +47,8 @@ TrainingConfig ConfigOf(const KeyValues& row) {
     config.optimizer.unembedding_lr = 3e-4;
   }
   if (row.Word("loss", "none") == "cv") {
-    config.head_balance = {kernels::BalanceLoss::kCv, 1e-3, row.Number("shared")};
+    const double coefficient = std::strtod(row.Word("coefficient", "1e-3").c_str(), nullptr);
+    config.head_balance = {kernels::BalanceLoss::kCv, coefficient, row.Number("shared")};
   }
   config.steps = int64_t{1} << 40;  // The learning rate stays constant.
   config.sequence_length = row.Number("context");
