@@ -121,9 +121,14 @@ def add_labels(resources, labels):
             template["metadata"].setdefault("labels", {}).update(labels["pairs"])
 
 
+def pod_specs(resources):
+    return ([each["spec"]["template"]["spec"] for each in workloads(resources)]
+            + [each["spec"] for each in resources if each["kind"] == "Pod"])
+
+
 def set_image(resources, image):
-    for each in workloads(resources):
-        for container in each["spec"]["template"]["spec"]["containers"]:
+    for pod in pod_specs(resources):
+        for container in pod["containers"]:
             name, _, tag = container["image"].partition(":")
             if name == image["name"]:
                 tag = image.get("newTag", tag)

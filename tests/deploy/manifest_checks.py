@@ -9,7 +9,7 @@ import re
 
 CHECKS = {"kube-linter": {}, "kube-score": {}}
 # With what is not a workload, a pod template cannot hide from the checks below.
-KNOWN_KINDS = {"ConfigMap", "Namespace", "NetworkPolicy", "PersistentVolumeClaim",
+KNOWN_KINDS = {"ConfigMap", "Namespace", "NetworkPolicy", "PersistentVolumeClaim", "Pod",
                "PodDisruptionBudget", "PrometheusRule", "Service", "ServiceAccount",
                "ServiceMonitor", "StatefulSet"}
 STABLE_VERSIONS = {"v1", "apps/v1", "policy/v1", "networking.k8s.io/v1",
@@ -32,9 +32,14 @@ def of_kind(resources, kind):
     return [each for each in resources if each["kind"] == kind]
 
 
-def pods(resources):
+def workloads(resources):
     """(workload, pod spec)"""
     return [(each, each["spec"]["template"]["spec"]) for each in of_kind(resources, "StatefulSet")]
+
+
+def pods(resources):
+    """The same, with the pods that are nobody's."""
+    return workloads(resources) + [(each, each["spec"]) for each in of_kind(resources, "Pod")]
 
 
 def containers(resources):
@@ -44,7 +49,8 @@ def containers(resources):
 
 
 def labels_of(workload):
-    return workload["spec"]["template"]["metadata"]["labels"]
+    template = workload if workload["kind"] == "Pod" else workload["spec"]["template"]
+    return template["metadata"]["labels"]
 
 
 def selects(selector, labels):
@@ -121,7 +127,7 @@ def port_names_are_valid(resources):
     ports = [(each, port["name"], port.get("targetPort")) for each in of_kind(resources, "Service")
              for port in each["spec"]["ports"]]
     ports += [(workload, port["name"], None) for workload, _, container in containers(resources)
-              for port in container["ports"]]
+              for port in container.get("ports", [])]
     for owner, *names in ports:
         for name in filter(None, names):
             if not re.fullmatch(r"(?=.*[a-z])[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?", str(name)):
@@ -139,15 +145,15 @@ def images_have_a_version(resources):
 @check("kube-linter", "liveness-port", "readiness-port", "startup-port")
 def probed_ports_are_exposed(resources):
     for workload, _, container in containers(resources):
-        exposed = {port["containerPort"] for port in container["ports"]}
+        exposed = {port["containerPort"] for port in container.get("ports", [])}
         for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
-            if container[probe]["grpc"]["port"] not in exposed:
+            if probe in container and container[probe]["grpc"]["port"] not in exposed:
                 yield f"{name_of(workload)}: {probe}"
 
 
 @check("kube-linter", "mismatching-selector")
 def selectors_match_templates(resources):
-    for workload, _ in pods(resources):
+    for workload, _ in workloads(resources):
         if not selects(workload["spec"]["selector"], labels_of(workload)):
             yield f"{name_of(workload)}: selector"
 
@@ -155,7 +161,7 @@ def selectors_match_templates(resources):
 @check("kube-linter", "no-anti-affinity")
 @check("kube-score", "statefulset-has-host-podantiaffinity")
 def replicas_avoid_one_host(resources):
-    for workload, pod in pods(resources):
+    for workload, pod in workloads(resources):
         rules = pod.get("affinity", {}).get("podAntiAffinity", {})
         terms = rules.get("requiredDuringSchedulingIgnoredDuringExecution", []) + [
             each["podAffinityTerm"]
@@ -202,7 +208,7 @@ def budgets_allow_evictions(resources):
 @check("kube-linter", "ssh-port")
 def nobody_listens_for_ssh(resources):
     for workload, _, container in containers(resources):
-        if any(port["containerPort"] == 22 for port in container["ports"]):
+        if any(port["containerPort"] == 22 for port in container.get("ports", [])):
             yield f"{name_of(workload)}: port 22"
 
 
@@ -232,7 +238,7 @@ def images_are_pulled(resources):
 
 @check("kube-score", "statefulset-has-poddisruptionbudget")
 def workloads_have_budgets(resources):
-    for workload, _ in pods(resources):
+    for workload, _ in workloads(resources):
         if not any(selects(budget["spec"]["selector"], labels_of(workload))
                    for budget in of_kind(resources, "PodDisruptionBudget")):
             yield f"{name_of(workload)}: no PodDisruptionBudget"
@@ -256,7 +262,10 @@ def pods_and_policies_match(resources):
 
 @check("kube-score", "pod-probes")
 def probes_differ(resources):
+    """Of pods that serve somebody."""
     for workload, _, container in containers(resources):
+        if workload["kind"] == "Pod" and "ports" not in container:
+            continue
         readiness, liveness = container.get("readinessProbe"), container.get("livenessProbe")
         if readiness is None or liveness is None or readiness == liveness:
             yield f"{name_of(workload)}: probes are missing or the same"

@@ -27,10 +27,13 @@ DIFFERENCES = {
 
 
 def folder_of(name):
-    return SOURCE / "deploy/kubernetes/base" if name == "base" else OVERLAYS / name
+    return OVERLAYS.parent / name if name in ("base", "client") else OVERLAYS / name
 
 
-RENDERS = {name: kustomize.render(folder_of(name)) for name in NAMES}
+# A pod beside them, with nothing of a cluster.
+CLIENT = "client"
+EVERYTHING = [*NAMES, CLIENT]
+RENDERS = {name: kustomize.render(folder_of(name)) for name in EVERYTHING}
 
 
 def find(resources, kind, name):
@@ -60,7 +63,7 @@ def current_kubectl():
 class RenderTest(unittest.TestCase):
     def test_kustomize_itself_renders_the_same(self):
         command = current_kubectl()
-        for name in NAMES:
+        for name in EVERYTHING:
             if command is None:
                 # What the other tests read is then this renderer's alone.
                 self.assertTrue(RENDERS[name])
@@ -106,7 +109,7 @@ class SchemaTest(unittest.TestCase):
 
     def test_every_resource_is_valid(self):
         foreign, seen = set(), set()
-        for name in NAMES:
+        for name in EVERYTHING:
             for version, schemas in self.schemas.items():
                 for resource in RENDERS[name]:
                     text = version + json.dumps(resource, sort_keys=True)
@@ -140,7 +143,7 @@ class SchemaTest(unittest.TestCase):
 class LinterTest(unittest.TestCase):
     def test_the_default_checks_pass_but_where_it_is_explained(self):
         found = set()
-        for name in NAMES:
+        for name in EVERYTHING:
             for checks in manifest_checks.CHECKS.values():
                 for check, function in checks.items():
                     findings = list(function(RENDERS[name]))
@@ -166,7 +169,7 @@ class LinterTest(unittest.TestCase):
                 each["spec"]["podSelector"] = {"matchLabels": {"nobody": "here"}}
             if each["kind"] == "StatefulSet":
                 self.spoil(each)
-        broken += [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bare"}},
+        broken += [{"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "bare"}},
                    {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
                     "metadata": {"name": "none"},
                     "spec": {"minAvailable": 1, "selector": {"matchLabels": {"nobody": "here"}}}}]
@@ -246,6 +249,42 @@ class MeaningTest(unittest.TestCase):
             self.assertEqual(gpus, "1" if has_gpus else None, name)
             self.assertEqual(f"--gpus={gpus}" in container["args"], has_gpus, name)
             self.assertEqual(container["image"].startswith("sinkforge-worker-cuda:"), has_gpus)
+
+    def test_every_pod_keeps_the_standard_that_its_namespace_enforces(self):
+        enforced = find(RENDERS["base"], "Namespace", "sinkforge")["metadata"]["labels"]
+        self.assertEqual(enforced["pod-security.kubernetes.io/enforce"], "restricted")
+        for name in EVERYTHING:
+            self.assertTrue(manifest_checks.pods(RENDERS[name]), name)
+            for _, pod, container in manifest_checks.containers(RENDERS[name]):
+                self.assertEqual(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault")
+                self.assertTrue(pod["securityContext"]["runAsNonRoot"])
+                self.assertIs(container["securityContext"]["allowPrivilegeEscalation"], False)
+                self.assertEqual(container["securityContext"]["capabilities"], {"drop": ["ALL"]})
+                kinds = {kind for volume in pod["volumes"] for kind in volume} - {"name"}
+                self.assertLessEqual(kinds, {"emptyDir", "persistentVolumeClaim", "configMap"})
+
+    def test_the_client_reaches_the_coordinator_and_the_data(self):
+        client = find(RENDERS[CLIENT], "Pod", "client")
+        (container,) = client["spec"]["containers"]
+        host, _, port = container["env"][0]["value"].partition(":")
+        service = find(RENDERS["base"], "Service", host)
+        self.assertIn(int(port), [each["port"] for each in service["spec"]["ports"]])
+        coordinator = find(RENDERS["base"], "StatefulSet", "sinkforge-coordinator")
+        served = coordinator["spec"]["template"]["spec"]["containers"][0]["image"]
+        self.assertEqual(container["image"], served)
+        for policy in ("sinkforge-coordinator", "sinkforge-worker"):
+            admitted = [peer["podSelector"] for rule in find(RENDERS["base"], "NetworkPolicy",
+                                                             policy)["spec"]["ingress"]
+                        for peer in rule["from"] if "podSelector" in peer]
+            self.assertTrue(any(manifest_checks.selects(each, client["metadata"]["labels"])
+                                for each in admitted), policy)
+        (claim,) = [volume["persistentVolumeClaim"] for volume in client["spec"]["volumes"]
+                    if "persistentVolumeClaim" in volume]
+        find(RENDERS["base"], "PersistentVolumeClaim", claim["claimName"])
+        self.assertNotIn("readOnly", claim)
+        text = (SOURCE / "deploy/kubernetes/README.md").read_text(encoding="utf-8")
+        self.assertIn("kubectl apply --server-side -k deploy/kubernetes/client", text)
+        self.assertIn("client:/data/", text)
 
     def test_only_the_monitoring_overlay_needs_the_prometheus_operator(self):
         for name in NAMES:
