@@ -68,10 +68,23 @@ PEAK = {"name": "peak_flops", "label": "Peak FLOP/s of a job's slots", "type": "
 BLUE_TO_RED = {"mode": "continuous-BlYlRd"}
 IMPORTANCE = {"color": BLUE_TO_RED, "min": 0, "max": 1, "decimals": 2}
 
+
+
+def converted(kind):
+    """Labels are texts, which sort 10 before 2; the matrix takes its titles from texts."""
+    return {"id": "convertFieldType", "options": {"fields": {}, "conversions": [
+        {"targetField": name, "destinationType": kind} for name in ("layer", "head")]}}
+
+
+def sorted_by(field):
+    return {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": field, "desc": False}]}}
+
+
 MATRIX = panel(
     "Importance of every head: $job",
     "Rows are layers, columns are heads; blue heads are switched off by their gate, red ones are "
-    "always on. Needs workers with --export-importance.",
+    "always on. Needs workers with --export-importance, as the compose file and the monitoring "
+    "overlay for Kubernetes start them.",
     "percentunit",
     target(f"max by (layer, head) (sinkforge_job_importance_ratio{{{JOBS}}})", instant=True),
     kind="table", width=12, height=10, repeat="job", repeatDirection="h",
@@ -81,7 +94,11 @@ MATRIX = panel(
                 "properties": [{"id": "unit", "value": "string"},
                                {"id": "custom.cellOptions", "value": {"type": "auto"}}]}],
     options={"showHeader": True, "cellHeight": "sm"},
-    transformations=[{"id": "groupingToMatrix",
+    # A sort keeps the order of equals, so that the last one says which comes first; columns and
+    # rows then come in the order of their first value.
+    transformations=[converted("number"), sorted_by("head"), sorted_by("layer"),
+                     converted("string"),
+                     {"id": "groupingToMatrix",
                       "options": {"columnField": "head", "rowField": "layer",
                                   "valueField": "Value"}}])
 
@@ -115,7 +132,8 @@ HEAD_BALANCE = [
     panel("Validation bits per byte", "Of the last evaluation; lower is better.", "short",
           target(by_job("sinkforge_job_validation_bits_per_byte"), "{{sinkforge_job}}")),
     panel("Worst heads",
-          "The ten heads with the least importance. Needs workers with --export-importance.",
+          "The ten heads with the least importance. Needs workers with --export-importance, as the "
+          "compose file and the monitoring overlay for Kubernetes start them.",
           "percentunit",
           target("bottomk(10, " + by_job("sinkforge_job_importance_ratio", ", layer, head") + ")",
                  "{{sinkforge_job}} layer {{layer}} head {{head}}") |
@@ -161,6 +179,18 @@ TRAINING = [
 ]
 
 FLEET = [
+    panel("Running jobs", "Steps done, of those asked for, of the jobs chosen above.",
+          "percentunit",
+          target(by_job("sinkforge_job_step", ", sinkforge_namespace") + " / "
+                 + by_job("sinkforge_job_target_steps", ", sinkforge_namespace"),
+                 "{{sinkforge_namespace}} {{sinkforge_job}}") | {"instant": True, "range": False},
+          kind="bargauge", min=0, max=1,
+          options={"orientation": "horizontal", "displayMode": "basic",
+                   "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False}}),
+    panel("Throughput by job", "Tokens per second of the last step, of the jobs chosen above.",
+          "suffix: tokens/s",
+          target(by_job("sinkforge_job_tokens_per_second", ", sinkforge_namespace"),
+                 "{{sinkforge_namespace}} {{sinkforge_job}}"), min=0),
     panel("Workers", "Worker daemons by state, as the coordinator knows them.", "short",
           target("sum by (state) (sinkforge_workers)", "{{state}}"), min=0),
     panel("Slots", "Device slots of connected workers.", "short",
@@ -235,10 +265,13 @@ DASHBOARDS = {
     "training.json": dashboard(
         "sinkforge-training", "SinkForge: training", "How the jobs train, and how fast.", TRAINING,
         [DATASOURCE, NAMESPACE, JOB, PEAK]),
-    # The coordinator's series have no job or namespace in a label: their number has no bound.
+    # Namespace and job choose among the workers' series of jobs. The coordinator's have neither in
+    # a label, because their number has no bound: those panels show the whole fleet.
     "fleet.json": dashboard(
-        "sinkforge-fleet", "SinkForge: fleet", "Workers, slots, the queue, faults and disks.",
-        FLEET, [DATASOURCE]),
+        "sinkforge-fleet", "SinkForge: fleet",
+        "Workers, slots, the queue, faults and disks. Namespace and job choose what the panels of "
+        "running jobs show; all others are about the whole fleet.", FLEET,
+        [DATASOURCE, NAMESPACE, JOB]),
 }
 
 

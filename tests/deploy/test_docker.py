@@ -109,6 +109,9 @@ class ComposeTest(unittest.TestCase):
                 self.assertEqual((DOCKER / service["build"]["context"]).resolve(), SOURCE)
                 self.assertTrue((SOURCE / service["build"]["dockerfile"]).is_file())
 
+    def test_the_dashboards_have_what_they_show(self):
+        self.assertIn("--export-importance", COMPOSE["services"]["worker"]["command"])
+
     def test_commands_name_options_that_exist(self):
         for option in COMPOSE["services"]["worker"]["command"]:
             self.assertIn("  " + option.split("=")[0], options_of("sinkforge-worker"))

@@ -286,6 +286,12 @@ class MeaningTest(unittest.TestCase):
         self.assertIn("kubectl apply --server-side -k deploy/kubernetes/client", text)
         self.assertIn("client:/data/", text)
 
+    def test_every_head_is_exported_where_dashboards_show_them(self):
+        for name in NAMES:
+            worker = find(RENDERS[name], "StatefulSet", "sinkforge-worker")
+            arguments = worker["spec"]["template"]["spec"]["containers"][0]["args"]
+            self.assertEqual("--export-importance" in arguments, name == "monitoring", name)
+
     def test_only_the_monitoring_overlay_needs_the_prometheus_operator(self):
         for name in NAMES:
             kinds = {each["kind"] for each in RENDERS[name]}

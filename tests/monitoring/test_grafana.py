@@ -123,6 +123,37 @@ class DashboardTest(unittest.TestCase):
                     continue  # of the coordinator: without a job
                 self.assertEqual(selector, "{" + dashboards.JOBS + "}", f"{where}: {metric}")
 
+    def test_dashboards_with_panels_of_jobs_let_one_choose(self):
+        for name, board in self.boards.items():
+            chosen = {variable["name"] for variable in board["templating"]["list"]}
+            used = {variable for panel in board["panels"] for target in panel["targets"]
+                    for variable in re.findall(r"\$(namespace|job)\b", target["expr"])}
+            self.assertEqual(used, {"namespace", "job"}, name)
+            self.assertLessEqual(used, chosen, name)
+
+    def test_layers_and_heads_of_the_matrix_are_in_the_order_of_numbers(self):
+        """The panel's transformations, carried out here, on labels of two digits."""
+        (matrix,) = [panel for _, panel in self.panels if panel["title"].startswith("Importance")]
+        rows = [{"layer": str(layer), "head": str(head)}
+                for layer in sorted(range(12), key=str) for head in sorted(range(11), key=str)]
+        for step in matrix["transformations"]:
+            options = step["options"]
+            if step["id"] == "convertFieldType":
+                kinds = {"number": float, "string": lambda number: f"{number:g}"}
+                for change in options["conversions"]:
+                    field = change["targetField"]
+                    for row in rows:
+                        row[field] = kinds[change["destinationType"]](row[field])
+            elif step["id"] == "sortBy":
+                (key,) = options["sort"]
+                rows.sort(key=lambda row, field=key["field"]: row[field], reverse=key["desc"])
+            else:
+                self.assertEqual(step["id"], "groupingToMatrix")
+                columns = list(dict.fromkeys(row[options["columnField"]] for row in rows))
+                lines = list(dict.fromkeys(row[options["rowField"]] for row in rows))
+        self.assertEqual(columns, [str(head) for head in range(11)])
+        self.assertEqual(lines, [str(layer) for layer in range(12)])
+
     def test_every_metric_is_documented(self):
         with open(os.path.join(DEPLOY, "prometheus", "README.md"), encoding="utf-8") as file:
             documented = set(re.findall(r"\bsinkforge_\w+", file.read()))
