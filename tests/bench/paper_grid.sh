@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The paper's grid in small, by the commands that a user types: {vanilla, sink, gated} attention x
 # {none, cv, switch} head-balance loss x three seeds on the text of the quickstart, with a byte-pair
-# vocabulary made from it. Prints the tables of the sweeps, of 27 runs of 300 steps each.
+# vocabulary made from it. Prints the tables of the sweeps, of 27 runs of 300 steps each, with means
+# and spread over the seeds.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
