@@ -1,6 +1,7 @@
 // Parts are read one after another; what is missing of any ends the export.
 #include "client/checkpoint_export.h"
 
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -87,6 +88,11 @@ safetensors::Metadata MetadataOf(const v1::Job& job, const v1::Checkpoint& check
   metadata["sinkforge_step"] = absl::StrCat(checkpoint.step());
   metadata["sinkforge_attempt"] = absl::StrCat(checkpoint.attempt());
   metadata["sinkforge_job_file"] = jobspec::FormatJobFile(job.spec());
+  const auto state = nlohmann::json::parse(spool.trainer_state(), nullptr, false);
+  const auto tokenizer = state.is_object() ? state.find("tokenizer") : state.end();
+  if (tokenizer != state.end() && tokenizer->is_string()) {
+    metadata["sinkforge_tokenizer"] = tokenizer->get<std::string>();
+  }
   if (content == ExportContent::kParametersAndOptimizer) {
     metadata["sinkforge_trainer_state"] = spool.trainer_state();
   }

@@ -191,11 +191,11 @@ absl::StatusOr<int> SampleJob(Session& session, const SampleOptions& options, St
     return absl::NotFoundError(absl::StrCat(std::string(job.status().message()),
                                             "; nor is there a file or folder of that name"));
   }
-  std::string tokenizer = options.tokenizer;
-  if (tokenizer.empty()) {
+  std::string tokenizer_of_job;
+  if (options.tokenizer.empty()) {
     auto found = TokenizerOfJob(session, *job);
     if (!found.ok()) return found.status();
-    tokenizer = *std::move(found);
+    tokenizer_of_job = *std::move(found);
   }
   std::optional<int64_t> step = options.step;
   if (options.best) {
@@ -211,7 +211,14 @@ absl::StatusOr<int> SampleJob(Session& session, const SampleOptions& options, St
   const auto exported = ExportCheckpoint(session, *job, *checkpoint, {file}, stop);
   if (!exported.ok()) return exported.status();
   session.Say(absl::StrCat(job->job_id(), ", checkpoint of step ", checkpoint->step()));
-  return SampleModel(session, options, file, tokenizer, stop);
+  if (!tokenizer_of_job.empty() && tokenizer_of_job != kBytes) {
+    // Beside the model it must be the one of the training; --tokenizer would be a user's choice.
+    std::error_code error;
+    const std::string beside = (*folder)->path() + "/tokenizer.json";
+    fs::create_symlink(fs::absolute(tokenizer_of_job), beside, error);
+    if (error) return absl::UnavailableError(absl::StrCat(beside, ": ", error.message()));
+  }
+  return SampleModel(session, options, file, options.tokenizer, stop);
 }
 
 absl::StatusOr<int> Sample(Session& session, const SampleOptions& options) {

@@ -165,7 +165,8 @@ Command TokenizeCommand() {
                         .completion = Argument::Completion::kFiles}};
   command.options = {
       {"--to", "FOLDER", "The folder to write", &options->folder},
-      {"--tokenizer", "FILE", "A tokenizer.json, or bytes (default)", &options->tokenizer},
+      {"--tokenizer", "FILE", "A tokenizer.json, or bytes (default; a vocab_size of 257)",
+       &options->tokenizer},
       {"--bos", "TOKEN", "Begins each document (default: what the tokenizer names)", &options->bos},
       {"--shard-tokens", "N", "Tokens of one shard (default: 100000000)", &options->shard_tokens},
       {"--threads", "N", "Threads that encode (default: one a core)", &options->threads},

@@ -106,6 +106,15 @@ class TextTest(harness.ClusterTest):
         best = self.cluster.ok("sample", job_id, "--prompt", "in", "--best", "--tokenizer",
                                self.path("tokenizer.json"), "--max-tokens", "1")
         self.assertIn("checkpoint of step", best.err)
+        # Another tokenizer in the place of the job's, which is found where the command runs.
+        self.cluster.ok("tokenizer", "train", self.path("valid.jsonl"), "--vocab-size", "320",
+                        "--to", os.path.join(folder, "tokenizer.json"), "--force")
+        other = self.cluster.client("sample", folder, "--prompt", "in")
+        self.assertEqual(other.code, 1)
+        self.assertIn("not the tokenizer that the model was trained with", other.err)
+        told = self.cluster.ok("sample", job_id, "--prompt", "in", "--tokenizer",
+                               os.path.join(folder, "tokenizer.json"))
+        self.assertIn("warning: ", told.err)
         # Seeds.
         first, second = (self.sample(job_id, "--prompt", "in", "--seed", str(n))["tokens"]
                          for n in (1, 2))

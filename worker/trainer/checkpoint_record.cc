@@ -35,6 +35,7 @@ CheckpointRecord FromJson(const json& document) {
   environment.at("backend").get_to(record.environment.backend);
   environment.at("version").get_to(record.environment.version);
   environment.at("ranks").get_to(record.environment.ranks);
+  record.tokenizer = document.value("tokenizer", "");  // added later
   return record;
 }
 
@@ -67,6 +68,7 @@ std::string ToJson(const CheckpointRecord& record) {
                          {"loss", record.loss},
                          {"imbalance", record.imbalance},
                          {"files", files},
+                         {"tokenizer", record.tokenizer},
                          {"environment",
                           {{"threads", record.environment.threads},
                            {"processor", record.environment.processor},

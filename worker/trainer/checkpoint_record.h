@@ -27,6 +27,7 @@ struct CheckpointRecord {
   double imbalance = 0;
   std::vector<FileDigest> files;  // of data.train
   RunEnvironment environment;
+  std::string tokenizer;  // fingerprint of the one that made data.train; empty: not known
 };
 
 inline constexpr int kRecordSchemaVersion = 1;

@@ -53,10 +53,10 @@ kernels::Result<std::vector<FileDigest>> DigestFiles(const std::vector<ResolvedF
 kernels::Status CompareDigests(const std::vector<FileDigest>& stored,
                                const std::vector<FileDigest>& now);
 
-// The tokenizer that shards name in their sidecars.
+// The tokenizer that shards name in their sidecars; that of text is `bytes`.
 struct DataTokenizer {
   std::string fingerprint;  // empty: not all of the files name one
-  std::string named_by;     // the first file's sidecar
+  std::string named_by;     // the first file's sidecar; empty: it is text
 };
 
 // The sidecars "<file minus .bin>.json" {"vocab_size": V, "bos_id": B, "bytes_per_token": [...],
@@ -66,9 +66,9 @@ struct DataTokenizer {
 kernels::Status ReadSidecars(const std::vector<ResolvedFile>& files, DatasetOptions* options,
                              DataTokenizer* tokenizer);
 
-// Where the job names a tokenizer.json (data.tokenizer), the data must have been made with it; in
-// any case training and validation data with one tokenizer. kInvalidData, or the errors of
-// ResolveDataFiles for the tokenizer.json itself.
+// The data must have been made with the tokenizer that the job names (data.tokenizer), and training
+// and validation data with one. With `bytes`, shards that name no tokenizer are believed.
+// kInvalidData, or the errors of ResolveDataFiles for the tokenizer.json itself.
 struct TokenizerClaim {
   std::string job_tokenizer;  // data.tokenizer
   std::vector<std::string> roots;

@@ -24,6 +24,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr char kJobFileKey[] = "sinkforge_job_file";
+constexpr char kTokenizerKey[] = "sinkforge_tokenizer";
 
 Result<std::string> FindFile(const std::string& path) {
   std::error_code error;
@@ -43,7 +44,8 @@ Result<std::string> FindFile(const std::string& path) {
                                            " safetensors file; name the file");
 }
 
-Result<v1::JobSpec> ReadJob(const std::string& path) {
+// Into spec and tokenizer.
+Status ReadOrigin(const std::string& path, ExportedModel* model) {
   safetensors::Failure failure;
   const auto reader = safetensors::Reader::Open(path, &failure);
   if (reader == nullptr) return Status(StatusCode::kInvalidData, failure.message);
@@ -59,7 +61,10 @@ Result<v1::JobSpec> ReadJob(const std::string& path) {
     return Status(StatusCode::kInvalidData,
                   path + ": its job is not one of this version; export the checkpoint again");
   }
-  return job.spec;
+  model->spec = std::move(job.spec);
+  const auto tokenizer = reader->metadata().find(kTokenizerKey);
+  if (tokenizer != reader->metadata().end()) model->tokenizer = tokenizer->second;
+  return Status();
 }
 
 }  // namespace
@@ -69,9 +74,7 @@ Result<ExportedModel> LoadExportedModel(const std::string& path, kernels::Backen
   if (!file.ok()) return file.status();
   ExportedModel model;
   model.path = file.value();
-  Result<v1::JobSpec> spec = ReadJob(model.path);
-  if (!spec.ok()) return spec.status();
-  model.spec = std::move(spec).value();
+  if (Status status = ReadOrigin(model.path, &model); !status.ok()) return status;
   model.config = ToTrainingConfig(model.spec).model;
   Result<std::unique_ptr<ParameterSet>> parameters = ParameterSet::Create(model.config, backend);
   if (!parameters.ok()) return parameters.status();

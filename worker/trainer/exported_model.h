@@ -16,6 +16,7 @@ namespace sinkforge::trainer {
 struct ExportedModel {
   std::string path;  // of the safetensors file
   v1::JobSpec spec;
+  std::string tokenizer;  // fingerprint of the one that it was trained with; empty: not known
   ModelConfig config;
   std::unique_ptr<ParameterSet> parameters;
 };

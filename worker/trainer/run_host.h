@@ -22,10 +22,12 @@ struct StoredCheckpoint {
 struct RunContext {
   std::vector<FileDigest> files;
   RunEnvironment environment;
+  std::string tokenizer;
 };
 
 inline CheckpointRecord MakeRecord(const RunContext& context, const Snapshot& snapshot) {
-  return {snapshot.state, snapshot.loss, snapshot.imbalance, context.files, context.environment};
+  return {snapshot.state, snapshot.loss,       snapshot.imbalance,
+          context.files,  context.environment, context.tokenizer};
 }
 
 class RunHost : public TrainingHost {

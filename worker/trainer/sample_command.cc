@@ -121,6 +121,14 @@ class Sampling {
                                                   "; name the job's tokenizer with --tokenizer");
     }
     tokenizer_ = *std::move(loaded);
+    if (!model_.tokenizer.empty() && tokenizer_->fingerprint() != model_.tokenizer) {
+      const std::string other = name + " is not the tokenizer that the model was trained with";
+      if (command_.tokenizer.empty()) {
+        return Status(StatusCode::kInvalidData, other + "; name that one with --tokenizer");
+      }
+      // Another file may hold the same tokenizer.
+      std::fprintf(stderr, "warning: %s: its text may make no sense\n", other.c_str());
+    }
     const int64_t model_tokens = model_.config.vocab_size;
     // Text that a job reads as bytes has no token that begins documents.
     const bool only_bytes = name == tokenizer::kBytesName && model_tokens == tokenizer::kByteBos;

@@ -16,6 +16,7 @@ using kernels::StatusCode;
 namespace {
 
 constexpr char kBin[] = ".bin";
+constexpr char kBytes[] = "bytes";           // the tokenizer's name, and its fingerprint
 constexpr int32_t kTokenBytesMax = 1 << 20;  // no token stands for more text than this
 
 bool IsBin(const std::string& path) {
@@ -23,10 +24,9 @@ bool IsBin(const std::string& path) {
          path.compare(path.size() - (sizeof(kBin) - 1), sizeof(kBin) - 1, kBin) == 0;
 }
 
-Status Bad(const std::string& path, const std::string& why) {
-  return Status(StatusCode::kInvalidData, "sidecar " + path + ": " + why +
-                                              "; correct it, or remove it to train without bits "
-                                              "per byte");
+Status Bad(const std::string& path, const std::string& why,
+           const std::string& next = "correct it, or remove it to train without bits per byte") {
+  return Status(StatusCode::kInvalidData, "sidecar " + path + ": " + why + "; " + next);
 }
 
 // A whole number from `low` up, or -1.
@@ -55,8 +55,10 @@ Status ReadSidecar(const std::string& path, int64_t vocab_size, Sidecar* sidecar
   const int64_t vocab = Number(json, "vocab_size", 1);
   if (vocab < 0) return Bad(path, "has no vocab_size");
   if (vocab > vocab_size) {
-    return Bad(path, "has a vocab_size of " + std::to_string(vocab) +
-                         ", more than model.vocab_size, which is " + std::to_string(vocab_size));
+    return Bad(path,
+               "has a vocab_size of " + std::to_string(vocab) +
+                   ", more than model.vocab_size, which is " + std::to_string(vocab_size),
+               "give model.vocab_size at least as many");
   }
   const int64_t bos = Number(json, "bos_id", 0);
   if (json.contains("bos_id") && (bos < 0 || bos >= vocab)) {
@@ -91,7 +93,10 @@ Status ReadSidecars(const std::vector<ResolvedFile>& files, DatasetOptions* opti
   Sidecar first;
   std::string first_path;
   for (const ResolvedFile& file : files) {
-    if (!IsBin(file.path)) return Status();
+    if (!IsBin(file.path)) {
+      *tokenizer = {kBytes, ""};
+      return Status();
+    }
     const std::string path = file.path.substr(0, file.path.size() - 4) + ".json";
     std::error_code error;
     if (!std::filesystem::exists(path, error)) return Status();
@@ -101,7 +106,8 @@ Status ReadSidecars(const std::vector<ResolvedFile>& files, DatasetOptions* opti
     }
     if (!first_path.empty() && (sidecar.bytes_per_token != first.bytes_per_token ||
                                 sidecar.tokenizer != first.tokenizer)) {
-      return Bad(path, "differs from " + first_path + ", but one job has one vocabulary");
+      return Bad(path, "differs from " + first_path + ", but one job has one vocabulary",
+                 "tokenize all text of a job with one tokenizer (`sinkforge tokenize`)");
     }
     if (first_path.empty()) {
       first = std::move(sidecar);
@@ -114,35 +120,40 @@ Status ReadSidecars(const std::vector<ResolvedFile>& files, DatasetOptions* opti
   return Status();
 }
 
-Status CheckTokenizer(const TokenizerClaim& claim) {
-  const std::string next = "; tokenize the text with it: `sinkforge tokenize --tokenizer`";
-  if (claim.job_tokenizer != "bytes") {
-    auto files = ResolveDataFiles({claim.job_tokenizer}, {claim.roots, "data.tokenizer"});
-    if (!files.ok()) return files.status();
-    const auto digests = DigestFiles(files.value());
-    if (!digests.ok()) return digests.status();
-    char fingerprint[24];
-    std::snprintf(fingerprint, sizeof(fingerprint), "xxh3:%016llx",
-                  static_cast<unsigned long long>(digests.value()[0].xxh3));
-    for (const auto& [data, field, present] :
-         {std::tuple(&claim.train, "data.train", true),
-          std::tuple(&claim.validation, "data.validation", claim.has_validation)}) {
-      if (!present || data->fingerprint == fingerprint) continue;
-      return Status(StatusCode::kInvalidData,
-                    std::string(field) + ": " +
-                        (data->fingerprint.empty()
-                             ? "not every file is a .bin whose sidecar names its tokenizer"
-                             : "made with another tokenizer, as " + data->named_by + " says") +
-                        ", but data.tokenizer is " + claim.job_tokenizer + next);
-    }
-  }
-  const bool both = !claim.train.fingerprint.empty() && !claim.validation.fingerprint.empty();
-  if (both && claim.train.fingerprint != claim.validation.fingerprint) {
-    return Status(StatusCode::kInvalidData, "data.validation: made with another tokenizer than " +
-                                                std::string("data.train, as ") +
-                                                claim.validation.named_by + " says" + next);
+namespace {
+
+Status CheckAgainst(const std::string& fingerprint, const TokenizerClaim& claim) {
+  const bool bytes = claim.job_tokenizer == kBytes;
+  for (const auto& [data, field, present] :
+       {std::tuple(&claim.train, "data.train", true),
+        std::tuple(&claim.validation, "data.validation", claim.has_validation)}) {
+    if (!present || data->fingerprint == fingerprint) continue;
+    if (bytes && data->fingerprint.empty()) continue;
+    const std::string made =
+        data->fingerprint.empty() ? "not every file is a .bin whose sidecar names its tokenizer"
+        : data->named_by.empty()  ? "it is text, which is read as bytes"
+                                  : "made with another tokenizer, as " + data->named_by + " says";
+    return Status(StatusCode::kInvalidData,
+                  std::string(field) + ": " + made + ", but data.tokenizer is " +
+                      claim.job_tokenizer +
+                      (bytes ? "; give data.tokenizer the tokenizer.json that made the shards"
+                             : "; tokenize the text with it: `sinkforge tokenize --tokenizer`"));
   }
   return Status();
+}
+
+}  // namespace
+
+Status CheckTokenizer(const TokenizerClaim& claim) {
+  if (claim.job_tokenizer == kBytes) return CheckAgainst(kBytes, claim);
+  auto files = ResolveDataFiles({claim.job_tokenizer}, {claim.roots, "data.tokenizer"});
+  if (!files.ok()) return files.status();
+  const auto digests = DigestFiles(files.value());
+  if (!digests.ok()) return digests.status();
+  char fingerprint[24];
+  std::snprintf(fingerprint, sizeof(fingerprint), "xxh3:%016llx",
+                static_cast<unsigned long long>(digests.value()[0].xxh3));
+  return CheckAgainst(fingerprint, claim);
 }
 
 }  // namespace sinkforge::trainer

@@ -115,6 +115,7 @@ class Run {
     auto digests = DigestFiles(files);
     if (!digests.ok()) return Fail(RunStage::kData, digests.status());
     context_.files = std::move(digests).value();
+    context_.tokenizer = claim.train.fingerprint;
     return true;
   }
 

@@ -178,6 +178,7 @@ TEST_F(SidecarTest, OneShardWithoutMeansUnknown) {
   EXPECT_FALSE(options_.bytes_per_token.has_value());
   ASSERT_TRUE(Read({"a.txt"}).ok());
   EXPECT_FALSE(options_.bytes_per_token.has_value());
+  EXPECT_EQ(tokenizer_.fingerprint, "bytes");
 }
 
 TEST_F(SidecarTest, BrokenOnesAreRefused) {
@@ -261,12 +262,25 @@ TEST_F(TokenizerClaimTest, ATokenizerThatIsNotThereIsRefused) {
   EXPECT_THAT(CheckTokenizer(claim_).message(), HasSubstr("data.tokenizer"));
 }
 
-TEST_F(TokenizerClaimTest, TrainingAndValidationDataHaveOneTokenizer) {
+TEST_F(TokenizerClaimTest, BytesAreNotATokenizersShards) {
   claim_.job_tokenizer = "bytes";
-  claim_.validation = {"xxh3:other", "validation.json"};
-  EXPECT_THAT(CheckTokenizer(claim_).message(), HasSubstr("as validation.json says"));
-  claim_.validation.fingerprint = "";
+  EXPECT_THAT(CheckTokenizer(claim_).message(), HasSubstr("as train.json says"));
+  EXPECT_THAT(CheckTokenizer(claim_).message(), HasSubstr("give data.tokenizer"));
+  claim_.train = {"bytes", ""};
+  claim_.has_validation = true;
+  claim_.validation = {"bytes", "validation.json"};
   EXPECT_TRUE(CheckTokenizer(claim_).ok());
+  claim_.validation.fingerprint = "xxh3:other";
+  EXPECT_THAT(CheckTokenizer(claim_).message(), HasSubstr("as validation.json says"));
+  claim_.validation.fingerprint = "";  // shards of another program
+  EXPECT_TRUE(CheckTokenizer(claim_).ok());
+}
+
+TEST_F(TokenizerClaimTest, TextIsNotOfATokenizer) {
+  claim_.has_validation = true;
+  claim_.validation = {"bytes", ""};
+  EXPECT_THAT(CheckTokenizer(claim_).message(),
+              HasSubstr("data.validation: it is text, which is read as bytes"));
 }
 
 }  // namespace

@@ -116,7 +116,9 @@ class RunHostConformanceTest : public testing::TestWithParam<HostFactory> {
     snapshot.tensors = {tensor, {"optimizer/m/w", "F32", {1}, 0, 1, std::vector<std::byte>(4)}};
     return snapshot;
   }
-  static RunContext Context() { return {{{"a.txt", 3, 7}}, {2, "cpu model", "cpu", "0.1.0", 1}}; }
+  static RunContext Context() {
+    return {{{"a.txt", 3, 7}}, {2, "cpu model", "cpu", "0.1.0", 1}, "xxh3:7"};
+  }
 
   std::unique_ptr<HostWorld> world_ = GetParam().make();
 };
