@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -111,8 +110,6 @@ int main(int argc, char** argv) {
                                      {"metrics_port", int64_t{metrics_port}},
                                      {"http_port", int64_t{http_port}},
                                      {"data_dir", flags.daemon.data_dir}});
-  std::printf("sinkforge-coordinator ready: gRPC port %d, metrics port %d\n", port, metrics_port);
-  std::fflush(stdout);
   sinkforge::base::NotifyServiceManager("READY=1");
   const int signal = sinkforge::base::WaitForTermination();
   sinkforge::base::NotifyServiceManager("STOPPING=1");

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import unittest
 
 import harness
@@ -56,8 +57,37 @@ class LogsTest(harness.ClusterTest):
         self.assertLess(told.index("job: attempt started"), told.index("job: attempt ended"))
         for line in worker + trainer:
             self.assertEqual((line["attempt"], line["rank"], line["worker"]), (1, 0, "w"))
-        self.assertEqual([line["message"] for line in trainer],
+        self.assertEqual([line["message"] for line in trainer if line["message"] != "progress"],
                          ["the rank starts", "the rank ended"])
+        steps = [line["step"] for line in trainer if line["message"] == "progress"]
+        self.assertEqual(steps, list(range(1, 41)))
+
+    def test_every_line_of_daemons_and_trainers_is_json(self):
+        job_id = self.submit(train__steps=20)
+        self.cluster.ok("wait", job_id)
+        for daemon in (self.cluster.coordinator, self.cluster.workers["w"]):
+            for line in daemon.log().splitlines():
+                self.assertIn("severity", json.loads(line))
+        printed = harness.wait_until(
+            lambda: (lines := self.cluster.ok("logs", job_id, "--raw").out.splitlines())
+            and "the rank ended" in lines[-1] and lines, "its last line has come")
+        self.assertGreater(len(printed), 20)
+        for line in printed:
+            found = json.loads(line)
+            self.assertEqual([found[key] for key in ("job", "attempt", "rank", "worker")],
+                             [job_id, 1, 0, "w"])
+
+    def test_a_crash_is_told_in_words(self):
+        job_id = self.submit(train__steps=100_000)
+        self.cluster.await_step(job_id, 3)
+        (trainer,) = self.cluster.trainers()
+        os.kill(trainer, signal.SIGSEGV)
+        ended = harness.wait_until(
+            lambda: [event for event in self.cluster.events(job_id)
+                     if event["kind"] == "EVENT_KIND_ATTEMPT_ENDED"], "the attempt has ended")
+        self.assertIn("killed by signal 11", ended[0]["message"])
+        self.assertNotIn('{"', ended[0]["message"])
+        self.cluster.ok("cancel", job_id)
 
     def test_a_submission_without_a_trace_gets_one_of_its_own(self):
         job_id = self.cluster.submit(train__steps=3)

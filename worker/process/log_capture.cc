@@ -2,6 +2,8 @@
 #include "worker/process/log_capture.h"
 
 #include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
 
 namespace sinkforge::worker {
 namespace {
@@ -9,6 +11,8 @@ namespace {
 constexpr std::string_view kReplacement = "\xef\xbf\xbd";  // U+FFFD
 constexpr size_t kTailLines = 10;
 constexpr size_t kTailLineBytes = 512;
+constexpr std::array<std::string_view, 9> kContext = {
+    "time", "severity", "component", "message", "job", "attempt", "rank", "worker", "trace_id"};
 
 bool IsContinuation(char c) { return (static_cast<unsigned char>(c) & 0xc0) == 0x80; }
 
@@ -56,6 +60,34 @@ void AppendPieces(std::string_view raw, std::vector<std::string>* lines) {
     lines->emplace_back(rest.substr(0, size));
     rest.remove_prefix(size);
   } while (!rest.empty());
+}
+
+// A line that base/log.h writes, of severity INFO: looked at byte by byte, because a trainer may
+// print many.
+bool IsStructuredInfo(std::string_view text) {
+  constexpr std::string_view kStart = R"({"time":")";
+  constexpr std::string_view kSeverity = R"(","severity":"INFO",)";
+  return text.substr(0, kStart.size()) == kStart &&
+         text.substr(0, 80).find(kSeverity) != std::string_view::npos;
+}
+
+std::string TextOf(const nlohmann::ordered_json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  return value.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+// "ERROR the rank failed, reason: ..., error: ..." of a structured line; any other is itself. Whose
+// line it is goes without saying where it is shown.
+std::string Readable(const std::string& line) {
+  if (line.empty() || line.front() != '{') return line;
+  const auto json = nlohmann::ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || !json.contains("severity") || !json.contains("message")) return line;
+  std::string text = TextOf(json["severity"]) + " " + TextOf(json["message"]);
+  for (const auto& [key, value] : json.items()) {
+    const bool is_shown = std::find(kContext.begin(), kContext.end(), key) == kContext.end();
+    if (is_shown) text += ", " + key + ": " + TextOf(value);
+  }
+  return text;
 }
 
 }  // namespace
@@ -143,7 +175,7 @@ void LogCapture::Emit(v1::LogLine::Stream stream, const std::vector<std::string>
                       const base::Now& now, std::vector<v1::LogLine>* lines) {
   for (const std::string& text : texts) {
     if (stream == v1::LogLine::STREAM_STDERR) {
-      tail_.push_back(text.substr(0, CutAt(text, kTailLineBytes)));
+      if (!IsStructuredInfo(text)) tail_.push_back(text);
       if (tail_.size() > kTailLines) tail_.pop_front();
     }
     if (!Spend(static_cast<double>(text.size()), now)) {
@@ -153,6 +185,15 @@ void LogCapture::Emit(v1::LogLine::Stream stream, const std::vector<std::string>
     NoteLeftOut(now, lines);
     Push(stream, text, now, lines);
   }
+}
+
+std::vector<std::string> LogCapture::stderr_tail() const {
+  std::vector<std::string> lines;
+  for (const std::string& line : tail_) {
+    const std::string text = Readable(line);
+    lines.push_back(text.substr(0, CutAt(text, kTailLineBytes)));
+  }
+  return lines;
 }
 
 std::vector<v1::LogLine> LogCapture::Add(v1::LogLine::Stream stream, std::string_view bytes,

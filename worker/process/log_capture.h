@@ -51,8 +51,9 @@ class LogCapture {
   // Both streams have ended.
   std::vector<v1::LogLine> Finish(const base::Now& now);
   // The last lines of stderr, oldest first, at most 10 lines of 512 bytes; these are kept whatever
-  // the rate.
-  std::vector<std::string> stderr_tail() const { return {tail_.begin(), tail_.end()}; }
+  // the rate. Of structured lines (base/log.h) only warnings and errors, as people read them: these
+  // lines explain a crash.
+  std::vector<std::string> stderr_tail() const;
 
  private:
   void Emit(v1::LogLine::Stream stream, const std::vector<std::string>& texts, const base::Now& now,

@@ -4,13 +4,15 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <utility>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/rpc.h"
-#include "worker/trainer/step_json.h"
 
 namespace sinkforge::trainer {
 namespace {
@@ -22,6 +24,37 @@ int64_t ResidentBytes() {
   int64_t resident_pages = 0;
   file >> total_pages >> resident_pages;
   return file ? resident_pages * sysconf(_SC_PAGESIZE) : 0;
+}
+
+// Six digits are enough for a line that people read, too; the history has them all.
+double Rounded(double value) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.6g", value);
+  return std::strtod(text, nullptr);
+}
+
+void LogProgress(const StepReport& report, int64_t steps) {
+  base::LogFields fields = {{"step", report.step},
+                            {"steps", steps},
+                            {"loss", Rounded(report.loss)},
+                            {"aux_loss", Rounded(report.aux_loss)},
+                            {"imbalance", Rounded(report.imbalance)}};
+  if (!report.importance.empty()) {
+    const auto [least, most] =
+        std::minmax_element(report.importance.begin(), report.importance.end());
+    fields.push_back({"importance_min", Rounded(*least)});
+    fields.push_back({"importance_max", Rounded(*most)});
+  }
+  fields.push_back({"tokens_per_second", Rounded(report.tokens_per_second)});
+  const double left = static_cast<double>(steps - report.step) * report.step_seconds;
+  fields.push_back({"eta_seconds", Rounded(left)});
+  if (report.validation_loss) {
+    fields.push_back({"validation_loss", Rounded(*report.validation_loss)});
+  }
+  if (report.validation_bits_per_byte) {
+    fields.push_back({"validation_bits_per_byte", Rounded(*report.validation_bits_per_byte)});
+  }
+  base::Log(base::Severity::kInfo, "progress", fields, {});
 }
 
 }  // namespace
@@ -155,9 +188,7 @@ void WorkerLink::OnStep(const StepReport& report) {
   const int64_t every = std::max<int64_t>(1, steps / 100);
   if (report.step == 1 || report.step == steps || report.step % every == 0 ||
       report.validation_loss) {
-    // Not on stderr, whose last lines the worker takes for the reason of a crash.
-    std::fprintf(stdout, "%s\n", ProgressLine(report, steps).c_str());
-    std::fflush(stdout);
+    LogProgress(report, steps);
   }
 }
 
@@ -178,7 +209,7 @@ kernels::Status WorkerLink::WriteCheckpoint(Snapshot snapshot) {
 kernels::Status WorkerLink::FinishCheckpoints() { return writer_->Finish(); }
 
 void WorkerLink::Warn(const std::string& message) {
-  std::fprintf(stderr, "warning: %s\n", message.c_str());
+  base::LogWarning(message);
   queue_.AddWarning(message);
 }
 

@@ -397,7 +397,8 @@ TEST_F(WorkerLinkTest, RealProgramEndsWithItsCode) {
               folder_ / "stderr", "secret");
   EXPECT_EQ(child.Wait(), 0) << child.Output();
   EXPECT_EQ(fake_.records.size(), 40U);
-  EXPECT_THAT(child.Output(), HasSubstr("step 40/40"));
+  EXPECT_THAT(child.Output(), HasSubstr("\"message\":\"progress\""));
+  EXPECT_THAT(child.Output(), HasSubstr("\"step\":40,\"steps\":40,\"loss\":"));
 }
 
 // A daemon that is killed takes its trainers with it.

@@ -108,5 +108,21 @@ TEST(LogCaptureTest, KeepsTheTailOfStderr) {
   EXPECT_EQ(tail.back().size(), 512U);
 }
 
+TEST(LogCaptureTest, TheTailOfAStructuredLogIsForPeople) {
+  LogCapture capture({"d4-1", 1, 0}, LogRate(), At(milliseconds(0)));
+  const std::string start = R"({"time":"2026-11-22T06:16:28.123Z","severity":")";
+  const std::string whose = R"(","component":"trainer","message":")";
+  capture.Add(kErr,
+              start + "WARNING" + whose + R"(precision falls back","job":"d4-1"})" + "\n" + start +
+                  "INFO" + whose + R"(progress","step":7})" + "\n" + start + "ERROR" + whose +
+                  R"(the rank failed","rank":0,"error":"no \"room\"","code":3})" + "\n" +
+                  "terminate called\n{not json\n",
+              At(milliseconds(0)));
+  EXPECT_THAT(capture.stderr_tail(),
+              ElementsAre("WARNING precision falls back",
+                          "ERROR the rank failed, error: no \"room\", code: 3", "terminate called",
+                          "{not json"));
+}
+
 }  // namespace
 }  // namespace sinkforge::worker
