@@ -248,7 +248,8 @@ std::vector<RankView> Agent::Ranks() const {
   base::MutexLock lock(&mutex_);
   std::vector<RankView> views;
   for (const auto& [key, rank] : ranks_) {
-    views.push_back({key, rank.status, rank.desired, rank.last_step.value_or(v1::StepRecord())});
+    views.push_back({key, rank.status, rank.desired, rank.last_step.value_or(v1::StepRecord()),
+                     rank.trend.mean(), rank.trend.least()});
   }
   return views;
 }

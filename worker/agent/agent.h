@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -41,7 +42,9 @@ struct RankView {
   RankKey key;
   v1::RankStatus status;
   v1::DesiredRank desired;
-  v1::StepRecord last_step;     // step 0: none yet
+  v1::StepRecord last_step;              // step 0: none yet
+  std::optional<double> imbalance_mean;  // see ImbalanceTrend
+  std::optional<double> imbalance_least;
   int64_t checkpoint_step = 0;  // of the newest durable checkpoint; 0: none. Filled by the daemon.
 };
 

@@ -115,6 +115,7 @@ ReportNews ApplyReport(const v1::TrainerReport& report, const base::Now& now, Ra
   for (const v1::StepRecord& record : report.steps()) {
     UpdateProgress(record, now, rank);
     rank->last_step = record;
+    rank->trend.Add(record.imbalance());
     news = std::max(news, ReportNews::kStep);
   }
   if (report.has_start()) rank->status.set_restored_step(report.start().restored_step());

@@ -11,6 +11,7 @@
 #include "sinkforge/v1/metrics.pb.h"
 #include "sinkforge/v1/trainer_service.pb.h"
 #include "sinkforge/v1/worker_service.pb.h"
+#include "worker/agent/imbalance_trend.h"
 #include "worker/agent/launch.h"
 #include "worker/keys.h"
 
@@ -34,6 +35,7 @@ struct RankState {
   KillCause kill = KillCause::kNone;
   std::optional<v1::TrainerReport> last_report;  // the one with phase ENDED
   std::optional<v1::StepRecord> last_step;
+  ImbalanceTrend trend;
   double step_seconds_smooth = 0;
   std::chrono::nanoseconds progress_time{0};     // monotonic, of the last sign of progress
   std::chrono::nanoseconds last_report_time{0};  // monotonic; 0: none yet

@@ -107,6 +107,12 @@ struct DetailFamilies {
       Family("sinkforge_job_importance_min_ratio", "Smallest importance of any head of the model.");
   GaugeFamily importance_max =
       Family("sinkforge_job_importance_max_ratio", "Largest importance of any head of the model.");
+  GaugeFamily imbalance_mean =
+      Family("sinkforge_job_imbalance_mean_ratio",
+             "Mean of the imbalance over the last 50 steps; absent before there are as many.");
+  GaugeFamily imbalance_least =
+      Family("sinkforge_job_imbalance_least_ratio",
+             "Least such mean of this attempt that is 100 steps old or older.");
   GaugeFamily validation = Family("sinkforge_job_validation_bits_per_byte",
                                   "Bits per byte of the last evaluation on the validation text.");
   GaugeFamily checkpoint_interval = Family("sinkforge_job_checkpoint_interval_steps",
@@ -133,6 +139,8 @@ struct DetailFamilies {
       layer_cv.samples.push_back(
           {With(labels, "layer", std::to_string(layer)), step.layer_cv(layer)});
     }
+    if (rank.imbalance_mean) imbalance_mean.samples.push_back({labels, *rank.imbalance_mean});
+    if (rank.imbalance_least) imbalance_least.samples.push_back({labels, *rank.imbalance_least});
     if (step.importance_size() > 0) {
       const auto [low, high] =
           std::minmax_element(step.importance().begin(), step.importance().end());
@@ -192,9 +200,9 @@ std::vector<GaugeFamily> JobFamilies(const std::vector<RankView>& ranks,
   }
   DetailFamilies details;
   for (const RankView* rank : shown) details.Add(*rank, importance);
-  for (GaugeFamily* family :
-       {&details.layer_cv, &details.importance, &details.importance_min, &details.importance_max,
-        &details.validation, &details.checkpoint_interval, &details.info}) {
+  for (GaugeFamily* family : {&details.layer_cv, &details.imbalance_mean, &details.imbalance_least,
+                              &details.importance, &details.importance_min, &details.importance_max,
+                              &details.validation, &details.checkpoint_interval, &details.info}) {
     families.push_back(std::move(*family));
   }
   return families;

@@ -18,7 +18,7 @@ namespace sinkforge::worker {
 // its smallest and largest value.
 enum class ImportanceSeries { kExtremes, kEveryHead };
 
-inline constexpr int kSeriesOfAJobMax = 17;
+inline constexpr int kSeriesOfAJobMax = 19;
 
 std::vector<base::GaugeFamily> JobFamilies(const std::vector<RankView>& ranks,
                                            ImportanceSeries importance);

@@ -27,6 +27,8 @@ RankView Running(const std::string& job, int64_t attempt, int32_t rank) {
   step.set_step(7);
   step.set_loss(2.5);
   step.set_imbalance(0.125);
+  view.imbalance_mean = 0.25;
+  view.imbalance_least = 0.1;
   step.set_heads(2);
   for (const float value : {0.5F, 0.25F, 0.75F, 1.0F}) step.add_importance(value);
   step.add_layer_cv(0.1);
@@ -75,6 +77,18 @@ TEST(FamiliesTest, ShowsAJobWhereItsRankZeroRuns) {
   EXPECT_EQ(Find(families, "sinkforge_job_importance_min_ratio").samples[0].value, 0.25);
   EXPECT_EQ(Find(families, "sinkforge_job_importance_max_ratio").samples[0].value, 1.0);
   EXPECT_TRUE(Find(families, "sinkforge_job_importance_ratio").samples.empty());
+}
+
+TEST(FamiliesTest, ShowsTheTrendOnceThereAreStepsEnough) {
+  RankView job = Running("a-1", 1, 0);
+  auto families = JobFamilies({job}, ImportanceSeries::kExtremes);
+  EXPECT_EQ(Find(families, "sinkforge_job_imbalance_mean_ratio").samples[0].value, 0.25);
+  EXPECT_EQ(Find(families, "sinkforge_job_imbalance_least_ratio").samples[0].value, 0.1);
+  job.imbalance_mean.reset();
+  job.imbalance_least.reset();
+  families = JobFamilies({job}, ImportanceSeries::kExtremes);
+  EXPECT_TRUE(Find(families, "sinkforge_job_imbalance_mean_ratio").samples.empty());
+  EXPECT_TRUE(Find(families, "sinkforge_job_imbalance_least_ratio").samples.empty());
 }
 
 TEST(FamiliesTest, ShowsHeadsOnlyWhenAsked) {
