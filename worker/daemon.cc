@@ -27,6 +27,7 @@ constexpr milliseconds kLeftoverTimeout{
 constexpr nanoseconds kKillTimeout = seconds(10);  // the same, at the end
 // For the last records and ends, once nothing runs any more.
 constexpr nanoseconds kHandOverTimeout = seconds(5);
+constexpr nanoseconds kGoodbyeTimeout = seconds(2);
 constexpr nanoseconds kHandOverTimeoutAlone = seconds(1);  // the coordinator is away
 
 }  // namespace
@@ -301,6 +302,7 @@ void Daemon::Drain() {
   while (!HandedOver() && !hurry_ && clock_->Read().monotonic < handed_over) {
     hurry_wakeup_.Wait(kDrainPoll);
   }
+  if (!hurry_) synchronizer_->SayGoodbye(kGoodbyeTimeout);
   base::LogInfo("drained", {{"step_records_kept", steps_->size().records},
                             {"log_lines_kept", logs_->size().records}});
 }

@@ -157,6 +157,15 @@ void TakeRanks(Call* call, WorkerRecord* worker) {
   if (must_answer) call->Touch(worker);
 }
 
+// It was stopped in order: it took no more work, and nothing ran on it any more.
+bool SaidGoodbye(const WorkerRecord& worker) {
+  const auto& ranks = worker.snapshot.ranks();
+  return worker.snapshot.draining() &&
+         std::all_of(ranks.begin(), ranks.end(), [](const v1::RankStatus& rank) {
+           return rank.phase() == v1::RANK_PHASE_ENDED;
+         });
+}
+
 v1::WorkerState StateOf(const WorkerRecord& worker) {
   if (!worker.alive) return v1::WORKER_STATE_LOST;
   if (!worker.leaving()) return v1::WORKER_STATE_LIVE;
@@ -230,8 +239,9 @@ void CheckLeases(Call* call) {
   }
   std::erase_if(state.workers, [&](const auto& entry) {
     const WorkerRecord& worker = entry.second;
-    return !worker.alive && worker.assigned.empty() &&
-           now - worker.lost_at >= call->options().forget_worker_after;
+    if (worker.alive || !worker.assigned.empty()) return false;
+    // One that was stopped is not lost: nobody needs to look for it.
+    return SaidGoodbye(worker) || now - worker.lost_at >= call->options().forget_worker_after;
   });
 }
 

@@ -1,8 +1,10 @@
 """pause, resume, cancel, delete; a drained worker; two workers with one name."""
 
 import os
+import re
 import signal
 import unittest
+import urllib.request
 
 import harness
 
@@ -89,6 +91,29 @@ class WorkerTest(harness.ClusterTest):
         self.assertEqual(restored[-1]["step"], job["checkpoints"][-1]["step"])
         cluster.ok("cancel", job_id)
 
+    def test_a_stopped_worker_is_gone_a_killed_one_is_lost_until_it_is_drained(self):
+        cluster = self.cluster
+        for name in ("stopped", "killed"):
+            cluster.start_worker(name)
+
+        def states():
+            listed = cluster.ok("workers", "-o", "json").json()["workers"]
+            return {worker["worker"]: worker["state"] for worker in listed}
+
+        def lost():
+            with urllib.request.urlopen(f"http://{cluster.metrics_address}/metrics") as answer:
+                page = answer.read().decode()
+            return re.search(r'^sinkforge_workers\{state="lost"\} (\d+)$', page, re.MULTILINE)[1]
+        harness.wait_until(lambda: {"stopped", "killed"} <= set(states()), "both are known")
+        self.assertEqual(cluster.workers["stopped"].stop(), 0)
+        cluster.workers["killed"].kill()
+        harness.wait_until(lambda: states().get("killed") == "WORKER_STATE_LOST" and
+                           "stopped" not in states(), "the coordinator has noticed both")
+        self.assertEqual(lost(), "1")
+        cluster.ok("drain", "killed", "--note", "burnt down")
+        self.assertEqual(lost(), "0")
+        self.assertIn("lost (burnt down)", cluster.ok("workers").out)
+
     def test_a_second_worker_of_the_same_name_is_refused(self):
         cluster = self.cluster
         second = harness.Daemon(
@@ -100,7 +125,8 @@ class WorkerTest(harness.ClusterTest):
         self.assertEqual(second.process.returncode, 3, second.log())
         self.assertIn("--name", second.log())
         self.assertTrue(cluster.workers["w"].alive())
-        (worker,) = cluster.ok("workers", "-o", "json").json()["workers"]
+        (worker,) = [worker for worker in cluster.ok("workers", "-o", "json").json()["workers"]
+                     if worker["worker"] == "w"]
         self.assertEqual(worker["state"], "WORKER_STATE_LIVE")
 
     def test_an_address_in_use_is_named(self):

@@ -55,13 +55,21 @@ void Synchronizer::Tell(Agent::Parts::Urgency urgency) {
   }
 }
 
+void Synchronizer::SayGoodbye(nanoseconds patience) {
+  leaving_ = true;
+  stop_.Notify();
+  wakeup_.Notify();
+  ended_.Wait(patience);
+}
+
 void Synchronizer::Run() {
-  while (!stopping_) {
+  while (!stopping_ && !leaving_) {
     const grpc::Status status = RunStream();
-    if (stopping_ || Judge(status)) return;
+    if (stopping_ || leaving_ || Judge(status)) break;
     const int doublings = std::min(failures_++, 10);
     stop_.Wait(std::min(kBackoffFirst * (1 << doublings), options_.backoff_max));
   }
+  ended_.Notify();
 }
 
 bool Synchronizer::Judge(const grpc::Status& status) {
@@ -121,10 +129,15 @@ void Synchronizer::SendSnapshots(Stream* stream, const std::atomic<bool>& broken
   nanoseconds sent = clock_->Read().monotonic;
   if (!stream->Write(callbacks_.snapshot())) return;
   while (!broken && !stopping_) {
+    if (leaving_) {
+      if (stream->Write(callbacks_.snapshot())) stream->WritesDone();
+      return;
+    }
     const nanoseconds interval(interval_nanoseconds_);
     const nanoseconds due = sent + interval - clock_->Read().monotonic;
     wakeup_.Wait(std::clamp(due, nanoseconds(0), kProgressEvery));
     if (broken || stopping_) return;
+    if (leaving_) continue;
     const nanoseconds since = clock_->Read().monotonic - sent;
     if (urgent_) {
       stop_.Wait(kCoalesce);

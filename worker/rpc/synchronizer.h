@@ -43,6 +43,10 @@ class Synchronizer {
   ~Synchronizer();
 
   void Tell(Agent::Parts::Urgency urgency);
+  // One more snapshot, then the end of the stream, and of this. Returns when the coordinator has
+  // taken it in, or is away, or the time is over. Without it the last snapshot may be lost with the
+  // stream, and the coordinator would take a worker that was stopped for one that is lost.
+  void SayGoodbye(std::chrono::nanoseconds patience);
   // Whether the stream is open and the coordinator has answered on it.
   bool connected() const { return connected_; }
 
@@ -61,7 +65,9 @@ class Synchronizer {
   const Callbacks callbacks_;
   Wakeup wakeup_;
   Wakeup stop_;
+  Wakeup ended_;  // the thread has nothing more to do
   std::atomic<bool> stopping_ = false;
+  std::atomic<bool> leaving_ = false;  // after SayGoodbye
   std::atomic<bool> urgent_ = false;
   std::atomic<bool> soon_ = false;
   std::atomic<bool> connected_ = false;

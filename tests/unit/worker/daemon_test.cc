@@ -333,6 +333,15 @@ TEST_F(DaemonTest, DrainsWithACheckpoint) {
   EXPECT_EQ(daemon->step_spool().records, 0);
 }
 
+// Else the coordinator takes it for lost when its lease ends.
+TEST_F(DaemonTest, SaysGoodbyeAlsoWhereNothingRan) {
+  const auto daemon = Start(Options("a"));
+  ASSERT_TRUE(Eventually([&] { return coordinator_.snapshot().worker() == "node-1"; }));
+  daemon->Drain();
+  EXPECT_TRUE(coordinator_.snapshot().draining());
+  EXPECT_EQ(coordinator_.snapshot().ranks_size(), 0);
+}
+
 TEST_F(DaemonTest, KillsAtTheEndOfTheGracePeriod) {
   DaemonOptions options = Options("a");
   options.grace = std::chrono::milliseconds(300);

@@ -240,6 +240,29 @@ TEST(CoordinatorWorkerTest, DrainingCheckpointsAndHandsOver) {
   EXPECT_EQ(bed.Job(id).placement(0).worker(), "w1");  // Holders come first.
 }
 
+TEST(CoordinatorWorkerTest, AWorkerThatWasStoppedLeavesTheListAndOneThatVanishedStays) {
+  TestBed bed;
+  HandWorker stopped(&bed, "w1", 1);
+  HandWorker vanished(&bed, "w2", 1);
+  HandWorker killed(&bed, "w3", 1);
+  const std::string id = StartOn(&bed, &killed, 5);
+  for (HandWorker* worker : {&stopped, &vanished}) worker->Sync();
+  stopped.snapshot.set_draining(true);
+  ASSERT_TRUE(stopped.Report().ok());
+  // Not in order: its grace period was over before its trainer had ended.
+  killed.snapshot.set_draining(true);
+  ASSERT_TRUE(killed.Report().ok());
+  for (HandWorker* worker : {&stopped, &vanished, &killed}) worker->Disconnect();
+  bed.Advance(seconds(6));
+  bed.Tick();
+  const auto workers = bed.coordinator.Workers();
+  ASSERT_EQ(workers.size(), 2u);
+  EXPECT_EQ(workers[0].worker(), "w2");
+  EXPECT_EQ(workers[0].state(), v1::WORKER_STATE_LOST);
+  EXPECT_EQ(workers[1].worker(), "w3");
+  EXPECT_EQ(workers[1].state(), v1::WORKER_STATE_LOST);
+}
+
 TEST(CoordinatorWorkerTest, AKillDuringADrainIsTheWorkersFault) {
   TestBed bed;
   HandWorker worker(&bed, "w1", 1);
