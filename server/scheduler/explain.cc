@@ -39,13 +39,25 @@ Wait NotEnough(const Cluster& cluster, const WaitingJob& job) {
                        ". Start another worker, or submit it again with fewer resources.ranks")};
 }
 
+// Not even all of its namespace's slots would do: no other job's end lets it run.
+bool IsBeyondQuota(const Cluster& cluster, const WaitingJob& job) {
+  return job.min_ranks > cluster.shares.Limit(job.name_space, job.device);
+}
+
+Wait BeyondQuota(const Cluster& cluster, const WaitingJob& job) {
+  return {
+      v1::REASON_NOT_ENOUGH_SLOTS_EXIST,
+      absl::StrCat("needs ", SlotCount(job.min_ranks, job.device), " at once; namespace ",
+                   job.name_space, " may use ", cluster.shares.Limit(job.name_space, job.device),
+                   " at most. Raise its quota (`sinkforge namespaces set ", job.name_space, " ",
+                   QuotaFlag(job.device), " ", job.min_ranks,
+                   "`), or submit it again with fewer resources.ranks or for another "
+                   "namespace")};
+}
+
 // Empty where the quota is no obstacle.
 std::string QuotaObstacle(const Cluster& cluster, const WaitingJob& job) {
   const int limit = cluster.shares.Limit(job.name_space, job.device);
-  if (job.min_ranks > limit) {
-    return absl::StrCat("needs ", SlotCount(job.min_ranks, job.device), "; namespace ",
-                        job.name_space, " may use ", limit);
-  }
   if (job.min_ranks <= cluster.shares.Left(job.name_space, job.device)) return "";
   return absl::StrCat("needs ", Needs(job), "; namespace ", job.name_space, " uses ",
                       cluster.shares.Used(job.name_space, job.device), " of the ", limit,
@@ -76,7 +88,7 @@ std::string SlotHolders(const Cluster& cluster, const WaitingJob& job, bool own_
 void AddQuotaRemedies(const Cluster& cluster, const WaitingJob& job, v1::JobWait* wait) {
   const int used = cluster.shares.Used(job.name_space, job.device);
   const std::string holders = SlotHolders(cluster, job, /*own_namespace=*/true);
-  if (!holders.empty()) {
+  if (!holders.empty() && !IsBeyondQuota(cluster, job)) {
     wait->add_would_run(absl::StrCat("the end of jobs of its namespace that run now: ", holders));
   }
   wait->add_would_run(absl::StrCat("a larger quota: `sinkforge namespaces set ", job.name_space,
@@ -133,6 +145,7 @@ Wait SlotWait(const Cluster& cluster, const WaitingJob& job) {
 }
 
 Wait ExplainWait(const Cluster& cluster, const WaitingJob& job) {
+  if (IsBeyondQuota(cluster, job)) return BeyondQuota(cluster, job);
   if (job.min_ranks > cluster.pool.Total(job.device)) return NotEnough(cluster, job);
   const std::string quota = QuotaObstacle(cluster, job);
   if (!quota.empty()) return {v1::REASON_WAITING_FOR_QUOTA, quota};

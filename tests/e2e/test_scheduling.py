@@ -60,8 +60,9 @@ class SchedulingTest(unittest.TestCase):
         cluster = self.cluster
         cluster.ok("namespaces", "set", "team", "--cpu-slots", "0")
         job_id = cluster.submit(namespace="team", **SHORT)
-        harness.wait_until(lambda: cluster.job(job_id)["reason"] == "REASON_WAITING_FOR_QUOTA",
-                           "the job waits for its quota")
+        harness.wait_until(
+            lambda: cluster.job(job_id)["reason"] == "REASON_NOT_ENOUGH_SLOTS_EXIST",
+            "the job needs more than its quota")
         self.assertIn("sinkforge namespaces set team --cpu-slots 1",
                       cluster.ok("show", job_id).out)
         self.assertIn("0/0", cluster.ok("namespaces").out)

@@ -146,8 +146,13 @@ TEST_F(SchedulerTest, AJobBeyondItsQuotaHoldsNobodyBack) {
   cluster_.queue.Add(Waiter(1, 2, {.name_space = "small"}));
   cluster_.queue.Add(Waiter(2, 1, {.name_space = "small"}));
   EXPECT_EQ(Ask().job->job_id, "job-2");
-  EXPECT_THAT(ExplainWait(cluster_, Waiter(1, 2, {.name_space = "small"})).message,
-              HasSubstr("namespace small may use 1"));
+  // No other job stands in its way: somebody has to help it.
+  const WaitingJob wide = Waiter(1, 2, {.name_space = "small"});
+  const Wait wait = ExplainWait(cluster_, wide);
+  EXPECT_EQ(wait.reason, v1::REASON_NOT_ENOUGH_SLOTS_EXIST);
+  EXPECT_THAT(wait.message, HasSubstr("needs 2 cpu slots at once; namespace small may use 1"));
+  EXPECT_THAT(wait.message, HasSubstr("`sinkforge namespaces set small --cpu-slots 2`"));
+  EXPECT_THAT(ExplainInFull(cluster_, wide).would_run(0), HasSubstr("a larger quota"));
 }
 
 TEST_F(SchedulerTest, FillsTheFullestWorkerThatIsEnough) {
