@@ -76,8 +76,8 @@ absl::Status WriteFileDurably(const std::string& path, const std::string& conten
   absl::Status status;
   {
     const Descriptor file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
-    if (file.get() < 0) return SystemError(temporary, "create");
-    status = WriteAll(file.get(), temporary, content);
+    if (file.get() < 0) return SystemError(path, "create");
+    status = WriteAll(file.get(), path, content);
   }
   if (status.ok() && rename(temporary.c_str(), path.c_str()) != 0) {
     status = SystemError(path, "rename");

@@ -1,5 +1,5 @@
-// HttpServer: answers GET requests, for pages that people look at. CivetWeb (which prometheus-cpp
-// uses for /metrics too) behind a plain function; the only place that includes it.
+// HttpServer: answers GET requests, for pages that people look at and for /metrics. CivetWeb behind
+// a plain function; the only place that includes it.
 #pragma once
 
 #include <functional>

@@ -1,14 +1,17 @@
-// prometheus-cpp behind Metrics; see metrics.h.
+// prometheus-cpp behind Metrics; see metrics.h. Its own server is not used: it adds families about
+// itself, without our prefix, and would have threads and time-outs beside those of http.cc.
 #include "base/metrics.h"
 
-#include <prometheus/collectable.h>
 #include <prometheus/counter.h>
-#include <prometheus/exposer.h>
 #include <prometheus/histogram.h>
 #include <prometheus/metric_family.h>
 #include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
 
 #include <utility>
+
+#include "base/http.h"
+#include "base/mutex.h"
 
 namespace sinkforge::base {
 namespace {
@@ -50,68 +53,68 @@ prometheus::MetricFamily ToPrometheus(const GaugeFamily& family) {
   return result;
 }
 
-class CallbackCollectable final : public prometheus::Collectable {
- public:
-  explicit CallbackCollectable(std::function<std::vector<GaugeFamily>()> collect)
-      : collect_(std::move(collect)) {}
-  std::vector<prometheus::MetricFamily> Collect() const override {
-    std::vector<prometheus::MetricFamily> families;
-    for (const GaugeFamily& family : collect_()) {
-      if (!family.samples.empty()) families.push_back(ToPrometheus(family));
-    }
-    return families;
-  }
-
- private:
-  const std::function<std::vector<GaugeFamily>()> collect_;
-};
-
 class PrometheusMetrics final : public Metrics {
  public:
   Counter* AddCounter(const std::string& name, const std::string& help,
-                      const Labels& labels) override {
-    auto& family = prometheus::BuildCounter().Name(name).Help(help).Register(*registry_);
+                      const Labels& labels) override EXCLUDES_LOCK(mutex_) {
+    MutexLock lock(&mutex_);
+    auto& family = prometheus::BuildCounter().Name(name).Help(help).Register(registry_);
     counters_.push_back(std::make_unique<PrometheusCounter>(&family.Add(labels)));
     return counters_.back().get();
   }
 
   Histogram* AddHistogram(const std::string& name, const std::string& help, const Labels& labels,
-                          const std::vector<double>& bounds) override {
-    auto& family = prometheus::BuildHistogram().Name(name).Help(help).Register(*registry_);
+                          const std::vector<double>& bounds) override EXCLUDES_LOCK(mutex_) {
+    MutexLock lock(&mutex_);
+    auto& family = prometheus::BuildHistogram().Name(name).Help(help).Register(registry_);
     histograms_.push_back(std::make_unique<PrometheusHistogram>(&family.Add(labels, bounds)));
     return histograms_.back().get();
   }
 
-  void AddCollector(std::function<std::vector<GaugeFamily>()> collect) override {
-    collectors_.push_back(std::make_shared<CallbackCollectable>(std::move(collect)));
-    if (exposer_) exposer_->RegisterCollectable(collectors_.back());
+  void AddCollector(std::function<std::vector<GaugeFamily>()> collect) override
+      EXCLUDES_LOCK(mutex_) {
+    MutexLock lock(&mutex_);
+    collectors_.push_back(std::move(collect));
   }
 
   absl::StatusOr<int> Serve(const std::string& address) override {
-    // prometheus-cpp throws where the address cannot be bound.
-    try {
-      // A connection on which nothing is asked holds a thread until its time is over.
-      exposer_ = std::make_unique<prometheus::Exposer>(std::vector<std::string>{
-          "listening_ports", address, "num_threads", "32", "request_timeout_ms", "5000"});
-    } catch (const std::exception&) {
-      return absl::UnavailableError("metrics address " + address +
-                                    ": cannot be bound (in use?); choose another with "
-                                    "--metrics-listen, port 0 picks a free one");
-    }
-    exposer_->RegisterCollectable(registry_);
-    for (const auto& collector : collectors_) exposer_->RegisterCollectable(collector);
-    const std::vector<int> ports = exposer_->GetListeningPorts();
-    if (ports.empty()) return absl::UnavailableError("metrics address " + address + ": no port");
-    return ports.front();
+    auto server = HttpServer::Start(address, "--metrics-listen",
+                                    [this](const HttpRequest& request) { return Answer(request); });
+    if (!server.ok()) return server.status();
+    server_ = *std::move(server);
+    return server_->port();
   }
 
  private:
-  // Shared because the exposer holds weak references to what it serves.
-  const std::shared_ptr<prometheus::Registry> registry_ = std::make_shared<prometheus::Registry>();
-  std::vector<std::shared_ptr<CallbackCollectable>> collectors_;
-  std::vector<std::unique_ptr<PrometheusCounter>> counters_;
-  std::vector<std::unique_ptr<PrometheusHistogram>> histograms_;
-  std::unique_ptr<prometheus::Exposer> exposer_;  // last: it stops before what it serves goes
+  HttpResponse Answer(const HttpRequest& request) const {
+    if (request.path != "/metrics") {
+      return {404, "text/plain; charset=utf-8", "nothing is here; try /metrics\n"};
+    }
+    return {200, "text/plain; version=0.0.4; charset=utf-8",
+            prometheus::TextSerializer().Serialize(Collect())};
+  }
+
+  std::vector<prometheus::MetricFamily> Collect() const EXCLUDES_LOCK(mutex_) {
+    std::vector<prometheus::MetricFamily> families = registry_.Collect();
+    std::vector<std::function<std::vector<GaugeFamily>()>> collectors;
+    {
+      MutexLock lock(&mutex_);
+      collectors = collectors_;
+    }
+    for (const auto& collect : collectors) {
+      for (const GaugeFamily& family : collect()) {
+        if (!family.samples.empty()) families.push_back(ToPrometheus(family));
+      }
+    }
+    return families;
+  }
+
+  prometheus::Registry registry_;
+  mutable Mutex mutex_;
+  std::vector<std::unique_ptr<PrometheusCounter>> counters_ GUARDED_BY(mutex_);
+  std::vector<std::unique_ptr<PrometheusHistogram>> histograms_ GUARDED_BY(mutex_);
+  std::vector<std::function<std::vector<GaugeFamily>()>> collectors_ GUARDED_BY(mutex_);
+  std::unique_ptr<HttpServer> server_;  // last: it stops before what it serves goes
 };
 
 }  // namespace

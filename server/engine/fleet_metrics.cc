@@ -29,6 +29,29 @@ constexpr std::array<v1::Reason, 7> kQueueReasons = {v1::REASON_WAITING_FOR_SLOT
                                                      v1::REASON_WAITING_FOR_QUOTA,
                                                      v1::REASON_WAITING_FOR_SWEEP};
 
+// How an attempt can end: the values that are there from the start, so that the first one of a kind
+// is an increase. COMPLETED and the stops that were asked for, then the faults.
+constexpr std::array<v1::Reason, 20> kAttemptEnds = {v1::REASON_COMPLETED,
+                                                     v1::REASON_PAUSE_REQUESTED,
+                                                     v1::REASON_RESUMED_BY_USER,
+                                                     v1::REASON_CANCELLED_BY_USER,
+                                                     v1::REASON_DEADLINE_EXCEEDED,
+                                                     v1::REASON_PREEMPTED,
+                                                     v1::REASON_LENT_SLOTS_TAKEN_BACK,
+                                                     v1::REASON_RESIZED,
+                                                     v1::REASON_WORKER_DRAINING,
+                                                     v1::REASON_WORKER_LOST,
+                                                     v1::REASON_RANK_LOST,
+                                                     v1::REASON_TRAINER_CRASHED,
+                                                     v1::REASON_NO_PROGRESS,
+                                                     v1::REASON_START_TIMEOUT,
+                                                     v1::REASON_BAD_JOB,
+                                                     v1::REASON_BAD_DATA,
+                                                     v1::REASON_NON_FINITE_LOSS,
+                                                     v1::REASON_LOSS_SPIKE,
+                                                     v1::REASON_CHECKPOINT_FAILED,
+                                                     v1::REASON_CHECKPOINT_LOST};
+
 // From a free slot's tenth of a second to a queue of days.
 const std::vector<double> kWaitBounds = {0.1, 0.5, 1,    5,     15,    60,
                                          300, 900, 3600, 14400, 86400, 604800};
@@ -86,6 +109,12 @@ base::GaugeFamily QueueFamily(const FleetView& view) {
   return family;
 }
 
+// A lost worker that a user has drained is known to be away: nobody needs to look for it.
+v1::WorkerState CountedState(const v1::Worker& worker) {
+  const bool is_known = worker.state() == v1::WORKER_STATE_LOST && worker.has_drain();
+  return is_known ? v1::WORKER_STATE_DRAINED : worker.state();
+}
+
 base::GaugeFamily WorkerFamily(const FleetView& view) {
   base::GaugeFamily family{
       "sinkforge_workers", "Worker daemons by state.", base::GaugeFamily::Type::kGauge, {}};
@@ -93,7 +122,7 @@ base::GaugeFamily WorkerFamily(const FleetView& view) {
     const std::string name = v1::WorkerState_Name(static_cast<v1::WorkerState>(state));
     const auto count =
         std::count_if(view.workers.begin(), view.workers.end(),
-                      [&](const v1::Worker& worker) { return worker.state() == state; });
+                      [&](const v1::Worker& worker) { return CountedState(worker) == state; });
     family.samples.push_back(
         {{{"state", Label(name, "WORKER_STATE_")}}, static_cast<double>(count)});
   }
@@ -157,25 +186,27 @@ std::vector<base::GaugeFamily> CollectFleet(Engine* engine) {
 }
 
 AttemptMetrics::AttemptMetrics(base::Metrics* metrics)
-    : wait_seconds_(metrics->AddHistogram(
+    : metrics_(metrics),
+      wait_seconds_(metrics->AddHistogram(
           "sinkforge_job_wait_seconds",
           "Time from the submission of a job to the start of its first attempt.", {},
           kWaitBounds)) {
-  for (int i = 0; i < v1::Reason_ARRAYSIZE; ++i) {
-    if (!v1::Reason_IsValid(i)) continue;
-    const auto reason = static_cast<v1::Reason>(i);
-    by_reason_[reason] =
-        metrics->AddCounter("sinkforge_job_attempts_total", "Attempts that ended, by reason.",
-                            {{"reason", Label(v1::Reason_Name(reason), "REASON_")}});
+  for (const v1::Reason reason : kAttemptEnds) CounterOf(reason);
+}
+
+base::Counter* AttemptMetrics::CounterOf(v1::Reason reason) {
+  base::Counter*& counter = by_reason_[reason];
+  if (counter == nullptr) {
+    counter =
+        metrics_->AddCounter("sinkforge_job_attempts_total", "Attempts that ended, by reason.",
+                             {{"reason", Label(v1::Reason_Name(reason), "REASON_")}});
   }
+  return counter;
 }
 
 void AttemptMetrics::Observe(const Coordinator& coordinator, const std::vector<v1::Event>& events) {
   for (const v1::Event& event : events) {
-    const auto counter = by_reason_.find(event.reason());
-    if (event.kind() == v1::EVENT_KIND_ATTEMPT_ENDED && counter != by_reason_.end()) {
-      counter->second->Increment();
-    }
+    if (event.kind() == v1::EVENT_KIND_ATTEMPT_ENDED) CounterOf(event.reason())->Increment();
     const v1::Job* job = coordinator.Find(event.job_id());
     if (event.kind() == v1::EVENT_KIND_ATTEMPT_STARTED && event.attempt() == 1 && job != nullptr) {
       const auto wait = base::FromProto(event.time()) - base::FromProto(job->create_time());

@@ -25,6 +25,9 @@ class AttemptMetrics {
   void Observe(const Coordinator& coordinator, const std::vector<v1::Event>& events);
 
  private:
+  base::Counter* CounterOf(v1::Reason reason);
+
+  base::Metrics* const metrics_;
   std::map<v1::Reason, base::Counter*> by_reason_;
   base::Histogram* const wait_seconds_;
 };

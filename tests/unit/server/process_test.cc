@@ -192,6 +192,10 @@ TEST(ProcessTest, ShowsMetricsOfTheFleet) {
         "sinkforge_job_attempts_total{reason=\"worker_lost\"} 0"}) {
     EXPECT_TRUE(absl::StrContains(text, line)) << line << "\n" << text;
   }
+  // What no attempt ends by, and what is not ours.
+  for (const char* word : {"reason=\"submitted\"", "reason=\"unspecified\"", "exposer_"}) {
+    EXPECT_FALSE(absl::StrContains(text, word)) << word << "\n" << text;
+  }
 }
 
 TEST(ProcessTest, NamesAnAddressInUse) {
