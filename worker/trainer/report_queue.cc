@@ -92,6 +92,11 @@ void ReportQueue::Acknowledge(const v1::TrainerReport& report) {
   changed_.NotifyAll();
 }
 
+void ReportQueue::WaitForRecords(int64_t step) {
+  base::MutexLock lock(&mutex_);
+  while (!closed_ && !records_.empty() && records_.front().step() <= step) changed_.Wait(&lock);
+}
+
 void ReportQueue::Close() {
   const base::MutexLock lock(&mutex_);
   closed_ = true;

@@ -40,6 +40,9 @@ class ReportQueue {
   // The worker has this report.
   void Acknowledge(const v1::TrainerReport& report);
 
+  // Waits until the worker has the record of every step up to this one, or the queue is closed.
+  void WaitForRecords(int64_t step);
+
   // No more reports: the attempt is over. Releases everyone who waits.
   void Close();
   bool closed() const;

@@ -72,6 +72,9 @@ void Collect(const v1::CheckpointData& data, StoredCheckpoint* stored, std::stri
 }  // namespace
 
 Status WorkerLink::UploadWithRetries(const Snapshot& snapshot) {
+  // The steps before a checkpoint are never done again: a record that died with this process would
+  // be missing for ever.
+  queue_.WaitForRecords(snapshot.state.step);
   std::chrono::milliseconds waited(0);
   grpc::Status status;
   do {

@@ -234,6 +234,25 @@ TEST_F(WorkerLinkTest, EndIsHeldForAWorkerWhoseDiskIsFull) {
   EXPECT_EQ(Last().outcome(), v1::RANK_OUTCOME_COMPLETED);
 }
 
+// A trainer that is killed takes the records with it that its worker does not have.
+TEST_F(WorkerLinkTest, ACheckpointComesAfterTheRecordsOfItsSteps) {
+  int refused = 0;
+  fake_.on_report = [&](const v1::TrainerReport& report, v1::TrainerCommand*) {
+    if (report.steps_size() == 0 || ++refused > 5) return grpc::Status::OK;
+    return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "/data: the disk is full");
+  };
+  std::map<int64_t, size_t> records_before;
+  fake_.on_checkpoint = [&](const v1::CheckpointPart& part) {
+    records_before[part.step()] = fake_.records.size();
+    return grpc::Status::OK;
+  };
+  EXPECT_EQ(RunTrainer(), ExitCode::kCompleted);
+  ASSERT_EQ(records_before.size(), 4U);
+  for (const auto& [step, records] : records_before) {
+    EXPECT_GE(records, static_cast<size_t>(step));
+  }
+}
+
 TEST_F(WorkerLinkTest, UnavailableCheckpointIsTriedAgain) {
   int refused = 0;
   fake_.on_checkpoint = [&](const v1::CheckpointPart&) {
