@@ -47,8 +47,10 @@ Engine::~Engine() { Stop(); }
 
 absl::Status Engine::Start() {
   SINKFORGE_REQUIRE(!thread_.joinable());
-  const absl::Status loaded = Load(clock_->Read());
+  const base::Now now = clock_->Read();
+  const absl::Status loaded = Load(now);
   if (!loaded.ok()) return loaded;
+  next_tick_ = now.monotonic;
   thread_ = std::thread([this] { Loop(); });
   return absl::OkStatus();
 }
@@ -214,6 +216,10 @@ void Engine::Process(std::vector<Item>* group) {
 
 void Engine::Change(std::vector<Item>* group, const base::Now& now, Effects* effects) {
   const bool refuse = !failure_.ok();
+  // This process was stopped, or starved, or waited for its disk: what workers said meanwhile is
+  // still to be taken in.
+  const std::chrono::nanoseconds overdue = now.monotonic - next_tick_;
+  if (!refuse && overdue >= options_.coordinator.lease / 2) coordinator_->HandleStall(overdue);
   for (Item& item : *group) {
     if (item.apply == nullptr) continue;
     item.status = refuse ? NotKept(failure_) : item.apply(*coordinator_, now, effects);

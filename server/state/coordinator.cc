@@ -417,6 +417,10 @@ void Coordinator::HandleDisconnect(const std::string& name, const std::string& i
   impl_->Finish(&call, effects);
 }
 
+void Coordinator::HandleStall(std::chrono::nanoseconds duration) {
+  for (auto& [name, worker] : impl_->state.workers) worker.lease_end += duration;
+}
+
 void Coordinator::Tick(const base::Now& now, Effects* effects) {
   Call call(&impl_->state, now);
   CheckLeases(&call);

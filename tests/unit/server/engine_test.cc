@@ -78,6 +78,22 @@ v1::WorkerSnapshot MakeSnapshot(const std::string& worker, const std::string& in
   return snapshot;
 }
 
+// The machine's clock, which a test can move on.
+class JumpingClock final : public base::Clock {
+ public:
+  base::Now Read() const override {
+    base::Now now = real_.Read();
+    now.monotonic += ahead_.load();
+    now.wall += std::chrono::duration_cast<std::chrono::system_clock::duration>(ahead_.load());
+    return now;
+  }
+  void Jump(std::chrono::nanoseconds duration) { ahead_ = ahead_.load() + duration; }
+
+ private:
+  base::RealClock real_;
+  std::atomic<std::chrono::nanoseconds> ahead_{std::chrono::nanoseconds(0)};
+};
+
 class EngineTest : public ::testing::Test {
  protected:
   void Start(EngineOptions options = Quick()) {
@@ -133,7 +149,17 @@ class EngineTest : public ::testing::Test {
     return count;
   }
 
-  base::RealClock clock_;
+  v1::WorkerState StateOfOnlyWorker() {
+    v1::WorkerState state = v1::WORKER_STATE_UNSPECIFIED;
+    const absl::Status read =
+        engine_->ReadAndWait([&](const Coordinator& coordinator, const auto&) {
+          state = coordinator.Workers().at(0).state();
+        });
+    EXPECT_TRUE(read.ok()) << read;
+    return state;
+  }
+
+  JumpingClock clock_;
   MemoryJobStore store_;
   NullHistogram histogram_;
   std::unique_ptr<Engine> engine_;
@@ -361,6 +387,23 @@ TEST_F(EngineTest, NeverTellsAWorkerToStopWhenItsStoreFails) {
   ASSERT_EQ(state.ranks_size(), 1);
   EXPECT_EQ(state.ranks(0).attempt(), 1);
   EXPECT_GE(state.desired_revision(), running.desired_revision());
+}
+
+TEST_F(EngineTest, LosesNoWorkerBecauseItStoodStillItself) {
+  EngineOptions options = Quick();
+  options.coordinator.lease = std::chrono::hours(3);
+  Start(options);
+  SentStates sent;
+  ASSERT_TRUE(Report(sent, MakeSnapshot("w1", "i1", 1)).ok());
+  clock_.Jump(std::chrono::hours(5));
+  EXPECT_EQ(StateOfOnlyWorker(), v1::WORKER_STATE_LIVE);
+  // From then on silence counts as ever.
+  clock_.Jump(std::chrono::hours(1));
+  EXPECT_EQ(StateOfOnlyWorker(), v1::WORKER_STATE_LIVE);
+  clock_.Jump(std::chrono::hours(1));
+  EXPECT_EQ(StateOfOnlyWorker(), v1::WORKER_STATE_LIVE);
+  clock_.Jump(std::chrono::hours(1));
+  EXPECT_EQ(StateOfOnlyWorker(), v1::WORKER_STATE_LOST);
 }
 
 TEST_F(EngineTest, ClosesTheOlderLinkOfAWorker) {

@@ -34,6 +34,19 @@ TEST(CoordinatorWorkerTest, AnExpiredLeaseEndsTheAttempt) {
   EXPECT_EQ(bed.coordinator.Workers()[0].state(), v1::WORKER_STATE_LOST);
 }
 
+TEST(CoordinatorWorkerTest, ALeaseDoesNotRunWhileTheCoordinatorStandsStill) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  const std::string id = StartOn(&bed, &worker, 5);
+  bed.Advance(seconds(8));
+  bed.coordinator.HandleStall(seconds(7));
+  bed.Tick();
+  EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_RUNNING);
+  bed.Advance(seconds(4));
+  bed.Tick();
+  EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_QUEUED);
+}
+
 TEST(CoordinatorWorkerTest, AHealedPartitionKillsTheOldRankBeforeTheSlotIsUsed) {
   TestBed bed;
   HandWorker worker(&bed, "w1", 1);
