@@ -79,6 +79,7 @@ v1::Reason FaultOf(const v1::RankStatus& status, bool worker_drains) {
     case v1::REASON_LOSS_SPIKE:
     case v1::REASON_CHECKPOINT_FAILED:
     case v1::REASON_CHECKPOINT_LOST:
+    case v1::REASON_WORKER_LOST:  // one that holds its checkpoint
     case v1::REASON_WORKER_DRAINING:
     case v1::REASON_NO_PROGRESS:
     case v1::REASON_START_TIMEOUT:

@@ -63,6 +63,7 @@ void Agent::SetDesired(const v1::DesiredState& desired) {
     RemoveInvalid("ranks", desired_.mutable_ranks());
     RemoveInvalid("drop_checkpoints", desired_.mutable_drop_checkpoints());
     has_desired_ = true;
+    for (const v1::DesiredRank& wanted : desired_.ranks()) TakeHoldersLocked(wanted);
   }
   if (parts_.on_copies) {
     parts_.on_copies({desired.copy_parts().begin(), desired.copy_parts().end()});
@@ -122,6 +123,23 @@ void Agent::Tick(const base::Now& now) {
     }
   }
   if (changed) parts_.on_news(Parts::Urgency::kNow);
+}
+
+void Agent::TakeHoldersLocked(const v1::DesiredRank& wanted) {
+  const auto found = ranks_.find(KeyOf(wanted));
+  if (found == ranks_.end() || found->second.status.phase() >= v1::RANK_PHASE_TRAINING) return;
+  v1::DesiredRank& desired = found->second.desired;
+  if (!wanted.has_restore() || !desired.has_restore()) return;
+  // Of another checkpoint: the trainer was told of this one.
+  if (wanted.restore().attempt() != desired.restore().attempt() ||
+      wanted.restore().step() != desired.restore().step()) {
+    return;
+  }
+  *desired.mutable_restore() = wanted.restore();
+  // A coordinator that was started anew does not know all of them yet.
+  for (const auto& [holder, address] : wanted.holder_addresses()) {
+    (*desired.mutable_holder_addresses())[holder] = address;
+  }
 }
 
 void Agent::SpawnLocked(const v1::DesiredRank& desired, const base::Now& now) {

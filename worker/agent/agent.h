@@ -110,6 +110,8 @@ class Agent {
  private:
   const RankState* FindLocked(const std::string& token) const REQUIRES_LOCK(mutex_);
   WorkerView ViewLocked() const REQUIRES_LOCK(mutex_);
+  // While a trainer starts, a holder of its checkpoint may be started anew elsewhere.
+  void TakeHoldersLocked(const v1::DesiredRank& wanted) REQUIRES_LOCK(mutex_);
   void SpawnLocked(const v1::DesiredRank& desired, const base::Now& now) REQUIRES_LOCK(mutex_);
   void RefuseLocked(const Plan::Refusal& refusal, const base::Now& now) REQUIRES_LOCK(mutex_);
   void KillLocked(KillCause cause, RankState* rank) REQUIRES_LOCK(mutex_);

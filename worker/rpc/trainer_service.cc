@@ -151,13 +151,13 @@ absl::Status TrainerService::SendRemotePart(const v1::DesiredRank& rank,
     if (KeyOf(wanted) != part) continue;
     const auto address = rank.holder_addresses().find(wanted.worker());
     if (address == rank.holder_addresses().end()) {
-      last = absl::NotFoundError("checkpoint of " + ToString(part) + ": its holder, worker " +
-                                 wanted.worker() + ", is away");
+      last = absl::UnavailableError("checkpoint of " + ToString(part) + ": its holder, worker " +
+                                    wanted.worker() + ", is away");
       continue;
     }
     bool begun = false;
     grpc::ClientContext context;
-    last = FetchPart(
+    const absl::Status fetched = FetchPart(
         wanted.worker(), address->second, request,
         [&](const v1::CheckpointData& data) {
           begun = true;
@@ -165,7 +165,9 @@ absl::Status TrainerService::SendRemotePart(const v1::DesiredRank& rank,
         },
         &context);
     // Once something was sent, only the trainer can begin anew.
-    if (last.ok() || begun) break;
+    if (fetched.ok() || begun) return fetched;
+    // That one has it no more does not say that another one, which is away, has lost it too.
+    if (!absl::IsUnavailable(last)) last = fetched;
   }
   return last;
 }

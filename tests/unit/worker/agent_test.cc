@@ -137,6 +137,36 @@ TEST_F(AgentTest, UsesASlotAgainOnlyWhenItsProcessIsGone) {
   EXPECT_EQ(launched_[1].key.job_id, "b-2");
 }
 
+TEST_F(AgentTest, ATrainerThatStartsReadsWhereItsCheckpointIsByThen) {
+  v1::DesiredState desired = Desired(1, {"a-1"});
+  v1::DesiredRank& rank = *desired.mutable_ranks(0);
+  rank.mutable_restore()->set_step(10);
+  rank.mutable_restore()->add_parts()->set_worker("node-2");
+  (*rank.mutable_holder_addresses())["node-2"] = "node-2:1";
+  Apply(desired);
+  const std::string token = launched_[0].token;
+  // The holder was started anew, and another one has a copy by now.
+  (*rank.mutable_holder_addresses())["node-2"] = "node-2:2";
+  rank.mutable_restore()->add_copies()->set_worker("node-3");
+  Apply(desired);
+  EXPECT_EQ(agent_->Assign(token)->rank().holder_addresses().at("node-2"), "node-2:2");
+  EXPECT_EQ(agent_->Assign(token)->rank().restore().copies_size(), 1);
+  // A coordinator that does not know the address yet takes none away.
+  rank.mutable_holder_addresses()->clear();
+  Apply(desired);
+  EXPECT_EQ(agent_->Assign(token)->rank().holder_addresses().at("node-2"), "node-2:2");
+  // What the trainer reads stays the same checkpoint.
+  rank.mutable_restore()->set_step(20);
+  Apply(desired);
+  EXPECT_EQ(agent_->Assign(token)->rank().restore().step(), 10);
+}
+
+TEST_F(AgentTest, ATrainerThatStartsFromTheBeginningGoesOnDoingSo) {
+  Apply(Desired(1, {"a-1"}));
+  Apply(Desired(1, {"a-1"}));
+  EXPECT_FALSE(agent_->Assign(launched_[0].token)->rank().has_restore());
+}
+
 TEST_F(AgentTest, HandsTheStopRequestToTheTrainer) {
   Apply(Desired(1, {"a-1"}));
   v1::TrainerReport report;

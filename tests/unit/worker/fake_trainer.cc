@@ -39,7 +39,10 @@ class FakeTrainer {
     if (name == "orphan") prctl(PR_SET_PDEATHSIG, 0);
     if (name == "exit") return 9;
     int64_t step = rank().restore().step();
-    if (step > 0 && !Restore()) return Fail(v1::REASON_CHECKPOINT_LOST, "the checkpoint is lost");
+    if (step > 0) {
+      const v1::Reason failure = Restore();
+      if (failure != v1::REASON_UNSPECIFIED) return Fail(failure, "the checkpoint cannot be read");
+    }
     v1::TrainerReport start = NewReport(step);
     start.mutable_start()->set_attempt(rank().attempt());
     start.mutable_start()->set_restored_step(step);
@@ -133,7 +136,8 @@ class FakeTrainer {
     return Report(report) ? 0 : 8;
   }
 
-  bool Restore() {
+  // Why it failed.
+  v1::Reason Restore() {
     for (const v1::CheckpointPart& part : rank().restore().parts()) {
       grpc::ClientContext context;
       v1::ReadCheckpointRequest request;
@@ -149,9 +153,10 @@ class FakeTrainer {
       while (reader->Read(&data)) good = good && verifier.Accept(data).ok();
       const grpc::Status status = reader->Finish();
       if (!status.ok()) std::fprintf(stderr, "%s\n", status.error_message().c_str());
-      if (!good || !status.ok() || !verifier.Complete().ok()) return false;
+      if (status.error_code() == grpc::StatusCode::UNAVAILABLE) return v1::REASON_WORKER_LOST;
+      if (!good || !status.ok() || !verifier.Complete().ok()) return v1::REASON_CHECKPOINT_LOST;
     }
-    return true;
+    return v1::REASON_UNSPECIFIED;
   }
 
   const std::unique_ptr<v1::TrainerService::Stub> stub_;

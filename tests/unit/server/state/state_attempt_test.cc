@@ -146,6 +146,18 @@ INSTANTIATE_TEST_SUITE_P(
                     FatalCase{v1::REASON_NON_FINITE_LOSS, "the last good checkpoint is step 10"},
                     FatalCase{v1::REASON_CHECKPOINT_FAILED, "Make room"}));
 
+TEST(CoordinatorAttemptTest, AHolderThatCannotBeReachedIsNotTheTrainersFault) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  const std::string id = bed.Submit();
+  RunTo(&worker, id, 5);
+  Crash(&worker, id, v1::REASON_WORKER_LOST, "checkpoint of step 5: from worker w2: unreachable");
+  EXPECT_EQ(bed.Job(id).retries().infrastructure(), 1);
+  EXPECT_EQ(bed.Job(id).retries().crash(), 0);
+  EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_STARTING);  // the first time at once
+}
+
 TEST(CoordinatorAttemptTest, GoesBackToTheCheckpointAndOnWithoutTheBadBatch) {
   TestBed bed;
   HandWorker worker(&bed, "w1", 1);
