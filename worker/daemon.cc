@@ -228,7 +228,7 @@ void Daemon::StartThreads(std::function<void(const absl::Status&)> on_fatal) {
   log_forwarder_ = std::make_unique<Forwarder>(
       LogQueue(logs_.get(), base::MakeChannel(options_.coordinator), options_.name), clock_);
   copier_ = std::make_unique<PartCopier>(
-      PartCopier::Parts{checkpoints_.get(), [this] { agent_->OnStoreChange(); }});
+      PartCopier::Parts{checkpoints_.get(), clock_, [this] { agent_->OnStoreChange(); }});
   SynchronizerOptions options;
   options.coordinator = options_.coordinator;
   Synchronizer::Callbacks callbacks;

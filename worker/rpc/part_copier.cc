@@ -2,39 +2,41 @@
 #include "worker/rpc/part_copier.h"
 
 #include <algorithm>
-#include <string>
 #include <utility>
 
 #include "base/log.h"
 #include "worker/rpc/part_transfer.h"
 
 namespace sinkforge::worker {
+namespace {
 
-PartCopier::PartCopier(Parts parts) : parts_(std::move(parts)), thread_([this] { Run(); }) {}
+// Holders that may hang at the same time while the others are still read from: one less.
+constexpr int kFetchesMax = 4;
+
+}  // namespace
+
+PartCopier::PartCopier(Parts parts) : parts_(std::move(parts)) {
+  for (int i = 0; i < kFetchesMax; ++i) threads_.emplace_back([this] { Run(); });
+}
 
 PartCopier::~PartCopier() {
   SetWanted({});
   {
     const base::MutexLock lock(&mutex_);
     stopping_ = true;
+    changed_.NotifyAll();
   }
-  wakeup_.Notify();
-  thread_.join();
+  for (std::thread& thread : threads_) thread.join();
 }
 
 void PartCopier::SetWanted(std::vector<v1::CopyPart> wanted) {
-  {
-    const base::MutexLock lock(&mutex_);
-    wanted_ = std::move(wanted);
-    // A holder that hangs is named no more once its lease is over: then this ends the wait for it.
-    if (call_ != nullptr && !IsWantedLocked(current_)) call_->TryCancel();
-  }
-  wakeup_.Notify();
-}
-
-std::vector<v1::CopyPart> PartCopier::Wanted() const {
   const base::MutexLock lock(&mutex_);
-  return wanted_;
+  wanted_ = std::move(wanted);
+  // A holder that hangs is named no more once its lease is over: then this ends the wait for it.
+  for (Fetch& fetch : fetches_) {
+    if (!IsWantedLocked(fetch.copy)) fetch.context.TryCancel();
+  }
+  changed_.NotifyAll();
 }
 
 bool PartCopier::IsWantedLocked(const v1::CopyPart& copy) const {
@@ -43,65 +45,80 @@ bool PartCopier::IsWantedLocked(const v1::CopyPart& copy) const {
   });
 }
 
-bool PartCopier::IsWanted(const v1::CopyPart& copy) const {
-  const base::MutexLock lock(&mutex_);
-  return IsWantedLocked(copy);
-}
-
 void PartCopier::Run() {
-  while (true) {
-    {
-      const base::MutexLock lock(&mutex_);
-      if (stopping_) return;
-    }
-    for (const v1::CopyPart& copy : Wanted()) {
-      const PartKey key = KeyOf(copy.part());
-      if (parts_.checkpoints->Find(key).ok() || !IsWanted(copy)) continue;
-      const absl::Status copied = Copy(copy);
-      if (copied.ok()) {
-        base::LogInfo("a checkpoint part was copied from another worker",
-                      {{"part", ToString(key)}, {"holder", copy.part().worker()}});
-        parts_.on_copied();
-      } else if (IsWanted(copy)) {
-        base::LogWarning("a checkpoint part could not be copied; tried again later",
-                         {{"part", ToString(key)}, {"error", std::string(copied.message())}});
-      }
-    }
-    wakeup_.Wait(parts_.retry);
-  }
+  while (Fetch* fetch = Next()) End(fetch, Copy(fetch));
 }
 
-absl::Status PartCopier::Copy(const v1::CopyPart& copy) {
+PartCopier::Fetch* PartCopier::Next() {
+  base::MutexLock lock(&mutex_);
+  while (!stopping_) {
+    if (Fetch* fetch = BeginLocked(); fetch != nullptr) return fetch;
+    changed_.WaitFor(&lock, parts_.retry);
+  }
+  return nullptr;
+}
+
+PartCopier::Fetch* PartCopier::BeginLocked() {
+  const std::chrono::nanoseconds now = parts_.clock->Read().monotonic;
+  for (const v1::CopyPart& copy : wanted_) {
+    if (!MayFetchLocked(copy, now)) continue;
+    Fetch& fetch = fetches_.emplace_back();
+    fetch.copy = copy;
+    return &fetch;
+  }
+  return nullptr;
+}
+
+bool PartCopier::MayFetchLocked(const v1::CopyPart& copy, std::chrono::nanoseconds now) const {
   const PartKey key = KeyOf(copy.part());
-  auto writer = parts_.checkpoints->Begin(copy.part());
+  const bool is_busy = std::any_of(fetches_.begin(), fetches_.end(), [&](const Fetch& fetch) {
+    return fetch.copy.address() == copy.address() || KeyOf(fetch.copy.part()) == key;
+  });
+  if (is_busy) return false;
+  const auto resting = resting_.find({key, copy.address()});
+  if (resting != resting_.end() && now < resting->second) return false;
+  return !parts_.checkpoints->Find(key).ok();
+}
+
+absl::Status PartCopier::Copy(Fetch* fetch) {
+  const v1::CheckpointPart& part = fetch->copy.part();
+  auto writer = parts_.checkpoints->Begin(part);
   if (!writer.ok()) return writer.status();
   v1::ReadCheckpointRequest request;
-  request.set_job_id(key.job_id);
-  request.set_attempt(key.attempt);
-  request.set_step(key.step);
-  request.set_rank(key.rank);
-  grpc::ClientContext context;
-  {
-    const base::MutexLock lock(&mutex_);
-    if (!IsWantedLocked(copy)) return absl::CancelledError("no longer wanted");
-    current_ = copy;
-    call_ = &context;
-  }
+  request.set_job_id(part.job_id());
+  request.set_attempt(part.attempt());
+  request.set_step(part.step());
+  request.set_rank(part.rank());
   absl::Status added;
   const absl::Status fetched = FetchPart(
-      copy.part().worker(), copy.address(), request,
+      part.worker(), fetch->copy.address(), request,
       [&](const v1::CheckpointData& data) {
         added = (*writer)->Add(data);
         return added.ok();
       },
-      &context);
-  {
-    const base::MutexLock lock(&mutex_);
-    call_ = nullptr;
-  }
+      &fetch->context);
   if (!added.ok()) return added;
   if (!fetched.ok()) return fetched;
   return (*writer)->Commit().status();
+}
+
+void PartCopier::End(Fetch* fetch, const absl::Status& copied) {
+  const PartKey key = KeyOf(fetch->copy.part());
+  if (copied.ok()) {
+    base::LogInfo("a checkpoint part was copied from another worker",
+                  {{"part", ToString(key)}, {"holder", fetch->copy.part().worker()}});
+    parts_.on_copied();
+  }
+  const base::MutexLock lock(&mutex_);
+  const std::chrono::nanoseconds now = parts_.clock->Read().monotonic;
+  std::erase_if(resting_, [&](const auto& entry) { return entry.second <= now; });
+  if (!copied.ok() && IsWantedLocked(fetch->copy)) {
+    resting_[{key, fetch->copy.address()}] = now + parts_.retry;
+    base::LogWarning("a checkpoint part could not be copied; tried again later",
+                     {{"part", ToString(key)}, {"error", std::string(copied.message())}});
+  }
+  fetches_.remove_if([&](const Fetch& other) { return &other == fetch; });
+  changed_.NotifyAll();  // its holder is free for the next one
 }
 
 }  // namespace sinkforge::worker
