@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Disturbs a whole cluster at random and then checks that nothing came of it.
 
-Jobs run undisturbed first. Then the same jobs run while every kind of process is killed with
-SIGKILL or stopped and continued, while disks fill up, and, for root on a machine with network
-namespaces, while a worker's link to all others is cut. Then the disturbances stop, and:
+Jobs run undisturbed first. Then the same jobs run, round after round, while every kind of process
+is killed with SIGKILL or stopped and continued, while disks fill up, and, for root on a machine
+with network namespaces, while a worker's link to all others is cut. What fails because of a full
+disk or a long row of faults is resumed, as its user would do. At the end of each round:
 
-  * every job ends as it should (one that a full disk failed is resumed, as its user would do),
+  * every job has ended as it should,
   * every curve is the undisturbed one's, bit for bit,
   * no acknowledged job or finished step is missing.
 
@@ -27,6 +28,8 @@ import harness  # noqa: E402  (found by the line above)
 SERIES = "loss,aux_loss,imbalance,importance"
 STOP_SECONDS_MAX = 8  # longer than a lease, so that some stops are losses and some are not
 DISK_MEGABYTES = 64
+ASK_SECONDS = 2  # between two looks at the jobs
+RESUMED = {"REASON_CHECKPOINT_FAILED", "REASON_RETRIES_EXHAUSTED"}
 
 
 def run(*command):
@@ -79,7 +82,9 @@ class Stress:
         self.network = Network() if options.namespaces else None
         self.mounts = []
         self.pending = []  # (when, what to do) to undo disturbances
+        self.stopped = set()  # pids
         self.counts = {}
+        self.resumed = 0
 
     # The cluster.
 
@@ -105,6 +110,9 @@ class Stress:
     def close(self):
         for daemon in self.cluster.daemons():
             daemon.kill()
+        if self.options.keep:
+            os.makedirs(self.options.keep, exist_ok=True)
+            run("cp", "-a", f"{self.cluster.folder}/.", self.options.keep)
         for folder in self.mounts:
             subprocess.run(["umount", folder], check=False)
         self.cluster.close()
@@ -155,8 +163,12 @@ class Stress:
 
     def stop_for_a_while(self, pid):
         self.send(pid, signal.SIGSTOP)
-        self.later(self.chance.uniform(0.2, STOP_SECONDS_MAX),
-                   lambda: self.send(pid, signal.SIGCONT))
+        self.stopped.add(pid)
+
+        def go_on():
+            self.send(pid, signal.SIGCONT)
+            self.stopped.discard(pid)
+        self.later(self.chance.uniform(0.2, STOP_SECONDS_MAX), go_on)
         return True
 
     def stop_trainer(self):
@@ -230,17 +242,39 @@ class Stress:
 
     # The whole.
 
-    def await_end(self, job_id):
-        """Resumes what a full disk or a long row of faults made fail, as a user would."""
-        def ended():
-            job = self.cluster.job(job_id)
+    def unfinished(self, job_ids):
+        """Those that have not succeeded yet. Resumes what may fail."""
+        listed = self.cluster.ok("list", "-o", "json").json()["jobs"]
+        jobs = {job["job_id"]: job for job in listed}
+        left = set()
+        for job_id in job_ids:
+            job = jobs[job_id]
+            if job["state"] == "JOB_STATE_SUCCEEDED":
+                continue
+            left.add(job_id)
             if job["state"] == "JOB_STATE_FAILED":
-                allowed = {"REASON_CHECKPOINT_FAILED", "REASON_RETRIES_EXHAUSTED"}
-                if job["reason"] not in allowed:
-                    raise AssertionError(f"{job_id} failed: {job['reason']}: {job['message']}")
+                assert job["reason"] in RESUMED, f"{job_id}: {job['reason']}: {job['message']}"
+                self.resumed += 1
                 self.cluster.ok("resume", job_id)
-            return job["state"] == "JOB_STATE_SUCCEEDED"
-        harness.wait_until(ended, f"{job_id} has succeeded", seconds=self.options.patience)
+        return left
+
+    def coordinator_answers(self):
+        coordinator = self.cluster.coordinator
+        return coordinator.alive() and coordinator.pid not in self.stopped
+
+    def disturb_until_done(self, job_ids, end):
+        """Until every job has succeeded or the time is over; how many disturbances there were."""
+        disturbances, left, next_look = 0, set(job_ids), 0.0
+        while left and time.monotonic() < end:
+            time.sleep(self.chance.uniform(0.1, self.options.pause))
+            self.undo()
+            self.disturb()
+            disturbances += 1
+            if self.coordinator_answers() and time.monotonic() >= next_look:
+                left = self.unfinished(job_ids)
+                next_look = time.monotonic() + ASK_SECONDS
+        self.undo(all_of_it=True)
+        return disturbances
 
     def check(self, expected, job_ids):
         for index, job_id in enumerate(job_ids):
@@ -260,32 +294,29 @@ class Stress:
     def run(self):
         self.start()
         quiet = [self.submit(index, "quiet") for index in range(self.options.jobs)]
-        for job_id in quiet:
-            self.await_end(job_id)
+        harness.wait_until(lambda: not self.unfinished(quiet), "every quiet job has succeeded",
+                           seconds=self.options.patience)
         expected = [self.cluster.history(job_id, SERIES) for job_id in quiet]
         print(f"{len(quiet)} undisturbed jobs done", flush=True)
         rounds, disturbances = 0, 0
         end = time.monotonic() + self.options.seconds
         while time.monotonic() < end or rounds == 0:
             rounds += 1
+            began = time.monotonic()
             job_ids = [self.submit(index, f"round{rounds}") for index in range(self.options.jobs)]
-            left = set(job_ids)
-            while left and time.monotonic() < end:
-                time.sleep(self.chance.uniform(0.1, self.options.pause))
-                self.undo()
-                self.disturb()
-                disturbances += 1
-                # Without a coordinator nobody can be asked.
-                if self.cluster.coordinator.alive() and not self.pending:
-                    left -= {job_id for job_id in left
-                             if self.cluster.job(job_id)["state"] == "JOB_STATE_SUCCEEDED"}
-            self.undo(all_of_it=True)
-            for job_id in job_ids:
-                self.await_end(job_id)
+            disturbances += self.disturb_until_done(job_ids, end)
+            seconds = time.monotonic() - began
+            harness.wait_until(lambda ids=job_ids: not self.unfinished(ids),
+                               "every job has succeeded", seconds=self.options.patience)
             self.check(expected, job_ids)
+            attempts = sum(int(self.cluster.job(job_id)["attempt"]) for job_id in job_ids)
+            print(f"round {rounds}: disturbed for {seconds:.0f} s, {attempts} attempts", flush=True)
+            # Room for the next one: the disks are small.
+            for job_id in job_ids:
+                self.cluster.ok("delete", job_id)
         print(f"seed {self.options.seed}: {rounds} rounds of {self.options.jobs} jobs, "
-              f"{disturbances} disturbances {self.counts}: every job succeeded with the "
-              "undisturbed curve", flush=True)
+              f"{disturbances} disturbances {self.counts}, {self.resumed} jobs resumed: every job "
+              "succeeded with the undisturbed curve", flush=True)
 
 
 def main():
@@ -297,6 +328,7 @@ def main():
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     parser.add_argument("--pause", type=float, default=2.0, help="seconds between two, at most")
     parser.add_argument("--patience", type=float, default=900, help="seconds for a job's end")
+    parser.add_argument("--keep", metavar="FOLDER", help="logs and databases are copied there")
     parser.add_argument("--namespaces", action="store_true", help="cut links; needs root")
     parser.add_argument("--full-disks", action="store_true", help="fill disks; needs root")
     options = parser.parse_args()
