@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "server/state/checkpoints.h"
+#include "server/state/commits.h"
 #include "server/state/fault_text.h"
 #include "server/state/job_moves.h"
 #include "server/state/rank_report.h"
@@ -87,6 +88,8 @@ void Finish(Call* call, JobRecord* record) {
     step = std::max(step, rank.step);
     completed = completed && rank.outcome == v1::RANK_OUTCOME_COMPLETED;
   }
+  // Its last checkpoint waits for a second copy: this is called again when that is over.
+  if (record->commit_deadlines.contains(step)) return;
   const v1::Checkpoint* newest = NewestCheckpoint(record->job);
   if (step > 0 && (newest == nullptr || newest->step() < step)) {
     FailAttempt(call, record, v1::REASON_TRAINER_CRASHED,
@@ -222,13 +225,13 @@ void BecomePaused(Call* call, JobRecord* record, const std::string& message) {
 
 void StartAttempt(Call* call, JobRecord* record, const AttemptPlan& plan) {
   v1::Job& job = record->job;
+  GiveUpPending(call, record);
   job.set_attempt(job.attempt() + 1);
   job.set_world_size(static_cast<int32_t>(plan.placement.size()));
   job.set_lent_from(plan.lent_from);
   job.clear_placement();
   job.clear_rank_notes();
   job.clear_not_before();
-  record->pending.clear();
   record->attempt.emplace();
   record->attempt->started = call->now().monotonic;
   record->attempt->last_progress = call->now().monotonic;
@@ -275,6 +278,7 @@ void Occupy(State* state, const JobRecord& record) {
 void EndAttempt(Call* call, JobRecord* record, v1::Reason reason, const std::string& message) {
   SINKFORGE_REQUIRE(record->attempt.has_value());
   v1::Job& job = record->job;
+  CommitBeforeTheEnd(call, record);
   call->AddEvent(record, {v1::EVENT_KIND_ATTEMPT_ENDED, reason, message, job.progress().step()});
   for (const RankState& rank : record->attempt->ranks) {
     ReleaseRank(call, {job.job_id(), job.attempt(), rank.placement.rank()}, rank);
@@ -353,6 +357,7 @@ void EvaluateAttempt(Call* call, JobRecord* record) {
                                                    " is not finite (", cause->message, ")")
                                     : cause->message;
     if (KindOf(reason, record->job.spec()) == FaultKind::kBadBatch) {
+      CommitBeforeTheEnd(call, record);  // it may be what the job goes back to
       SkipBatch(call, record, {reason, cause->step, message});
     }
     FailAttempt(call, record, reason, message, cause->placement.worker());

@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "base/check.h"
+#include "server/state/commits.h"
 #include "server/state/copies.h"
 #include "server/state/waiting.h"
 
@@ -28,68 +28,17 @@ void Unindex(State* state, const CheckpointKey& key, const std::string& holder) 
   if (it->second.empty()) state->held.erase(it);
 }
 
-// Every rank's part of (last attempt, step) is durable: from now on it is what the job goes on
-// from.
-void Commit(Call* call, JobRecord* record, int64_t step) {
-  v1::Job& job = record->job;
-  int64_t step_before = 0;
-  for (const v1::Checkpoint& earlier : job.checkpoints()) {
-    step_before = std::max(step_before, earlier.step());
+void PartAppeared(Call* call, WorkerRecord* worker, const PartKey& key,
+                  const v1::CheckpointPart& part) {
+  EndCopy(&call->state(), worker, key);
+  switch (FateOf(call->state(), key)) {
+    case PartFate::kCommitted:
+      return TakeCopy(call, worker->name, key, part);
+    case PartFate::kPending:
+      return TakePendingPart(call, key, part);
+    case PartFate::kDrop:
+      return;
   }
-  v1::Checkpoint* checkpoint = job.add_checkpoints();
-  checkpoint->set_step(step);
-  checkpoint->set_attempt(job.attempt());
-  *checkpoint->mutable_commit_time() = base::ToProto(call->now().wall);
-  int64_t bytes = 0;
-  for (const auto& [rank, part] : record->pending.at(step)) {
-    *checkpoint->add_parts() = part;
-    bytes += part.bytes();
-  }
-  checkpoint->set_bytes(bytes);
-  checkpoint->set_loss(checkpoint->parts(0).loss());
-  checkpoint->set_imbalance(checkpoint->parts(0).imbalance());
-  // Parts of this and of earlier steps can never be committed any more.
-  record->pending.erase(record->pending.begin(), record->pending.upper_bound(step));
-  // Durable progress: whatever failed before is forgiven.
-  if (step > step_before) job.clear_retries();
-  if (CatchUpProgress(job, job.mutable_progress())) {
-    *job.mutable_progress()->mutable_update_time() = base::ToProto(call->now().wall);
-  }
-  IndexCheckpoint(&call->state(), *record, *checkpoint);
-  call->state().cluster.running.SetSafe(record->number, call->now().monotonic);
-  const std::vector<std::string> holders = HoldersOf(*checkpoint);
-  call->AddEvent(record, {v1::EVENT_KIND_CHECKPOINT_COMMITTED, v1::REASON_UNSPECIFIED,
-                          absl::StrCat("checkpoint of step ", step, ": ", bytes, " bytes on ",
-                                       absl::StrJoin(holders, ", ")),
-                          step});
-  for (const std::string& holder : holders) call->Touch(holder);
-  NoteThin(call, *record);
-  RetainCheckpoints(call, record);
-  RefreshWaiting(call, record);
-}
-
-void PartAppeared(Call* call, const PartKey& key, const v1::CheckpointPart& part) {
-  State& state = call->state();
-  const PartFate fate = FateOf(state, key);
-  if (fate == PartFate::kCommitted) TakeCopy(call, part.worker(), key, part);
-  if (fate != PartFate::kPending) return;
-  JobRecord* record = state.Find(key.job_id);
-  const int world_size = WorldSize(record->job);
-  if (part.world_size() != world_size || key.rank < 0 || key.rank >= world_size) return;
-  auto& parts = record->pending[key.step];
-  parts[key.rank] = part;
-  if (static_cast<int>(parts.size()) == world_size) Commit(call, record, key.step);
-}
-
-void PendingPartGone(Call* call, const std::string& worker, const PartKey& key) {
-  JobRecord* record = call->state().Find(key.job_id);
-  if (record == nullptr || record->job.attempt() != key.attempt) return;
-  const auto at_step = record->pending.find(key.step);
-  if (at_step == record->pending.end()) return;
-  const auto part = at_step->second.find(key.rank);
-  if (part == at_step->second.end() || part->second.worker() != worker) return;
-  at_step->second.erase(part);
-  if (at_step->second.empty()) record->pending.erase(at_step);
 }
 
 void NoteLost(Call* call, JobRecord* record, v1::Checkpoint* checkpoint,
@@ -285,12 +234,12 @@ void TakeParts(Call* call, WorkerRecord* worker, Report report, const Checkpoint
   for (const CheckpointKey& key : HeldToCheck(state, worker->name, report, gone)) {
     CheckHeld(call, *worker, key);
   }
-  for (const PartKey& key : gone) PendingPartGone(call, worker->name, key);
+  for (const PartKey& key : gone) LosePendingPart(call, worker->name, key);
   // Also those that were there before: a part may become committable later than it appeared.
   bool has_drops = false;
   const std::set<PartKey> unsettled = worker->unsettled;
   for (const PartKey& key : unsettled) {
-    PartAppeared(call, key, worker->parts.at(key).part);
+    PartAppeared(call, worker, key, worker->parts.at(key).part);
     const PartFate fate = FateOf(state, key);
     has_drops = has_drops || fate == PartFate::kDrop;
     if (fate == PartFate::kCommitted && IsListed(state, worker->name, key)) {

@@ -1,4 +1,4 @@
-// Checkpoints: committing parts, retention, and noticing what is gone.
+// Checkpoints: what workers hold, retention, and noticing what is gone. Commits are in commits.h.
 #pragma once
 
 #include <string>

@@ -11,6 +11,7 @@
 #include "server/state/attempts.h"
 #include "server/state/call.h"
 #include "server/state/checkpoints.h"
+#include "server/state/commits.h"
 #include "server/state/copies.h"
 #include "server/state/job_moves.h"
 #include "server/state/model.h"
@@ -106,10 +107,11 @@ class Coordinator::Impl {
  public:
   explicit Impl(const CoordinatorOptions& options) : state(options) {}
 
-  // Plans copies and runs the scheduler, which every change may let start something, and hands out
-  // the effects.
+  // Plans copies, commits what need not wait for them, runs the scheduler, which every change may
+  // let start something, and hands out the effects.
   void Finish(Call* call, Effects* effects) {
     PlanCopies(call);
+    SettleCommits(call);
     RunScheduler(call);
     call->Finish(effects);
   }
@@ -169,6 +171,9 @@ void Coordinator::Load(std::vector<v1::Job> jobs, int64_t next_job_number, const
     record.waiting_job.key = KeyOf(record);
     AdmitToSweep(&call, &record);
   }
+  for (const auto& [name, worker] : state.workers) state.expected.insert(name);
+  for (const auto& [name, checkpoints] : state.held) state.expected.insert(name);
+  state.expected_until = now.monotonic + state.options.lease;
   for (auto& [number, record] : state.jobs) {
     if (record.job.state() != v1::JOB_STATE_QUEUED) continue;
     Monotonic delay{0};
@@ -426,6 +431,7 @@ void Coordinator::Tick(const base::Now& now, Effects* effects) {
   CheckLeases(&call);
   CheckDeadlines(&call);
   WakeBackedOff(&call);
+  CheckCommits(&call);
   impl_->Finish(&call, effects);
 }
 
@@ -462,7 +468,11 @@ std::vector<v1::Worker> Coordinator::Workers() const {
 
 Explanation Coordinator::Explain(const std::string& job_id, const base::Now& now) const {
   const JobRecord* record = std::as_const(impl_->state).Find(job_id);
-  return record == nullptr ? Explanation{} : ExplainJob(impl_->state, *record, now);
+  if (record == nullptr) return {};
+  Explanation why = ExplainJob(impl_->state, *record, now);
+  const std::string commit = CommitWaitText(impl_->state, *record, now);
+  if (!commit.empty()) absl::StrAppend(&why.message, "; ", commit);
+  return why;
 }
 
 v1::JobWait Coordinator::ExplainWait(const std::string& job_id) const {

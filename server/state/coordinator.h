@@ -65,6 +65,9 @@ struct CoordinatorOptions {
   // An attempt that was asked to checkpoint and stop, for a more important job or at its deadline,
   // is ended after this long.
   std::chrono::nanoseconds stop_grace = std::chrono::minutes(2);
+  // How long a checkpoint that is durable on one worker waits for its copy on another before it is
+  // committed all the same: so long, and a second more for every 100 MB.
+  std::chrono::nanoseconds commit_patience = std::chrono::seconds(5);
   // An elastic attempt is not stopped earlier to go on with more ranks.
   std::chrono::nanoseconds grow_after = std::chrono::seconds(60);
   // A worker where a job failed is the last choice for it for this long.

@@ -7,10 +7,15 @@
 #include <vector>
 
 #include "server/state/checkpoints.h"
+#include "server/state/commits.h"
 #include "server/state/waiting.h"
 
 namespace sinkforge::server {
 namespace {
+
+PartKey KeyOfPart(const v1::CheckpointPart& part) {
+  return {part.job_id(), part.attempt(), part.step(), part.rank()};
+}
 
 std::vector<std::string> HoldersOfRank(const v1::Checkpoint& checkpoint, int32_t rank) {
   std::vector<std::string> holders;
@@ -21,11 +26,6 @@ std::vector<std::string> HoldersOfRank(const v1::Checkpoint& checkpoint, int32_t
     if (copy.rank() == rank) holders.push_back(copy.worker());
   }
   return holders;
-}
-
-bool IsServing(const State& state, const std::string& worker) {
-  const WorkerRecord* record = state.FindWorker(worker);
-  return record != nullptr && record->reported && record->alive;
 }
 
 // The worker with the least to hold that may take the part; null where there is none.
@@ -46,12 +46,6 @@ void StartCopy(Call* call, WorkerRecord* target, const PartKey& key) {
   call->Touch(target);
 }
 
-void EndCopy(State* state, WorkerRecord* worker, const PartKey& key) {
-  if (worker->copying.erase(key) == 0) return;
-  state->copying.erase(key);
-  state->takers.Update(*worker);
-}
-
 enum class PartPlan {
   kEnough,   // on enough workers that stay
   kFetched,  // a worker is to fetch it
@@ -70,7 +64,7 @@ PartPlan PlanPart(Call* call, const v1::Checkpoint& checkpoint, const v1::Checkp
   }
   if (staying >= kCheckpointHolders) return PartPlan::kEnough;
   if (!readable) return PartPlan::kStuck;
-  const PartKey key{part.job_id(), part.attempt(), part.step(), part.rank()};
+  const PartKey key = KeyOfPart(part);
   if (state.copying.contains(key)) return PartPlan::kFetched;
   WorkerRecord* target = ChooseTarget(&state, part, holders);
   if (target == nullptr) return PartPlan::kStuck;
@@ -78,14 +72,24 @@ PartPlan PlanPart(Call* call, const v1::Checkpoint& checkpoint, const v1::Checkp
   return PartPlan::kFetched;
 }
 
-// The worst of the plans of all parts of the job's checkpoints.
-PartPlan PlanJob(Call* call, const v1::Job& job) {
+// The worst of the plans of all parts of the checkpoint.
+PartPlan PlanCheckpoint(Call* call, const v1::Checkpoint& checkpoint) {
   PartPlan worst = PartPlan::kEnough;
-  for (const v1::Checkpoint& checkpoint : job.checkpoints()) {
+  for (const v1::CheckpointPart& part : checkpoint.parts()) {
+    worst = std::max(worst, PlanPart(call, checkpoint, part));
+  }
+  return worst;
+}
+
+// The same of all checkpoints of the job, also of those that are to be committed.
+PartPlan PlanJob(Call* call, const JobRecord& record) {
+  PartPlan worst = PartPlan::kEnough;
+  for (const v1::Checkpoint& checkpoint : record.job.checkpoints()) {
     if (checkpoint.deleting()) continue;
-    for (const v1::CheckpointPart& part : checkpoint.parts()) {
-      worst = std::max(worst, PlanPart(call, checkpoint, part));
-    }
+    worst = std::max(worst, PlanCheckpoint(call, checkpoint));
+  }
+  for (const auto& [step, deadline] : record.commit_deadlines) {
+    worst = std::max(worst, PlanCheckpoint(call, PendingCheckpoint(call->state(), record, step)));
   }
   return worst;
 }
@@ -98,6 +102,34 @@ bool IsThin(const v1::Checkpoint& checkpoint) {
   });
 }
 
+bool IsServing(const State& state, const std::string& worker) {
+  const WorkerRecord* record = state.FindWorker(worker);
+  return record != nullptr && record->reported && record->alive;
+}
+
+bool IsReadable(const State& state, const v1::Checkpoint& checkpoint) {
+  return std::all_of(checkpoint.parts().begin(), checkpoint.parts().end(), [&](const auto& part) {
+    const std::vector<std::string> holders = HoldersOfRank(checkpoint, part.rank());
+    return std::any_of(holders.begin(), holders.end(),
+                       [&](const std::string& holder) { return IsServing(state, holder); });
+  });
+}
+
+bool IsBeingCopied(const State& state, const v1::Checkpoint& checkpoint) {
+  return std::any_of(checkpoint.parts().begin(), checkpoint.parts().end(), [&](const auto& part) {
+    return HoldersOfRank(checkpoint, part.rank()).size() < kCheckpointHolders &&
+           state.copying.contains(KeyOfPart(part));
+  });
+}
+
+bool HasLeavingHolder(const State& state, const v1::Checkpoint& checkpoint) {
+  return std::any_of(checkpoint.parts().begin(), checkpoint.parts().end(), [&](const auto& part) {
+    if (HoldersOfRank(checkpoint, part.rank()).size() >= kCheckpointHolders) return false;
+    const WorkerRecord* holder = state.FindWorker(part.worker());
+    return holder == nullptr || !holder->takes_work();
+  });
+}
+
 void NoteThin(Call* call, const JobRecord& record) {
   call->state().thin.insert(record.number);
   call->state().thin_to_plan.insert(record.number);
@@ -107,6 +139,7 @@ void NoteThin(Call* call, const JobRecord& record) {
 void NoteThinOf(Call* call, const std::string& worker) {
   State& state = call->state();
   state.replan_copies = true;  // those that wait for another worker, too
+  state.recheck_commits = true;
   const auto held = state.held.find(worker);
   if (held == state.held.end()) return;
   for (const CheckpointKey& key : held->second) state.thin.insert(key.number);
@@ -115,8 +148,6 @@ void NoteThinOf(Call* call, const std::string& worker) {
 void TakeCopy(Call* call, const std::string& worker, const PartKey& key,
               const v1::CheckpointPart& part) {
   State& state = call->state();
-  WorkerRecord* record = state.FindWorker(worker);
-  if (record != nullptr) EndCopy(&state, record, key);
   JobRecord* job = state.Find(key.job_id);
   for (v1::Checkpoint& checkpoint : *job->job.mutable_checkpoints()) {
     if (checkpoint.attempt() != key.attempt || checkpoint.step() != key.step) continue;
@@ -157,10 +188,16 @@ void PreferOtherHolders(Call* call, const std::string& worker) {
   }
 }
 
+void EndCopy(State* state, WorkerRecord* worker, const PartKey& key) {
+  if (worker->copying.erase(key) == 0) return;
+  state->copying.erase(key);
+  state->takers.Update(*worker);
+}
+
 void ForgetCopies(State* state, WorkerRecord* worker) {
   const std::set<PartKey> copying = worker->copying;
   for (const PartKey& key : copying) {
-    if (worker->takes_work() && FateOf(*state, key) == PartFate::kCommitted) continue;
+    if (worker->takes_work() && FateOf(*state, key) != PartFate::kDrop) continue;
     EndCopy(state, worker, key);
   }
 }
@@ -183,7 +220,7 @@ void PlanCopies(Call* call) {
       state.thin.erase(number);
       continue;
     }
-    const PartPlan worst = PlanJob(call, job->second.job);
+    const PartPlan worst = PlanJob(call, job->second);
     if (worst == PartPlan::kStuck) state.thin_to_plan.insert(number);
     if (worst != PartPlan::kEnough) continue;
     RetainCheckpoints(call, &job->second);

@@ -1,4 +1,4 @@
-// Copies: every part of a committed checkpoint shall be on two workers, or on all where there are
+// Copies: every part of a complete checkpoint shall be on two workers, or on all where there are
 // fewer. The coordinator names what to fetch in the desired states; a copy counts when its worker
 // reports it. A worker that finds a part corrupt drops it, so that a repair is the same thing: the
 // copy counts in its place, and the part is fetched anew.
@@ -16,6 +16,15 @@ inline constexpr int kCheckpointHolders = 2;
 // Some part of the checkpoint is on one worker only.
 bool IsThin(const v1::Checkpoint& checkpoint);
 
+// The worker is there, and what it holds can be read.
+bool IsServing(const State& state, const std::string& worker);
+// Every part is on some worker that serves.
+bool IsReadable(const State& state, const v1::Checkpoint& checkpoint);
+// Some worker is to fetch a part that is on one worker only.
+bool IsBeingCopied(const State& state, const v1::Checkpoint& checkpoint);
+// A worker that alone has a part takes no work any more.
+bool HasLeavingHolder(const State& state, const v1::Checkpoint& checkpoint);
+
 // The job has a checkpoint whose copies are to be looked at.
 void NoteThin(Call* call, const JobRecord& record);
 // The same for every checkpoint of which the worker holds a part: it came, went or drains.
@@ -30,6 +39,8 @@ void TakeCopy(Call* call, const std::string& worker, const PartKey& key,
 // that no job waits for a holder that it does not need.
 void PreferOtherHolders(Call* call, const std::string& worker);
 
+// The worker has fetched the part, if it was to.
+void EndCopy(State* state, WorkerRecord* worker, const PartKey& key);
 // The worker need not fetch what is deleted by now, nor anything when it takes no work any more.
 void ForgetCopies(State* state, WorkerRecord* worker);
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/state/commits.h"
 #include "server/state/worker_link.h"
 
 namespace sinkforge::server {
@@ -69,25 +70,36 @@ void AddParts(const State& state, const WorkerRecord& worker, v1::DesiredState* 
   }
 }
 
-// Each part with the first of its holders that serves.
+// The part, from the first of its holders that serves.
+void AddCopy(const State& state, const v1::Checkpoint& checkpoint, const PartKey& key,
+             v1::DesiredState* desired) {
+  if (checkpoint.attempt() != key.attempt || checkpoint.step() != key.step) return;
+  std::vector<v1::CheckpointPart> parts(checkpoint.parts().begin(), checkpoint.parts().end());
+  parts.insert(parts.end(), checkpoint.copies().begin(), checkpoint.copies().end());
+  for (const v1::CheckpointPart& part : parts) {
+    const WorkerRecord* holder = state.FindWorker(part.worker());
+    if (part.rank() != key.rank || holder == nullptr || !holder->alive ||
+        holder->snapshot.address().empty()) {
+      continue;
+    }
+    v1::CopyPart* copy = desired->add_copy_parts();
+    *copy->mutable_part() = part;
+    copy->set_address(holder->snapshot.address());
+    return;
+  }
+}
+
 void AddCopies(const State& state, const WorkerRecord& worker, v1::DesiredState* desired) {
   for (const PartKey& key : worker.copying) {
-    if (FateOf(state, key) != PartFate::kCommitted) continue;
-    for (const v1::Checkpoint& checkpoint : state.Find(key.job_id)->job.checkpoints()) {
-      if (checkpoint.attempt() != key.attempt || checkpoint.step() != key.step) continue;
-      std::vector<v1::CheckpointPart> parts(checkpoint.parts().begin(), checkpoint.parts().end());
-      parts.insert(parts.end(), checkpoint.copies().begin(), checkpoint.copies().end());
-      for (const v1::CheckpointPart& part : parts) {
-        const WorkerRecord* holder = state.FindWorker(part.worker());
-        if (part.rank() != key.rank || holder == nullptr || !holder->alive ||
-            holder->snapshot.address().empty()) {
-          continue;
-        }
-        v1::CopyPart* copy = desired->add_copy_parts();
-        *copy->mutable_part() = part;
-        copy->set_address(holder->snapshot.address());
-        break;
-      }
+    const PartFate fate = FateOf(state, key);
+    if (fate == PartFate::kDrop) continue;
+    const JobRecord& record = *state.Find(key.job_id);
+    if (fate == PartFate::kPending) {
+      AddCopy(state, PendingCheckpoint(state, record, key.step), key, desired);
+      continue;
+    }
+    for (const v1::Checkpoint& checkpoint : record.job.checkpoints()) {
+      AddCopy(state, checkpoint, key, desired);
     }
   }
 }

@@ -76,8 +76,11 @@ struct JobRecord {
   scheduler::WaitingJob waiting_job;   // while it waits
   std::vector<std::string> parked_on;  // missing holders, while parked
   Monotonic not_before{0};             // while backing off
-  // Durable but uncommitted parts of the last attempt, by step and rank.
-  std::map<int64_t, std::map<int32_t, v1::CheckpointPart>> pending;
+  // Durable but uncommitted parts of the last attempt, by step and rank: one of each holder.
+  std::map<int64_t, std::map<int32_t, std::vector<v1::CheckpointPart>>> pending;
+  // Steps of `pending` of which every rank has a part, and until when they may wait for second
+  // copies. Between two calls only while an attempt is under way.
+  std::map<int64_t, Monotonic> commit_deadlines;
 };
 
 // A rank that was taken back from a worker and may still run there.
@@ -115,7 +118,7 @@ struct WorkerRecord {
   std::set<PartKey> unsettled;
   std::map<int32_t, RankKey> assigned;  // by slot: ranks of attempts under way, ended ones too
   std::vector<Removal> removals;
-  std::set<PartKey> copying;  // of committed checkpoints: to fetch from their holders
+  std::set<PartKey> copying;  // to fetch from their holders
 
   bool leaving() const { return drained || snapshot.draining(); }
   bool takes_work() const { return reported && alive && !leaving(); }
@@ -182,6 +185,13 @@ struct State {
   std::set<PartKey> copying;       // what any worker is to fetch
   bool plan_copies = false;        // `thin_to_plan` is to be looked at
   bool replan_copies = false;      // and all of `thin`: a worker came or went
+  // All `commit_deadlines`: deadline, job, step.
+  std::set<std::tuple<Monotonic, int64_t, int64_t>> commits;
+  std::set<int64_t> commits_to_check;  // jobs of which something changed about one
+  bool recheck_commits = false;        // all are to be looked at: a worker came or went
+  // Workers that the store speaks of: for a lease after the start they are expected to come back.
+  std::set<std::string> expected;
+  Monotonic expected_until{0};
 
   JobRecord* Find(const std::string& job_id);
   const JobRecord* Find(const std::string& job_id) const;

@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "server/state/attempts.h"
+#include "server/state/commits.h"
 #include "server/state/fault_text.h"
 #include "server/state/job_moves.h"
 #include "server/state/waiting.h"
@@ -60,6 +61,7 @@ void CheckStop(Call* call, JobRecord* record) {
   record->job.set_stop_message(absl::StrCat(record->job.stop_message(),
                                             "; did not stop by itself within ",
                                             SecondsText(call->options().stop_grace)));
+  CommitBeforeTheEnd(call, record);
   const v1::Checkpoint* newest = NewestCheckpoint(record->job);
   EndStopped(call, record, newest == nullptr ? 0 : newest->step());
 }

@@ -76,6 +76,26 @@ class CopiesTest(unittest.TestCase):
         self.assertEqual(self.cluster.history(job_id, SERIES), expected)
         self.assertGreaterEqual(int(self.cluster.job(job_id)["attempt"]), 2)
 
+    def test_what_is_committed_outlives_its_worker_from_the_first_moment(self):
+        self.cluster.start_worker("b")
+        expected = self.undisturbed()
+        job_id = self.cluster.submit(name="lost", **SETTINGS)
+        harness.wait_until(lambda: self.cluster.job(job_id).get("checkpoints"),
+                           "a checkpoint is committed")
+        (worker,) = {rank["worker"] for rank in self.cluster.job(job_id)["placement"]}
+        self.cluster.workers[worker].kill()
+        if any("is committed with one copy" in event["message"]
+               for event in self.cluster.events(job_id)):
+            self.cluster.restart_worker(worker)  # on a machine so busy, the job may need it
+        # Nothing that had been committed by then waits for the lost worker.
+        committed = [int(event["step"]) for event in self.cluster.events(job_id)
+                     if event["kind"] == "EVENT_KIND_CHECKPOINT_COMMITTED"]
+        self.cluster.ok("wait", job_id)
+        restored = [int(event["step"]) for event in self.cluster.events(job_id)
+                    if event["kind"] == "EVENT_KIND_RESTORED"]
+        self.assertGreaterEqual(restored[0], committed[-1])
+        self.assertEqual(self.cluster.history(job_id, SERIES), expected)
+
     def test_damage_is_named_and_repaired_from_the_other_worker(self):
         job_id = self.cluster.submit(name="copied", **SETTINGS)
         self.cluster.await_step(job_id, 1)

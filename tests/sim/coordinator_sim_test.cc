@@ -54,7 +54,10 @@ TEST(CoordinatorSimCoverageTest, TheSeedsExerciseEverything) {
                            "REASON_RESIZED",
                            "REASON_DEADLINE_EXCEEDED",
                            "elastic starts",
-                           "held by a sweep"}) {
+                           "held by a sweep",
+                           "commits on one worker",
+                           "commits on two workers",
+                           "commits without a late copy"}) {
     EXPECT_GT(total[what], 0) << what;
     RecordProperty(what, static_cast<int>(total[what]));
   }

@@ -61,6 +61,7 @@ void SimCluster::CheckEffects(const server::Effects& effects) {
 
 // Invariant 2: a rank of an old attempt cannot commit; and what is committed is really there.
 void SimCluster::CheckCommit(const v1::Job& before, const v1::Job& after) {
+  const v1::Checkpoint* newest = nullptr;
   for (const v1::Checkpoint& checkpoint : after.checkpoints()) {
     if (HasCheckpoint(before, checkpoint.attempt(), checkpoint.step())) continue;
     if (checkpoint.attempt() != before.attempt()) {
@@ -71,7 +72,9 @@ void SimCluster::CheckCommit(const v1::Job& before, const v1::Job& after) {
       Fail(absl::StrCat(after.job_id(), ": step ", checkpoint.step(), " committed with ",
                         checkpoint.parts_size(), " parts"));
     }
-    for (const v1::CheckpointPart& part : checkpoint.parts()) {
+    std::vector<v1::CheckpointPart> parts(checkpoint.parts().begin(), checkpoint.parts().end());
+    parts.insert(parts.end(), checkpoint.copies().begin(), checkpoint.copies().end());
+    for (const v1::CheckpointPart& part : parts) {
       const auto holder = std::find_if(links_.begin(), links_.end(), [&](const Link& link) {
         return link.worker->name() == part.worker();
       });
@@ -81,7 +84,54 @@ void SimCluster::CheckCommit(const v1::Job& before, const v1::Job& after) {
                           ": committed a part that is not there: ", part.ShortDebugString()));
       }
     }
+    newest = &checkpoint;
   }
+  // An attempt that ends, and a newer checkpoint, take along what is there.
+  const bool goes_on = server::HasAttempt(after.state()) && after.attempt() == before.attempt();
+  if (newest != nullptr && goes_on) CheckCopies(after, *newest);
+}
+
+// While an attempt goes on, and another worker could take a copy, nothing is committed on one
+// worker alone before its time is over.
+void SimCluster::CheckCopies(const v1::Job& job, const v1::Checkpoint& checkpoint) {
+  std::map<int32_t, std::set<std::string>> holders;
+  int64_t complete_since = 0;
+  for (const v1::CheckpointPart& part : checkpoint.parts()) {
+    holders[part.rank()].insert(part.worker());
+    int64_t since = tick_;
+    for (const Link& link : links_) {
+      const auto heard = link.parts_since.find(PartKey(part));
+      if (heard != link.parts_since.end()) since = std::min(since, heard->second);
+    }
+    complete_since = std::max(complete_since, since);
+  }
+  for (const v1::CheckpointPart& copy : checkpoint.copies()) {
+    holders[copy.rank()].insert(copy.worker());
+  }
+  const std::vector<v1::Worker> workers = coordinator_->Workers();
+  std::string could_copy;
+  bool is_thin = false;
+  for (const v1::CheckpointPart& part : checkpoint.parts()) {
+    if (holders[part.rank()].size() > 1) continue;
+    is_thin = true;
+    for (const v1::Worker& worker : workers) {
+      const bool stays = worker.state() == v1::WORKER_STATE_LIVE;
+      if (worker.worker() == part.worker()) {
+        if (!stays) return;  // it must not be kept waiting
+      } else if (stays && worker.disk_free_bytes() >= part.bytes()) {
+        could_copy = worker.worker();
+      }
+    }
+  }
+  ++counters_[is_thin ? "commits on one worker" : "commits on two workers"];
+  if (could_copy.empty()) return;
+  if ((tick_ - complete_since) * kTick >= options_.coordinator.commit_patience) {
+    ++counters_["commits without a late copy"];
+    return;
+  }
+  Fail(absl::StrCat(job.job_id(), ": step ", checkpoint.step(), " is committed on one worker, ",
+                    tick_ - complete_since, " ticks after it was complete, though ", could_copy,
+                    " could take a copy"));
 }
 
 void SimCluster::CheckState() {

@@ -29,8 +29,10 @@ sinkforge_mutant(no_fence_on_old_attempts FILE server/state/model.cc
   FROM "key.attempt != job.attempt() || " TO "")
 sinkforge_mutant(lease_not_reset FILE server/state/worker_link.cc
   FROM "  worker.lease_end = now.monotonic + state->options.lease" TO "  worker.lease_end = Monotonic{0}")
-sinkforge_mutant(commit_with_a_missing_slice FILE server/state/checkpoints.cc
+sinkforge_mutant(commit_with_a_missing_slice FILE server/state/commits.cc
   FROM "(parts.size()) == world_size" TO "(parts.size()) >= world_size - 1")
+sinkforge_mutant(commit_before_the_copy FILE server/state/commits.cc
+  FROM "< deadline) return Verdict::kWait" TO "< deadline) return Verdict::kNotCopied")
 sinkforge_mutant(slot_given_twice FILE server/state/call.cc
   FROM "  if (IsBeingLeft(worker, slot)) return false" TO "  ")
 

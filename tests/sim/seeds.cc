@@ -22,6 +22,7 @@ Faults RandomFaults(Random* random) {
   faults.kill_worker = knob(100, 1000);
   faults.drain_worker = knob(200, 1500);
   faults.wipe_disk = knob(2, 10);
+  faults.flip_disk = knob(100, 1000);
   faults.restart_coordinator = knob(50, 1000);
   faults.fail_store = knob(10, 200);
   faults.crash_after_store = knob(20, 400);

@@ -10,7 +10,6 @@
 namespace sinkforge::sim {
 namespace {
 
-constexpr auto kTick = std::chrono::milliseconds(100);
 constexpr int64_t kReportTicks = 10;  // a snapshot a second, a fifth of the lease
 constexpr int64_t kReconnectTicks = 5;
 constexpr int kNamespaces = 3;
@@ -114,7 +113,9 @@ void SimCluster::TickLink(const Faults& faults, Link* link) {
   }
   if (Happens(&random_, faults.drain_worker)) worker.Drain();
   if (Happens(&random_, faults.break_stream)) BreakStream(link);
+  if (Happens(&random_, faults.flip_disk)) worker.FlipDisk();
   if (!link->slow || tick_ % 10 == 0) worker.Tick(faults.trainer);
+  for (const Link& other : links_) worker.CopyFrom(*other.worker);
   if (tick_ >= link->next_report) {
     link->next_report = tick_ + kReportTicks;
     v1::WorkerSnapshot snapshot = worker.Snapshot();
@@ -166,6 +167,9 @@ void SimCluster::NoteHeard(const v1::WorkerSnapshot& snapshot, Link* link) {
   if (snapshot.report_sequence() <= link->heard_sequence) return;
   link->heard_sequence = snapshot.report_sequence();
   link->heard = now_.monotonic;
+  for (const v1::CheckpointPart& part : snapshot.checkpoint_parts()) {
+    link->parts_since.emplace(PartKey(part), tick_);
+  }
 }
 
 bool SimCluster::Apply(const server::Effects& effects) {

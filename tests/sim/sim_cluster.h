@@ -26,6 +26,7 @@ struct Faults {
   int64_t kill_worker = 0;
   int64_t drain_worker = 0;
   int64_t wipe_disk = 0;  // of a worker that was killed
+  int64_t flip_disk = 0;  // it has no room for copies from then on, until the next time
   int64_t restart_coordinator = 0;
   // The store fails: nothing of the call is kept, and the coordinator is loaded anew.
   int64_t fail_store = 0;
@@ -44,6 +45,7 @@ struct ClusterOptions {
   server::CoordinatorOptions coordinator;
 };
 
+constexpr auto kTick = std::chrono::milliseconds(100);
 constexpr int kSweepRunningMax = 2;  // of the one sweep there is
 
 class SimCluster {
@@ -81,6 +83,7 @@ class SimCluster {
     std::chrono::nanoseconds heard{0};  // when the coordinator took in the last snapshot
     std::string heard_incarnation;
     int64_t heard_sequence = -1;
+    std::map<std::string, int64_t> parts_since;  // ticks since when the coordinator has heard of it
     std::deque<ToCoordinator> up;
     std::deque<ToWorker> down;
   };
@@ -99,6 +102,7 @@ class SimCluster {
 
   void CheckEffects(const server::Effects& effects);
   void CheckCommit(const v1::Job& before, const v1::Job& after);
+  void CheckCopies(const v1::Job& job, const v1::Checkpoint& checkpoint);
   void CheckState();
   void CheckDesired();
   void CheckEnd(const v1::Event& event);

@@ -10,12 +10,13 @@ namespace sinkforge::sim {
 namespace {
 
 constexpr int64_t kKillTicksMax = 4;  // from the decision to kill until the process is gone
+constexpr int64_t kCopyTicks = 8;     // on average, of one part
+
+}  // namespace
 
 std::string PartKey(const v1::CheckpointPart& part) {
   return absl::StrCat(part.job_id(), "/", part.attempt(), "/", part.step(), "/", part.rank());
 }
-
-}  // namespace
 
 bool GangBoard::MayStep(const v1::RankStatus& rank, int world_size) {
   Gang& gang = gangs_[{rank.job_id(), rank.attempt()}];
@@ -49,6 +50,7 @@ void SimWorker::Start() {
 void SimWorker::Kill() {
   running_ = false;
   ranks_.clear();  // Trainers die with their daemon.
+  to_copy_.clear();
 }
 
 void SimWorker::Drain() { draining_ = true; }
@@ -85,6 +87,8 @@ std::string SimWorker::Apply(const v1::DesiredState& desired) {
              entry.second.step() == drop.step();
     });
   }
+  to_copy_.clear();
+  for (const v1::CopyPart& copy : desired.copy_parts()) to_copy_.push_back(copy.part());
   for (const auto& [key, rank] : wanted) {
     const auto known = ranks_.find(key);
     if (known != ranks_.end()) {
@@ -113,6 +117,16 @@ std::string SimWorker::Apply(const v1::DesiredState& desired) {
 void SimWorker::Tick(const TrainerOptions& options) {
   if (!running_) return;
   for (auto& [key, rank] : ranks_) TickRank(options, &rank);
+}
+
+void SimWorker::CopyFrom(const SimWorker& holder) {
+  if (!running_ || disk_full_ || !holder.running_) return;
+  for (const v1::CheckpointPart& part : to_copy_) {
+    if (part.worker() != holder.name_ || !random_->OneIn(kCopyTicks)) continue;
+    if (!holder.disk_.contains(PartKey(part)) || disk_.contains(PartKey(part))) continue;
+    v1::CheckpointPart& copy = disk_[PartKey(part)] = part;
+    copy.set_worker(name_);
+  }
 }
 
 void SimWorker::End(Rank* rank, v1::RankOutcome outcome, v1::Reason reason) {
@@ -214,6 +228,7 @@ v1::WorkerSnapshot SimWorker::Snapshot() {
     slot->set_device(v1::DEVICE_CPU);
   }
   snapshot.set_draining(draining_);
+  snapshot.set_disk_free_bytes(disk_full_ ? 0 : int64_t{1} << 30);
   for (const auto& [key, rank] : ranks_) *snapshot.add_ranks() = rank.status;
   for (const auto& [key, part] : disk_) *snapshot.add_checkpoint_parts() = part;
   snapshot.set_applied_desired_revision(applied_revision_);

@@ -9,6 +9,7 @@
 #include <string>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "random.h"
 #include "sinkforge/v1/worker_service.pb.h"
@@ -25,6 +26,9 @@ struct TrainerOptions {
   int64_t hang_one_in = 0;
   int64_t fatal_one_in = 0;
 };
+
+// "job/attempt/step/rank"
+std::string PartKey(const v1::CheckpointPart& part);
 
 // What the collectives between the ranks of a gang bring about: steps in lockstep, and one step at
 // which all of them stop.
@@ -59,6 +63,10 @@ class SimWorker {
   // Stale ones are ignored. Returns what is wrong with it, empty where it can be followed.
   std::string Apply(const v1::DesiredState& desired);
   void Tick(const TrainerOptions& options);
+  // Fetches what it is to copy from `holder`, some time.
+  void CopyFrom(const SimWorker& holder);
+  // There is no room for copies on its disk, or there is again.
+  void FlipDisk() { disk_full_ = !disk_full_; }
   v1::WorkerSnapshot Snapshot();
 
   const std::string& name() const { return name_; }
@@ -100,6 +108,8 @@ class SimWorker {
   std::map<RankKey, Rank> ranks_;
   std::map<std::string, v1::CheckpointPart> disk_;
   std::set<std::string> wiped_;  // keys
+  bool disk_full_ = false;
+  std::vector<v1::CheckpointPart> to_copy_;
 };
 
 }  // namespace sinkforge::sim

@@ -359,7 +359,7 @@ TEST(CoordinatorCheckpointTest, ACancelledJobKeepsCommittedPartsOnly) {
 }
 
 // Two workers with a job on the first, whose checkpoint of step 10 is committed. The second is
-// there before or comes later.
+// there before or comes later. No commit waits for a copy for long.
 class CopiesTest : public testing::Test {
  protected:
   CopiesTest() {
@@ -374,6 +374,9 @@ class CopiesTest : public testing::Test {
     w1_.Train(id_, step);
     w1_.Checkpoint(id_, step);
     w1_.Sync();
+    bed_.Advance(kPatience);
+    ASSERT_TRUE(w1_.Report().ok());
+    bed_.Tick();
   }
 
   // The worker fetches all that it is to fetch.
@@ -400,7 +403,8 @@ class CopiesTest : public testing::Test {
     return text;
   }
 
-  TestBed bed_;
+  static constexpr std::chrono::milliseconds kPatience{1};
+  TestBed bed_{{.commit_patience = kPatience}};
   HandWorker w1_{&bed_, "w1", 1};
   HandWorker w2_{&bed_, "w2", 1};
   std::string id_;
