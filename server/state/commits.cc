@@ -86,22 +86,16 @@ enum class Verdict {
   kLate,       // the time is over
 };
 
-// Every worker that alone has a part has been heard of since then. One that was killed has its
-// lease for some time: committed meanwhile, a checkpoint would bind the job to it.
+// Every worker that alone has a part has been heard of since then. Committed after its death, a
+// checkpoint would bind the job to it.
 bool AreHoldersHeard(const State& state, const v1::Checkpoint& checkpoint, Monotonic since) {
   std::map<int32_t, int> copies;
   for (const v1::CheckpointPart& copy : checkpoint.copies()) ++copies[copy.rank()];
   return std::all_of(checkpoint.parts().begin(), checkpoint.parts().end(), [&](const auto& part) {
     if (copies[part.rank()] > 0) return true;
     const WorkerRecord* holder = state.FindWorker(part.worker());
-    return holder != nullptr && holder->reported && holder->alive && holder->connected &&
-           holder->lease_end - state.options.lease >= since;
+    return holder != nullptr && IsHeard(*holder, since);
   });
-}
-
-// A worker that is there has reported since.
-Monotonic LatelyOf(const Call& call) {
-  return call.now().monotonic - 2 * call.options().snapshot_interval;
 }
 
 bool MayBeCommitted(const Call& call, const State& state, const v1::Checkpoint& checkpoint) {
@@ -186,19 +180,34 @@ void CommitUpTo(Call* call, JobRecord* record, int64_t step, Verdict verdict) {
 
 void SettleJob(Call* call, JobRecord* record) {
   const State& state = call->state();
-  Verdict verdict = Verdict::kWait;
-  for (auto it = record->commit_deadlines.rbegin(); it != record->commit_deadlines.rend(); ++it) {
-    const int64_t step = it->first;
-    verdict = Judge(*call, state, *record, PendingCheckpoint(state, *record, step));
-    if (verdict == Verdict::kWait) continue;
-    CommitUpTo(call, record, step, verdict);
-    break;
+  bool committed = false;
+  const std::map<int64_t, Monotonic> deadlines = record->commit_deadlines;
+  for (const auto& [step, deadline] : deadlines) {
+    const Verdict verdict = Judge(*call, state, *record, PendingCheckpoint(state, *record, step));
+    if (verdict != Verdict::kWait) {
+      CommitUpTo(call, record, step, verdict);
+      committed = true;
+    } else if (record->attempt.has_value() && call->now().monotonic < deadline) {
+      break;  // one that was copied sooner would take it along without its second copy
+    }
   }
   if (!record->attempt.has_value()) {
     StopAllWaiting(&call->state(), record);
-  } else if (verdict != Verdict::kWait) {
+  } else if (committed) {
     EvaluateAttempt(call, record);  // its ranks may have ended, and it waited for nothing else
   }
+}
+
+// The attempt got further than any before, so that what failed before it is forgiven. Should its
+// worker be lost before the copy, the next one does not wait longer because of that.
+void Forgive(Call* call, JobRecord* record, int64_t step) {
+  const v1::Checkpoint* newest = NewestCheckpoint(record->job);
+  const int64_t step_before = newest == nullptr ? 0 : newest->step();
+  if (step <= std::max(record->complete_step_max, step_before)) return;
+  record->complete_step_max = step;
+  if (!record->job.has_retries()) return;
+  record->job.clear_retries();
+  call->Store(*record);
 }
 
 // Every rank's part is durable on some worker, and another one has it now.
@@ -212,6 +221,7 @@ void NoteComplete(Call* call, JobRecord* record, int64_t step) {
   record->commit_deadlines.emplace(step, deadline);
   state.commits.emplace(deadline, record->number, step);
   call->Watch(*record);
+  Forgive(call, record, step);
 }
 
 }  // namespace
@@ -289,6 +299,16 @@ void CheckCommits(Call* call) {
   for (const auto& [deadline, number, step] : state.commits) {
     if (deadline > now) break;
     state.commits_to_check.insert(number);
+  }
+}
+
+void PostponeCommits(State* state, Monotonic duration) {
+  state->commits.clear();
+  for (auto& [number, record] : state->jobs) {
+    for (auto& [step, deadline] : record.commit_deadlines) {
+      deadline += duration;
+      state->commits.emplace(deadline, number, step);
+    }
   }
 }
 

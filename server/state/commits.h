@@ -22,6 +22,9 @@ v1::Checkpoint PendingCheckpoint(const State& state, const JobRecord& record, in
 // Time goes by: some have waited long enough.
 void CheckCommits(Call* call);
 
+// The coordinator stood still for so long.
+void PostponeCommits(State* state, Monotonic duration);
+
 // Commits every complete checkpoint that need not wait, or not any longer, where anything changed
 // about it. After PlanCopies, which says what gets copies.
 void SettleCommits(Call* call);

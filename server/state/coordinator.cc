@@ -419,11 +419,16 @@ void Coordinator::HandleDisconnect(const std::string& name, const std::string& i
   Call call(&impl_->state, now);
   worker->connected = false;
   call.RefreshPool(*worker);
+  NoteCopier(&call, *worker);
   impl_->Finish(&call, effects);
 }
 
 void Coordinator::HandleStall(std::chrono::nanoseconds duration) {
-  for (auto& [name, worker] : impl_->state.workers) worker.lease_end += duration;
+  for (auto& [name, worker] : impl_->state.workers) {
+    worker.lease_end += duration;
+    worker.heard += duration;
+  }
+  PostponeCommits(&impl_->state, duration);
 }
 
 void Coordinator::Tick(const base::Now& now, Effects* effects) {

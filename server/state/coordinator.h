@@ -150,8 +150,8 @@ class Coordinator {
   // The stream closed: the lease goes on, nothing new is placed there until the next snapshot.
   void HandleDisconnect(const std::string& worker, const std::string& incarnation,
                         const base::Now& now, Effects* effects);
-  // The owner itself did nothing for so long, so that nobody could be heard: every lease goes on by
-  // as much. Before what was waiting is handed over.
+  // The owner itself did nothing for so long, so that nobody could be heard: every lease, and every
+  // commit's wait for a copy, goes on by as much. Before what was waiting is handed over.
   void HandleStall(std::chrono::nanoseconds duration);
   // Leases, time-outs, back-offs. Several times a second.
   void Tick(const base::Now& now, Effects* effects);

@@ -28,22 +28,49 @@ std::vector<std::string> HoldersOfRank(const v1::Checkpoint& checkpoint, int32_t
   return holders;
 }
 
-// The worker with the least to hold that may take the part; null where there is none.
-WorkerRecord* ChooseTarget(State* state, const v1::CheckpointPart& part,
-                           const std::vector<std::string>& holders) {
-  for (const auto& [load, name] : state->takers.by_load()) {
-    if (std::find(holders.begin(), holders.end(), name) != holders.end()) continue;
-    WorkerRecord& worker = state->workers.at(name);
-    if (worker.snapshot.disk_free_bytes() >= part.bytes()) return &worker;
-  }
-  return nullptr;
+bool HasRoom(const WorkerRecord& worker, int64_t bytes) {
+  return worker.snapshot.disk_free_bytes() >= bytes;
 }
 
-void StartCopy(Call* call, WorkerRecord* target, const PartKey& key) {
-  target->copying.insert(key);
-  call->state().copying.insert(key);
+bool Answers(const Call& call, const WorkerRecord& worker) {
+  return IsHeard(worker, LatelyOf(call));
+}
+
+// The worker with the least to hold that may take the part; null where there is none. One that does
+// not answer may be dead, so that it is the last choice.
+WorkerRecord* ChooseTarget(Call* call, const v1::CheckpointPart& part,
+                           const std::vector<std::string>& holders) {
+  WorkerRecord* silent = nullptr;
+  for (const auto& [load, name] : call->state().takers.by_load()) {
+    if (std::find(holders.begin(), holders.end(), name) != holders.end()) continue;
+    WorkerRecord& worker = call->state().workers.at(name);
+    if (!HasRoom(worker, part.bytes())) {
+      const int64_t refused = worker.bytes_refused;
+      worker.bytes_refused = refused == 0 ? part.bytes() : std::min(refused, part.bytes());
+    } else if (Answers(*call, worker)) {
+      return &worker;
+    } else if (silent == nullptr) {
+      silent = &worker;
+    }
+  }
+  return silent;
+}
+
+void StartCopy(Call* call, WorkerRecord* target, const v1::CheckpointPart& part) {
+  const PartKey key = KeyOfPart(part);
+  target->copying[key] = part.bytes();
+  call->state().copying[key] = target->name;
   call->state().takers.Update(*target);
   call->Touch(target);
+}
+
+void StopCopy(Call* call, const PartKey& key) {
+  State& state = call->state();
+  const auto fetched = state.copying.find(key);
+  if (fetched == state.copying.end()) return;
+  WorkerRecord* copier = state.FindWorker(fetched->second);
+  EndCopy(&state, copier, key);
+  call->Touch(copier);
 }
 
 enum class PartPlan {
@@ -51,6 +78,20 @@ enum class PartPlan {
   kFetched,  // a worker is to fetch it
   kStuck,    // nobody can read it, or nobody can take it
 };
+
+// The worker that is to fetch the part may be dead, or its disk full: another one does, if it can.
+PartPlan PlanFetched(Call* call, WorkerRecord* copier, const v1::CheckpointPart& part,
+                     const std::vector<std::string>& holders) {
+  const bool has_room = HasRoom(*copier, part.bytes());
+  if (has_room && Answers(*call, *copier)) return PartPlan::kFetched;
+  WorkerRecord* target = ChooseTarget(call, part, holders);
+  const bool is_better = target != nullptr && (!has_room || Answers(*call, *target));
+  if (has_room && !is_better) return PartPlan::kFetched;
+  StopCopy(call, KeyOfPart(part));
+  if (target == nullptr) return PartPlan::kStuck;
+  StartCopy(call, target, part);
+  return PartPlan::kFetched;
+}
 
 PartPlan PlanPart(Call* call, const v1::Checkpoint& checkpoint, const v1::CheckpointPart& part) {
   State& state = call->state();
@@ -62,13 +103,18 @@ PartPlan PlanPart(Call* call, const v1::Checkpoint& checkpoint, const v1::Checkp
     const WorkerRecord* worker = state.FindWorker(holder);
     if (worker != nullptr && worker->takes_work()) ++staying;
   }
-  if (staying >= kCheckpointHolders) return PartPlan::kEnough;
+  if (staying >= kCheckpointHolders) {
+    StopCopy(call, KeyOfPart(part));  // one of them was away when it began
+    return PartPlan::kEnough;
+  }
   if (!readable) return PartPlan::kStuck;
-  const PartKey key = KeyOfPart(part);
-  if (state.copying.contains(key)) return PartPlan::kFetched;
-  WorkerRecord* target = ChooseTarget(&state, part, holders);
+  const auto fetched = state.copying.find(KeyOfPart(part));
+  if (fetched != state.copying.end()) {
+    return PlanFetched(call, state.FindWorker(fetched->second), part, holders);
+  }
+  WorkerRecord* target = ChooseTarget(call, part, holders);
   if (target == nullptr) return PartPlan::kStuck;
-  StartCopy(call, target, key);
+  StartCopy(call, target, part);
   return PartPlan::kFetched;
 }
 
@@ -107,6 +153,14 @@ bool IsServing(const State& state, const std::string& worker) {
   return record != nullptr && record->reported && record->alive;
 }
 
+Monotonic LatelyOf(const Call& call) {
+  return call.now().monotonic - 2 * call.options().snapshot_interval;
+}
+
+bool IsHeard(const WorkerRecord& worker, Monotonic since) {
+  return worker.reported && worker.alive && worker.connected && worker.heard >= since;
+}
+
 bool IsReadable(const State& state, const v1::Checkpoint& checkpoint) {
   return std::all_of(checkpoint.parts().begin(), checkpoint.parts().end(), [&](const auto& part) {
     const std::vector<std::string> holders = HoldersOfRank(checkpoint, part.rank());
@@ -143,6 +197,27 @@ void NoteThinOf(Call* call, const std::string& worker) {
   const auto held = state.held.find(worker);
   if (held == state.held.end()) return;
   for (const CheckpointKey& key : held->second) state.thin.insert(key.number);
+}
+
+void NoteCopier(Call* call, const WorkerRecord& worker) {
+  State& state = call->state();
+  for (const auto& [key, bytes] : worker.copying) {
+    const int64_t number = Coordinator::NumberOf(key.job_id);
+    state.thin_to_plan.insert(number);
+    state.commits_to_check.insert(number);
+    state.plan_copies = true;
+  }
+}
+
+void NoteDisk(Call* call, WorkerRecord* worker) {
+  const auto is_too_large = [&](const auto& part) { return !HasRoom(*worker, part.second); };
+  if (std::any_of(worker->copying.begin(), worker->copying.end(), is_too_large)) {
+    NoteCopier(call, *worker);
+  }
+  if (worker->bytes_refused > 0 && HasRoom(*worker, worker->bytes_refused)) {
+    worker->bytes_refused = 0;
+    call->state().plan_copies = true;
+  }
 }
 
 void TakeCopy(Call* call, const std::string& worker, const PartKey& key,
@@ -195,8 +270,8 @@ void EndCopy(State* state, WorkerRecord* worker, const PartKey& key) {
 }
 
 void ForgetCopies(State* state, WorkerRecord* worker) {
-  const std::set<PartKey> copying = worker->copying;
-  for (const PartKey& key : copying) {
+  const std::map<PartKey, int64_t> copying = worker->copying;
+  for (const auto& [key, bytes] : copying) {
     if (worker->takes_work() && FateOf(*state, key) != PartFate::kDrop) continue;
     EndCopy(state, worker, key);
   }

@@ -18,6 +18,11 @@ bool IsThin(const v1::Checkpoint& checkpoint);
 
 // The worker is there, and what it holds can be read.
 bool IsServing(const State& state, const std::string& worker);
+// The last moment at which a worker that is there has reported.
+Monotonic LatelyOf(const Call& call);
+// The worker is there: it has been heard of since then. One that was killed has its lease for some
+// time.
+bool IsHeard(const WorkerRecord& worker, Monotonic since);
 // Every part is on some worker that serves.
 bool IsReadable(const State& state, const v1::Checkpoint& checkpoint);
 // Some worker is to fetch a part that is on one worker only.
@@ -29,6 +34,12 @@ bool HasLeavingHolder(const State& state, const v1::Checkpoint& checkpoint);
 void NoteThin(Call* call, const JobRecord& record);
 // The same for every checkpoint of which the worker holds a part: it came, went or drains.
 void NoteThinOf(Call* call, const std::string& worker);
+
+// The worker may be gone, which is to copy: another one is looked for.
+void NoteCopier(Call* call, const WorkerRecord& worker);
+// The room on the worker's disk may have become too small for what it is to copy, or enough for
+// what it could not.
+void NoteDisk(Call* call, WorkerRecord* worker);
 
 // The worker reports a part of a committed checkpoint that is not known to be there: it counts as a
 // copy from now on.

@@ -89,16 +89,17 @@ void AddCopy(const State& state, const v1::Checkpoint& checkpoint, const PartKey
   }
 }
 
+// Those first that a commit waits for.
 void AddCopies(const State& state, const WorkerRecord& worker, v1::DesiredState* desired) {
-  for (const PartKey& key : worker.copying) {
+  std::vector<PartKey> committed;
+  for (const auto& [key, bytes] : worker.copying) {
     const PartFate fate = FateOf(state, key);
-    if (fate == PartFate::kDrop) continue;
-    const JobRecord& record = *state.Find(key.job_id);
-    if (fate == PartFate::kPending) {
-      AddCopy(state, PendingCheckpoint(state, record, key.step), key, desired);
-      continue;
-    }
-    for (const v1::Checkpoint& checkpoint : record.job.checkpoints()) {
+    if (fate == PartFate::kCommitted) committed.push_back(key);
+    if (fate != PartFate::kPending) continue;
+    AddCopy(state, PendingCheckpoint(state, *state.Find(key.job_id), key.step), key, desired);
+  }
+  for (const PartKey& key : committed) {
+    for (const v1::Checkpoint& checkpoint : state.Find(key.job_id)->job.checkpoints()) {
       AddCopy(state, checkpoint, key, desired);
     }
   }

@@ -81,6 +81,7 @@ struct JobRecord {
   // Steps of `pending` of which every rank has a part, and until when they may wait for second
   // copies. Between two calls only while an attempt is under way.
   std::map<int64_t, Monotonic> commit_deadlines;
+  int64_t complete_step_max = 0;  // of all that were ever in there
 };
 
 // A rank that was taken back from a worker and may still run there.
@@ -105,7 +106,9 @@ struct WorkerRecord {
   bool connected = false;           // its stream is open
   bool alive = true;                // its lease runs
   bool drained = false;             // by the user
+  bool silent = false;              // it is to copy, and has missed a report or two
   Monotonic lease_end{0};
+  Monotonic heard{0};  // its last report
   Monotonic lost_at{0};
   std::chrono::system_clock::time_point last_seen;
   int64_t report_sequence = -1;
@@ -118,7 +121,8 @@ struct WorkerRecord {
   std::set<PartKey> unsettled;
   std::map<int32_t, RankKey> assigned;  // by slot: ranks of attempts under way, ended ones too
   std::vector<Removal> removals;
-  std::set<PartKey> copying;  // to fetch from their holders
+  std::map<PartKey, int64_t> copying;  // to fetch from their holders, with their bytes
+  int64_t bytes_refused = 0;           // of the least that it had no room for; 0: of nothing
 
   bool leaving() const { return drained || snapshot.draining(); }
   bool takes_work() const { return reported && alive && !leaving(); }
@@ -182,9 +186,9 @@ struct State {
   Takers takers;
   std::set<int64_t> thin;          // jobs with a checkpoint of which a part is on one worker only
   std::set<int64_t> thin_to_plan;  // those of which some part is neither copied nor being fetched
-  std::set<PartKey> copying;       // what any worker is to fetch
-  bool plan_copies = false;        // `thin_to_plan` is to be looked at
-  bool replan_copies = false;      // and all of `thin`: a worker came or went
+  std::map<PartKey, std::string> copying;  // what is to be fetched, and by which worker
+  bool plan_copies = false;                // `thin_to_plan` is to be looked at
+  bool replan_copies = false;              // and all of `thin`: a worker came or went
   // All `commit_deadlines`: deadline, job, step.
   std::set<std::tuple<Monotonic, int64_t, int64_t>> commits;
   std::set<int64_t> commits_to_check;  // jobs of which something changed about one

@@ -189,6 +189,8 @@ absl::Status TakeSnapshot(Call* call, const v1::WorkerSnapshot& snapshot) {
   worker->report_sequence = snapshot.report_sequence();
   worker->reported = worker->connected = worker->alive = true;
   worker->lease_end = call->now().monotonic + call->options().lease;
+  worker->heard = call->now().monotonic;
+  worker->silent = false;
   worker->last_seen = call->now().wall;
   worker->snapshot = snapshot;
   worker->snapshot.clear_checkpoint_parts();  // kept in `parts`
@@ -207,6 +209,7 @@ absl::Status TakeSnapshot(Call* call, const v1::WorkerSnapshot& snapshot) {
 
   TakeParts(call, worker, is_new ? Report::kFirst : Report::kLater, snapshot.checkpoint_parts());
   ForgetCopies(&call->state(), worker);
+  NoteDisk(call, worker);
   SettleRemovals(worker);
   TakeRanks(call, worker);
   if (drain_changed) {
@@ -224,6 +227,11 @@ void CheckLeases(Call* call) {
   State& state = call->state();
   const Monotonic now = call->now().monotonic;
   for (auto& [name, worker] : state.workers) {
+    if (worker.alive && !worker.silent && !worker.copying.empty() &&
+        !IsHeard(worker, LatelyOf(*call))) {
+      worker.silent = true;
+      NoteCopier(call, worker);
+    }
     if (!worker.alive || now < worker.lease_end) continue;
     worker.alive = false;
     worker.lost_at = now;

@@ -75,7 +75,8 @@ class Agent {
   void SetDesired(const v1::DesiredState& desired) EXCLUDES_LOCK(mutex_);
   // Carries out what is due: spawns, kills, drops checkpoints, gives up on hung trainers.
   void Tick(const base::Now& now) EXCLUDES_LOCK(mutex_);
-  // The whole state, with the next report_sequence.
+  // The whole state, with the next report_sequence. `disk_free_bytes`: for checkpoints, without
+  // what stays in reserve.
   v1::WorkerSnapshot Snapshot(int64_t disk_free_bytes) EXCLUDES_LOCK(mutex_);
   // No new trainers; those that run checkpoint and stop.
   void Drain() EXCLUDES_LOCK(mutex_);

@@ -295,6 +295,7 @@ TEST_F(DaemonTest, AFullDiskFailsTheCheckpointAndNothingElse) {
   EXPECT_THAT(rank.message(), HasSubstr(options.data_dir));
   EXPECT_THAT(rank.message(), HasSubstr("bytes free"));
   EXPECT_EQ(coordinator_.snapshot().checkpoint_parts_size(), 0);
+  EXPECT_EQ(coordinator_.snapshot().disk_free_bytes(), 0);
   EXPECT_TRUE(Eventually([&] { return coordinator_.steps("d4-1").size() == 5; }));
 }
 

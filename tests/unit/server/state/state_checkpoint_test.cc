@@ -546,6 +546,23 @@ TEST_F(CopiesTest, WhatAWorkerWasFetchingWhenItWentIsFetchedByAnother) {
   EXPECT_EQ(w3.Desired().copy_parts_size(), 1);
 }
 
+TEST_F(CopiesTest, WhatALostWorkerHeldIsFetchedNoMoreWhenItIsBack) {
+  w2_.Sync();
+  Copy(&w2_);
+  HandWorker w3(&bed_, "w3", 1);
+  w3.snapshot.set_disk_free_bytes(1'000'000);
+  for (int i = 0; i < 5; ++i) {
+    bed_.Advance(seconds(1));
+    w1_.Sync();
+    w3.Sync();
+    bed_.Tick();
+  }
+  EXPECT_EQ(w3.Desired().copy_parts_size(), 1);
+  w2_.Sync();
+  EXPECT_EQ(w3.Desired().copy_parts_size(), 0);
+  EXPECT_EQ(Holders(), "w1|w2");
+}
+
 TEST_F(CopiesTest, TheDropOfADeletedJobIsSaidUntilItIsDone) {
   w2_.Sync();
   Copy(&w2_);

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "test_bed.h"
+#include "commit_bed.h"
 
 namespace sinkforge::server {
 namespace {
@@ -14,66 +14,6 @@ namespace {
 using std::chrono::seconds;
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-// Workers of which the first has the job, and beside it has room for everybody's copies.
-class CommitTest : public testing::Test {
- protected:
-  CommitTest() {
-    for (HandWorker* worker : {&w1_, &w2_}) Join(worker);
-    id_ = bed_.Submit();
-    w1_.Obey();
-  }
-
-  static void Join(HandWorker* worker) {
-    worker->snapshot.set_disk_free_bytes(1'000'000);
-    worker->Sync();
-  }
-
-  // The step is done and durable on the first worker.
-  void Checkpoint(int64_t step) {
-    w1_.Train(id_, step);
-    w1_.Checkpoint(id_, step);
-    w1_.Sync();
-  }
-  // The worker fetches all that it is to fetch.
-  static void Copy(HandWorker* worker) {
-    const v1::DesiredState desired = worker->Desired();
-    for (const v1::CopyPart& copy : desired.copy_parts()) {
-      *worker->snapshot.add_checkpoint_parts() = copy.part();
-    }
-    worker->Sync();
-  }
-  // Time goes by, in which these workers report.
-  void Advance(seconds duration, const std::vector<HandWorker*>& workers) {
-    for (seconds done{0}; done < duration; done += seconds(1)) {
-      bed_.Advance(seconds(1));
-      for (HandWorker* worker : workers) worker->Sync();
-      bed_.Tick();
-    }
-  }
-  // "10:w1|w2" of each checkpoint.
-  std::vector<std::string> Checkpoints() const {
-    std::vector<std::string> all;
-    for (const v1::Checkpoint& checkpoint : bed_.Job(id_).checkpoints()) {
-      if (checkpoint.deleting()) continue;
-      std::string& text = all.emplace_back(std::to_string(checkpoint.step()) + ":");
-      for (const v1::CheckpointPart& part : checkpoint.parts()) text += part.worker();
-      text += "|";
-      for (const v1::CheckpointPart& copy : checkpoint.copies()) text += copy.worker();
-    }
-    return all;
-  }
-  std::string LastMessage(v1::EventKind kind) const {
-    const std::vector<v1::Event> events = bed_.Events(id_, kind);
-    return events.empty() ? "" : events.back().message();
-  }
-  std::string Explained() const { return bed_.coordinator.Explain(id_, bed_.now).message; }
-
-  TestBed bed_{{.commit_patience = seconds(8)}};
-  HandWorker w1_{&bed_, "w1", 1};
-  HandWorker w2_{&bed_, "w2", 1};
-  std::string id_;
-};
 
 TEST_F(CommitTest, WaitsForTheSecondCopyAndSaysSo) {
   Checkpoint(10);
@@ -179,48 +119,40 @@ TEST_F(CommitTest, AWorkerAloneWaitsForNobody) {
   EXPECT_EQ(committed[1].message(), "checkpoint of step 100: 1000 bytes on alone");
 }
 
-TEST_F(CommitTest, DoesNotWaitForAFullDisk) {
-  w2_.snapshot.set_disk_free_bytes(999);
+TEST_F(CommitTest, WhatFailedBeforeACheckpointIsForgivenAlsoWhereItWaits) {
+  w1_.Train(id_, 5);
+  w1_.End(id_, v1::RANK_OUTCOME_FAILED, v1::REASON_TRAINER_CRASHED, "crash");
+  w1_.Sync();
+  EXPECT_EQ(bed_.Job(id_).retries().crash(), 1);
+  Advance(seconds(3), {&w1_, &w2_});
+  ASSERT_TRUE(w2_.Holds(id_, 2));  // where it has not crashed yet
+  w2_.Train(id_, 10);
+  w2_.Checkpoint(id_, 10);
+  w2_.Sync();
+  EXPECT_THAT(Checkpoints(), ElementsAre());
+  EXPECT_EQ(bed_.Job(id_).retries().crash(), 0);
+  // The same step again is no progress, before it is committed.
+  Advance(seconds(6), {&w1_});
+  ASSERT_TRUE(w1_.Holds(id_, 3));
+  EXPECT_EQ(bed_.Job(id_).retries().infrastructure(), 1);
   w2_.Sync();
   Checkpoint(10);
-  EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|"));
-  EXPECT_THAT(LastMessage(v1::EVENT_KIND_CHECKPOINT_COMMITTED),
-              HasSubstr("on w1; no other worker can take a copy now"));
+  EXPECT_EQ(bed_.Job(id_).retries().infrastructure(), 1);
+  Copy(&w2_);
+  EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|w2"));
+  EXPECT_EQ(bed_.Job(id_).retries().infrastructure(), 0);
 }
 
-TEST_F(CommitTest, ACopierThatDrainsIsWaitedForNoMore) {
+TEST_F(CommitTest, WaitsNoShorterBecauseTheCoordinatorStoodStill) {
   Checkpoint(10);
-  w2_.snapshot.set_draining(true);
-  w2_.Sync();
-  EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|"));
-  EXPECT_TRUE(bed_.Events(id_, v1::EVENT_KIND_WARNING).empty());
-}
-
-TEST_F(CommitTest, ACopierThatTheUserDrainsIsWaitedForNoMore) {
-  Checkpoint(10);
-  ASSERT_TRUE(bed_.Drain("w2").ok());
-  EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|"));
-}
-
-TEST_F(CommitTest, ACopierThatIsLostIsWaitedForNoMore) {
-  Checkpoint(10);
-  Advance(seconds(4), {&w1_});
+  bed_.Advance(seconds(20));
+  bed_.coordinator.HandleStall(seconds(20));
+  bed_.Tick();
   EXPECT_THAT(Checkpoints(), ElementsAre());
-  Advance(seconds(1), {&w1_});
-  EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|"));
-  EXPECT_EQ(bed_.Job(id_).attempt(), 1);
-}
-
-TEST_F(CommitTest, AThirdWorkerTakesOverFromACopierThatIsLost) {
-  HandWorker w3(&bed_, "w3", 1);
-  Checkpoint(10);
-  Join(&w3);
-  EXPECT_EQ(w3.Desired().copy_parts_size(), 0);
-  Advance(seconds(5), {&w1_, &w3});
+  Advance(seconds(7), {&w1_, &w2_});
   EXPECT_THAT(Checkpoints(), ElementsAre());
-  ASSERT_EQ(w3.Desired().copy_parts_size(), 1);
-  Copy(&w3);
-  EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|w3"));
+  Advance(seconds(1), {&w1_, &w2_});
+  EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|"));
 }
 
 TEST_F(CommitTest, DoesNotWaitWhereTheHolderIsAboutToLeave) {
@@ -535,19 +467,6 @@ TEST_F(CommitTest, AJobWhoseLastWorkerIsLostMeanwhileDoesTheRestAgain) {
   Advance(seconds(5), {&w2_});
   EXPECT_EQ(bed_.StateOf(id_), v1::JOB_STATE_STARTING);
   EXPECT_EQ(w2_.Desired().ranks(0).restore().step(), 90);
-}
-
-TEST_F(CommitTest, ACheckpointThatIsOvertakenIsCommittedToo) {
-  HandWorker w3(&bed_, "w3", 1);
-  Join(&w3);
-  Checkpoint(10);
-  Checkpoint(20);
-  ASSERT_EQ(w2_.Desired().copy_parts(0).part().step(), 10);
-  ASSERT_EQ(w3.Desired().copy_parts(0).part().step(), 20);
-  Copy(&w3);
-  EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|", "20:w1|w3"));
-  Copy(&w2_);
-  EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|w2", "20:w1|w3"));
 }
 
 TEST_F(CommitTest, TheOldestGoesWhenANewOneIsOnTwoWorkersAndNotBefore) {
