@@ -1,4 +1,5 @@
 // sinkforge report: figures and tables of jobs in one file.
+#include <algorithm>
 #include <memory>
 
 #include "absl/strings/match.h"
@@ -48,8 +49,18 @@ absl::StatusOr<std::string> Render(const std::vector<JobReport>& jobs, const std
   return RenderReportHtml(jobs, stamp);
 }
 
+// Each once, in the order in which they were given.
+std::vector<std::string> Distinct(const std::vector<std::string>& job_ids) {
+  std::vector<std::string> distinct;
+  for (const std::string& id : job_ids) {
+    if (std::find(distinct.begin(), distinct.end(), id) == distinct.end()) distinct.push_back(id);
+  }
+  return distinct;
+}
+
 absl::StatusOr<int> Report(Session& session, const ReportOptions& options) {
-  if (options.job_ids.size() > kJobsMax) {
+  const std::vector<std::string> job_ids = Distinct(options.job_ids);
+  if (job_ids.size() > kJobsMax) {
     return UsageError(absl::StrCat("at most ", kJobsMax, " jobs in one report"));
   }
   const absl::StatusOr<std::string> found = FormatOf(options);
@@ -67,7 +78,7 @@ absl::StatusOr<int> Report(Session& session, const ReportOptions& options) {
   }
   const bool has_figures = format == "html" || format == "png";
   const auto jobs =
-      CollectReport(session.coordinator(), options.job_ids,
+      CollectReport(session.coordinator(), job_ids,
                     has_figures ? ReportDetail::kForFigures : ReportDetail::kEveryStep);
   if (!jobs.ok()) return jobs.status();
   const auto content = Render(*jobs, format);

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -27,6 +28,7 @@ constexpr size_t kColumns = 3;
 constexpr int kPanelWidth = 560;
 constexpr int kPanelHeight = 400;
 constexpr int kGnuplotMissing = 127;  // of posix_spawnp's child
+constexpr int64_t kMessageBytesMax = 1 << 16;
 constexpr int64_t kPictureBytesMax = int64_t{1} << 30;
 // The chunk that ends a PNG, with its checksum: PNG specification, 11.2.5.
 constexpr absl::string_view kPngEnd("IEND\xae\x42\x60\x82");
@@ -71,7 +73,7 @@ void AddData(const JobReport& report, size_t job, std::string* script) {
   }
 }
 
-// A series without points cannot be plotted; a panel of such keeps its place.
+// A series without points cannot be plotted; a panel of such says so.
 void AddPanel(const std::vector<JobReport>& jobs, const std::string& title, const std::string& axis,
               const std::vector<Curve>& curves, std::string* script) {
   std::vector<std::string> plots;
@@ -82,7 +84,10 @@ void AddPanel(const std::vector<JobReport>& jobs, const std::string& title, cons
   }
   absl::StrAppend(script, "set title ", Quoted(title), "\nset ylabel ", Quoted(axis), "\n");
   if (plots.empty()) {
-    absl::StrAppend(script, "set multiplot next\n");
+    // Axes that show nothing: the line is outside of them.
+    absl::StrAppend(script,
+                    "set label 1 'no data' at graph 0.5,0.5 center\n"
+                    "plot [0:1][0:1] 2 notitle\nunset label 1\n");
     return;
   }
   absl::StrAppend(script, "plot ", absl::StrJoin(plots, ", "), "\n");
@@ -166,12 +171,16 @@ class TemporaryFile {
   int fd_ = -1;
 };
 
-absl::Status RunGnuplot(std::string script, const std::string& picture) {
+// What gnuplot says is shown only where it fails: it warns of every curve that is flat.
+absl::Status RunGnuplot(std::string script, const std::string& picture,
+                        const std::string& messages) {
   std::string program = "gnuplot";
   char* const arguments[] = {program.data(), script.data(), nullptr};
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, picture.c_str(), O_WRONLY | O_TRUNC, 0);
+  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, messages.c_str(), O_WRONLY | O_TRUNC,
+                                   0);
   pid_t pid = 0;
   const int spawned = posix_spawnp(&pid, "gnuplot", &actions, nullptr, arguments, environ);
   posix_spawn_file_actions_destroy(&actions);
@@ -185,7 +194,9 @@ absl::Status RunGnuplot(std::string script, const std::string& picture) {
         "give --format html, csv or json");
   }
   if (spawned != 0 || !WIFEXITED(ended) || WEXITSTATUS(ended) != 0) {
-    return absl::UnknownError("gnuplot failed; its message is above");
+    const auto said = base::ReadFile(messages, kMessageBytesMax);
+    return absl::UnknownError(
+        absl::StrCat("gnuplot failed: ", said.ok() ? absl::StripAsciiWhitespace(*said) : "?"));
   }
   return absl::OkStatus();
 }
@@ -195,11 +206,12 @@ absl::Status RunGnuplot(std::string script, const std::string& picture) {
 absl::StatusOr<std::string> DrawFigure(const std::vector<JobReport>& jobs) {
   const TemporaryFile script;
   const TemporaryFile picture;
-  if (!script.ok() || !picture.ok()) {
+  const TemporaryFile messages;
+  if (!script.ok() || !picture.ok() || !messages.ok()) {
     return absl::UnavailableError(absl::StrCat(script.path(), ": cannot be made"));
   }
   absl::Status status = base::WriteFileDurably(script.path(), FigureScript(jobs));
-  if (status.ok()) status = RunGnuplot(script.path(), picture.path());
+  if (status.ok()) status = RunGnuplot(script.path(), picture.path(), messages.path());
   if (!status.ok()) return status;
   auto content = base::ReadFile(picture.path(), kPictureBytesMax);
   // gnuplot ends with success where the disk was full.

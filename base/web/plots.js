@@ -26,7 +26,9 @@ const plots = (() => {
 
   function dataset(curve, at, kind) {
     const colour = curveColour(curve.colour ?? at);
-    return {label: curve.label, data: curve.points, showLine: kind === "curves",
+    // Chart.js draws those of a lower order above the others.
+    return {label: curve.label, data: curve.points, showLine: kind === "curves" || curve.line === true,
+      order: curve.faint || (kind === "points" && !curve.line) ? 1 : 0,
       borderColor: curve.faint ? colour + "59" : colour, backgroundColor: colour,
       borderWidth: curve.faint ? 1 : 1.8, borderDash: curve.dashed ? [5, 3] : [],
       pointRadius: kind === "points" || curve.points.length < 3 ? 3 : 0, pointHitRadius: 8,
@@ -63,9 +65,25 @@ const plots = (() => {
     };
   }
 
-  // settings: x, y (axis titles), curves: [{label, points: [{x, y}], dashed, faint, colour}], low,
-  // high, whole. Called again for the same canvas it takes the new curves.
+  // Empty axes would look like a mistake of the page. True: there is nothing to draw.
+  function noteEmptiness(canvas, settings) {
+    const empty = settings.curves.every((curve) => curve.points.length === 0);
+    const note = canvas.parentElement.querySelector(".nothing");
+    if (empty && note === null) {
+      canvas.parentElement.append(element("p", "no data", {class: "nothing"}));
+    } else if (!empty) {
+      note?.remove();
+    }
+    canvas.hidden = empty;
+    if (empty) forget(canvas);
+    return empty;
+  }
+
+  // settings: x, y (axis titles), curves: [{label, points: [{x, y}], dashed, faint, line, colour}],
+  // low, high, whole. `line`: among points, one that is joined and lies above them. Called again for
+  // the same canvas it takes the new curves.
   function draw(canvas, settings, kind) {
+    if (noteEmptiness(canvas, settings)) return;
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `${settings.y} over ${settings.x}: ` +
         settings.curves.map((curve) => curve.label).join(", "));

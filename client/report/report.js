@@ -50,9 +50,10 @@ function comparison() {
     ["Imbalance", (job) => number(job.summary.imbalance), "number"],
     ["Least importance", (job) => number(job.summary.importance_min), "number"],
     ["Greatest importance", (job) => number(job.summary.importance_max), "number"],
-    ["Tokens/s", (job) => Math.round(job.summary.tokens_per_second).toLocaleString("en"), "number"],
+    ["Tokens/s", (job) => job.summary.tokens_per_second === null ? "-" :
+        Math.round(job.summary.tokens_per_second).toLocaleString("en"), "number"],
   ];
-  const table = element("table", null, {class: "cards"});
+  const table = element("table", null, {class: "cards compare"});
   const top = element("tr");
   for (const [title, , kind] of columns) top.append(element("th", title, {class: kind}));
   table.append(top);
@@ -114,7 +115,7 @@ function heads() {
           {label: "heads", points: last.importance.flatMap((values, layer) =>
             values.map((value) => ({x: layer, y: value}))), colour: 0},
           {label: "mean of the layer", points: last.importance.map((values, layer) =>
-            ({x: layer, y: mean(values)})), colour: 1}]});
+            ({x: layer, y: mean(values)})), colour: 1, line: true}]});
   }
 }
 

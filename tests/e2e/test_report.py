@@ -19,8 +19,8 @@ class ReportTest(harness.ClusterTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.jobs = [cls.cluster.submit(name="base", train__steps=STEPS, head_balance__loss="none",
-                                       head_balance__coefficient=0),
+        cls.jobs = [cls.cluster.submit(name="base-without-a-head-balance-loss", train__steps=STEPS,
+                                       head_balance__loss="none", head_balance__coefficient=0),
                     cls.cluster.submit(name="aux", train__steps=STEPS)]
         cls.cluster.ok("wait", *cls.jobs)
 
@@ -58,6 +58,15 @@ class ReportTest(harness.ClusterTest):
         for expected in (*self.jobs, "Step 60", "head_balance", f"{STEPS}/{STEPS}", "SinkForge 0."):
             self.assertIn(expected, text)
         page.value("document.querySelectorAll('details').forEach((part) => part.open = false)")
+        # What explains lies above what is explained.
+        for canvas, above, below in ((0, "smoothed", "raw"), (5, "mean of the layer", "heads")):
+            drawn = page.value(f"Chart.getChart('c{canvas}').getSortedVisibleDatasetMetas()"
+                               ".map((meta) => meta.label)")
+            labels = [label for label in drawn if label.endswith((above, below))]
+            self.assertTrue(labels[0].endswith(above), drawn)
+            self.assertTrue(labels[-1].endswith(below), drawn)
+        self.assertTrue(page.value("Chart.getChart('c5').data.datasets.at(-1).showLine"))
+        self.assertEqual(page.cut_tables(), 0)
         self.finish(page, "report")
 
     def test_the_page_reads_on_a_dark_phone(self):
@@ -73,9 +82,39 @@ class ReportTest(harness.ClusterTest):
         self.assertEqual(page.cut_tables(), 0)
         self.finish(page, "report-phone-dark")
 
+    def test_a_job_without_history_says_so_instead_of_drawing_empty_axes(self):
+        waiting = self.cluster.submit(name="waiting", resources__ranks=8)
+        path = self.cluster.path("waiting.html")
+        self.cluster.ok("report", waiting, "-o", path)
+        page = browser.Browser("file://" + path)
+        self.addCleanup(page.close)
+        page.look(browser.DESKTOP, dark=False)
+        page.open("file://" + path)
+        page.await_value("document.querySelectorAll('details').length === 1", "it is drawn")
+        self.assertEqual(page.value("document.querySelectorAll('.nothing').length"), 5)
+        self.assertEqual(page.value("document.querySelectorAll('canvas:not([hidden])').length"), 0)
+        self.assertIn("no data", page.text())
+        self.assertNotIn("NaN", page.text())
+        self.finish(page, "report-waiting")
+        drawn = self.cluster.ok("report", waiting, "-o", self.cluster.path("waiting.png"))
+        self.assertEqual(drawn.err, f"sinkforge: written: {self.cluster.path('waiting.png')}\n")
+        self.cluster.ok("cancel", waiting)
+
+    def test_a_job_that_is_named_twice_is_there_once(self):
+        run = self.report(self.jobs[0], "--format", "json", "-o", "-")
+        self.assertEqual([job["job_id"] for job in json.loads(run.out)["jobs"]], self.jobs)
+
+    def test_a_place_that_cannot_be_written_is_named_before_anything_is_asked(self):
+        path = self.cluster.path("missing/report.html")
+        for run in (self.cluster.client("report", self.jobs[0], "-o", path),
+                    self.cluster.client("report", "nobody-9", "-o", path)):
+            self.assertEqual(run.code, 1)
+            self.assertIn(f"{path}: cannot be written", run.err)
+            self.assertNotIn(".tmp", run.err)
+
     def test_the_picture_is_drawn_by_gnuplot(self):
         path = self.cluster.path("figures.png")
-        self.report("-o", path)
+        self.assertEqual(self.report("-o", path).err, f"sinkforge: written: {path}\n")
         with open(path, "rb") as file:
             content = file.read()
         self.assertEqual(content[:8], b"\x89PNG\r\n\x1a\n")

@@ -468,8 +468,9 @@ TEST_F(ExportTest, MissingThingsAreNamed) {
   const ClientRun step = Run({"checkpoints", "export", "d4-1", file, "--step", "11"});
   EXPECT_EQ(step.code, kExitNotFound);
   EXPECT_THAT(step.err, HasSubstr("steps 10, 20"));
-  EXPECT_EQ(Run({"checkpoints", "export", "d4-1", "/nonexistent/m.safetensors"}).code,
-            kExitNotFound);
+  const ClientRun folder = Run({"checkpoints", "export", "d4-1", "/nonexistent/m.safetensors"});
+  EXPECT_EQ(folder.code, kExitError);
+  EXPECT_THAT(folder.err, HasSubstr("/nonexistent/m.safetensors: cannot be written"));
   fake_.SetWorkers({});
   const ClientRun away = Run({"checkpoints", "export", "d4-1", file});
   EXPECT_EQ(away.code, kExitError);
