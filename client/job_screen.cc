@@ -20,6 +20,7 @@ constexpr int kNumberWidth = 10;  // before a sparkline
 constexpr size_t kEventsKept = 50;
 constexpr size_t kEventsShown = 5;  // at least so many, where there is room
 constexpr size_t kValuesKept = 20'000;
+constexpr char kNoRoom[] = "the map of the heads needs a taller terminal";
 constexpr const char* kBars[] = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
 
 double Mean(const std::vector<double>& values, size_t begin, size_t end) {
@@ -152,9 +153,9 @@ std::vector<std::string> RenderJob(const JobPicture& picture, ScreenSize size, c
     lines.push_back(Shorten(NumbersLine(picture), width));
     const size_t events = std::min(picture.events.size(), kEventsShown);
     const int left = static_cast<int>(height) - static_cast<int>(lines.size() + events);
-    for (std::string& line : HeadMap(picture.last, {width, left}, style)) {
-      lines.push_back(std::move(line));
-    }
+    std::vector<std::string> map = HeadMap(picture.last, {width, left}, style);
+    if (map.empty() && !picture.last.importance().empty()) map = {Shorten(kNoRoom, width)};
+    for (std::string& line : map) lines.push_back(std::move(line));
   }
   const size_t room = height > lines.size() ? height - lines.size() : 0;
   const size_t first =

@@ -11,7 +11,10 @@ async function get(path, query) {
   const search = new URLSearchParams(query ?? {}).toString();
   const answer = await fetch(`api/${path}${search && "?" + search}`, {cache: "no-store"});
   const body = await answer.json();
-  if (!answer.ok) throw new Error(body.message ?? `status ${answer.status}`);
+  if (!answer.ok) {
+    throw Object.assign(new Error(body.message ?? `status ${answer.status}`),
+        {isFinal: answer.status === 404});
+  }
   return body;
 }
 
@@ -27,6 +30,7 @@ function duration(seconds) {
 }
 const bytes = (count) => `${(Number(count ?? 0) / 2 ** 30).toFixed(1)} GiB`;
 const ago = (time) => time ? `${duration((Date.now() - Date.parse(time)) / 1000)} ago` : "-";
+const clock = (time) => time ? `${time.slice(0, 10)} ${time.slice(11, 19)}Z` : "-";
 const eta = (job) => duration(parseFloat(job.progress?.eta));
 
 // A table of columns {title, cell: (row) => text or element, kind}. On a phone each row is a card: `name` is its
@@ -172,7 +176,7 @@ class JobView {
     this.showCurves(history);
     await this.showHeads(path, Number(job.progress?.step ?? 0));
     this.events.replaceChildren(table(events.slice(-50).reverse(), [
-      {title: "Time", cell: (event) => (event.time ?? "").slice(11, 19)},
+      {title: "Time", cell: (event) => clock(event.time)},
       {title: "Event", cell: (event) => words(event.kind, "EVENT_KIND_")},
       {title: "Step", cell: (event) => Number(event.step ?? 0) || "", kind: "number"},
       {title: "", cell: (event) => event.message ?? "", kind: "whole"},
@@ -248,6 +252,15 @@ async function show() {
   return view.refresh();
 }
 
+// What is asked for is not there, and will not come.
+function giveUp(error) {
+  view?.close();
+  view = null;
+  trouble.textContent = error.message;
+  trouble.hidden = false;
+  main.replaceChildren(element("a", "All jobs", {href: "#/"}));
+}
+
 let turn = 0;  // a newer one makes those before it stop
 
 async function run() {
@@ -258,6 +271,7 @@ async function run() {
       trouble.hidden = true;
     } catch (error) {
       if (own !== turn) return;
+      if (error.isFinal) return giveUp(error);
       trouble.textContent = `${error.message}; trying again`;
       trouble.hidden = false;
     }

@@ -95,6 +95,8 @@ class PageTest(harness.ClusterTest):
         page.await_value(f"{shown} > {first}", "the numbers move by themselves")
         self.assertLess(page.background(), 60)
         self.assertIn("attempt started", page.text().lower())
+        day = self.cluster.events(self.running)[0]["time"][:10]
+        self.assertRegex(page.text(), day + r" \d\d:\d\d:\d\dZ")
         self.finish(page, "job-phone-dark")
 
     def test_links_lead_to_a_job_and_back(self):
@@ -110,7 +112,12 @@ class PageTest(harness.ClusterTest):
     def test_an_unknown_job_is_named(self):
         page = self.open("/#/job/nobody-7", browser.DESKTOP, dark=False)
         page.await_value("!document.getElementById('trouble').hidden", "it complains")
-        self.assertIn("nobody-7", page.value("document.getElementById('trouble').textContent"))
+        trouble = page.value("document.getElementById('trouble').textContent")
+        self.assertIn("nobody-7", trouble)
+        self.assertNotIn("trying again", trouble)
+        page.value("document.querySelector('main a').click()")
+        page.await_value("document.querySelectorAll('section').length === 3", "the front page")
+        self.assertTrue(page.value("document.getElementById('trouble').hidden"))
 
     def test_it_says_so_when_the_coordinator_goes_and_recovers(self):
         own = harness.Cluster()

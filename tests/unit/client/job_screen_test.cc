@@ -89,6 +89,13 @@ TEST(RenderJobTest, ShowsProgressCurvesHeadsAndTheLastEvents) {
   EXPECT_EQ(lines.back(), "event 8");
 }
 
+TEST(RenderJobTest, SaysSoWhereTheMapOfTheHeadsHasNoRoom) {
+  const auto lines = RenderJob(Picture(), {50, 9}, kPlain);
+  ASSERT_EQ(lines.size(), 8u);
+  EXPECT_EQ(lines[4], "the map of the heads needs a taller terminal");
+  EXPECT_EQ(lines.back(), "event 8");
+}
+
 TEST(RenderJobTest, NeverIsLargerThanTheTerminal) {
   for (int width = 1; width < 120; width += 7) {
     for (int height = 1; height < 40; height += 3) {
