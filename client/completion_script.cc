@@ -3,6 +3,7 @@
 #include "client/completion_script.h"
 
 #include <functional>
+#include <iterator>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -10,9 +11,27 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "client/common_options.h"
+#include "client/job_input.h"
 
 namespace sinkforge::client {
 namespace {
+
+// Of the metric history; layer_cv and importance stand for all layers and heads.
+constexpr const char* kSeries[] = {"loss",
+                                   "aux_loss",
+                                   "imbalance",
+                                   "learning_rate_scale",
+                                   "gradient_norm",
+                                   "step_seconds",
+                                   "tokens_per_second",
+                                   "tokens_total",
+                                   "validation_loss",
+                                   "validation_bits_per_byte",
+                                   "memory_bytes",
+                                   "importance_min",
+                                   "importance_max",
+                                   "layer_cv",
+                                   "importance"};
 
 std::vector<std::string> NamesOf(const Option& option) { return absl::StrSplit(option.names, ','); }
 
@@ -39,12 +58,21 @@ bool TakesFiles(const Command& command) {
   return false;
 }
 
-// Every command calls the argument so where it is a job's id.
-bool TakesJobs(const Command& command) {
+// Every command calls an argument so where it is a job's id ("JOB") or a worker ("WORKER").
+bool Takes(const Command& command, const std::string& argument_name) {
   for (const Argument& argument : command.arguments) {
-    if (argument.name == "JOB") return true;
+    if (argument.name == argument_name) return true;
   }
   return false;
+}
+
+// What may be given, or where that is anything, what is mostly meant. Every command calls a value
+// so where it starts with a key of the job file.
+std::vector<std::string> OfferedValues(const Option& option) {
+  if (!option.choices.empty()) return option.choices;
+  if (option.value == "KEY=VALUE" || option.value == "KEY=V1,V2") return JobKeys();
+  if (option.names == "--series") return {std::begin(kSeries), std::end(kSeries)};
+  return {};
 }
 
 // `path` is the command's words without the program: "checkpoints export".
@@ -68,6 +96,7 @@ struct Keys {
   std::vector<std::string> value_options;  // every option that takes a value
   std::vector<std::string> file_paths;     // commands whose arguments are files
   std::vector<std::string> job_paths;      // commands whose arguments are jobs
+  std::vector<std::string> worker_paths;   // and workers
 };
 
 Keys KeysOf(const Command& root) {
@@ -83,7 +112,8 @@ Keys KeysOf(const Command& root) {
       }
     }
     if (TakesFiles(command)) keys.file_paths.push_back(SingleQuote(path));
-    if (TakesJobs(command)) keys.job_paths.push_back(SingleQuote(path));
+    if (Takes(command, "JOB")) keys.job_paths.push_back(SingleQuote(path));
+    if (Takes(command, "WORKER")) keys.worker_paths.push_back(SingleQuote(path));
   });
   return keys;
 }
@@ -93,15 +123,67 @@ std::string ChoiceCases(const Command& root, const std::string& name) {
   std::string cases;
   Visit(root, "", [&](const Command& command, const std::string& path) {
     for (const Option& option : AllOptions(command, path)) {
-      if (option.choices.empty()) continue;
+      if (OfferedValues(option).empty()) continue;
       for (const std::string& option_name : NamesOf(option)) {
         absl::StrAppend(&cases, "    ", SingleQuote(absl::StrCat(path, " ", option_name)), ") ",
-                        name, "='", absl::StrJoin(option.choices, " "), "' ;;\n");
+                        name, "='", absl::StrJoin(OfferedValues(option), " "), "' ;;\n");
       }
     }
   });
   return cases;
 }
+
+// Between @ what the functions below fill in.
+constexpr char kBashScript[] =
+    R"bash(# Completion of sinkforge for bash.
+_sinkforge() {
+  local current="${COMP_WORDS[COMP_CWORD]}" path='' words='' values='' word='' option='' given=''
+  local i skip=0
+  for ((i = 1; i < COMP_CWORD; i++)); do
+    word="${COMP_WORDS[i]}"
+    # Of "--state=queued" bash makes three words.
+    if ((skip)); then [[ "$word" == = ]] || skip=0; continue; fi
+    case "$path $word" in
+      @VALUE_OPTIONS@) skip=1 option="$word" ;;
+      @COMMANDS@) path="${path:+$path }$word" ;;
+    esac
+  done
+  COMPREPLY=()
+  if ((skip)); then
+    [[ "$current" != = ]] || current=''
+  elif [[ "$current" == --*=* ]]; then  # One word, where COMP_WORDBREAKS has no "=".
+    option="${current%%=*}" given="${current%%=*}="
+    case "$path $option" in
+      @VALUE_OPTIONS@) skip=1 current="${current#*=}" ;;
+    esac
+  fi
+  if ((skip)); then
+    case "$path $option" in
+@CHOICES@      *) COMPREPLY=($(compgen -f -- "$current")); return ;;
+    esac
+    COMPREPLY=($(compgen -W "$values" -- "$current"))
+    [[ "${COMPREPLY[*]}" != *= ]] || compopt -o nospace +o filenames 2>/dev/null
+    COMPREPLY=("${COMPREPLY[@]/#/$given}")
+    return
+  fi
+  case "$path" in
+@WORDS@  esac
+  if [[ "$current" != -* ]]; then
+    case "$path" in
+      @JOBS@) words="$words $(_sinkforge_names list)" ;;
+      @WORKERS@) words="$words $(_sinkforge_names workers)" ;;
+    esac
+  fi
+  COMPREPLY=($(compgen -W "$words" -- "$current"))
+  case "$path" in
+    @FILES@) [[ "$current" == -* ]] || COMPREPLY+=($(compgen -f -- "$current")) ;;
+  esac
+}
+_sinkforge_names() {
+  sinkforge "$1" --retry-for 0.3 2>/dev/null | tail -n +2 | cut -d ' ' -f 1
+}
+complete -o filenames -F _sinkforge sinkforge
+)bash";
 
 std::string BashScript(const Command& root) {
   const Keys keys = KeysOf(root);
@@ -118,55 +200,79 @@ std::string BashScript(const Command& root) {
     absl::StrAppend(&words, "    ", SingleQuote(path), ") words='", absl::StrJoin(next, " "),
                     "' ;;\n");
   });
-  return absl::StrReplaceAll(
-      R"bash(# Completion of sinkforge for bash.
-_sinkforge() {
-  local current="${COMP_WORDS[COMP_CWORD]}" path='' words='' values='' word='' i skip=0
-  for ((i = 1; i < COMP_CWORD; i++)); do
-    word="${COMP_WORDS[i]}"
-    if ((skip)); then skip=0; continue; fi
-    case "$path $word" in
-      @VALUE_OPTIONS@) skip=1 ;;
-      @COMMANDS@) path="${path:+$path }$word" ;;
-    esac
-  done
-  COMPREPLY=()
-  if ((skip)); then
-    case "$path $word" in
-@CHOICES@      *) COMPREPLY=($(compgen -f -- "$current")); return ;;
-    esac
-    COMPREPLY=($(compgen -W "$values" -- "$current"))
-    return
-  fi
-  case "$path" in
-@WORDS@  esac
-  if [[ "$current" != -* ]]; then
-    case "$path" in
-      @JOBS@) words="$words $(_sinkforge_jobs)" ;;
-    esac
-  fi
-  COMPREPLY=($(compgen -W "$words" -- "$current"))
-  case "$path" in
-    @FILES@) [[ "$current" == -* ]] || COMPREPLY+=($(compgen -f -- "$current")) ;;
-  esac
-}
-_sinkforge_jobs() {
-  sinkforge list --retry-for 0.3 2>/dev/null | tail -n +2 | cut -d ' ' -f 1
-}
-complete -o filenames -F _sinkforge sinkforge
-)bash",
-      {{"@VALUE_OPTIONS@", absl::StrJoin(keys.value_options, "|")},
-       {"@COMMANDS@", absl::StrJoin(keys.commands, "|")},
-       {"@CHOICES@", ChoiceCases(root, "values")},
-       {"@FILES@", absl::StrJoin(keys.file_paths, "|")},
-       {"@JOBS@", absl::StrJoin(keys.job_paths, "|")},
-       {"@WORDS@", words}});
+  return absl::StrReplaceAll(kBashScript,
+                             {{"@VALUE_OPTIONS@", absl::StrJoin(keys.value_options, "|")},
+                              {"@COMMANDS@", absl::StrJoin(keys.commands, "|")},
+                              {"@CHOICES@", ChoiceCases(root, "values")},
+                              {"@FILES@", absl::StrJoin(keys.file_paths, "|")},
+                              {"@JOBS@", absl::StrJoin(keys.job_paths, "|")},
+                              {"@WORKERS@", absl::StrJoin(keys.worker_paths, "|")},
+                              {"@WORDS@", words}});
 }
 
 // "name:what it does", as zsh's _describe takes it.
 std::string Described(const std::string& name, const std::string& help) {
   return SingleQuote(absl::StrCat(absl::StrReplaceAll(name, {{":", "\\:"}}), ":", help));
 }
+
+constexpr char kZshScript[] =
+    R"zsh(#compdef sinkforge
+# Completion of sinkforge for zsh: in a folder of $fpath as _sinkforge, or sourced.
+_sinkforge() {
+  local at='' word='' option='' values='' i skip=0
+  local -a next options names
+  for ((i = 2; i < CURRENT; i++)); do
+    word="${words[i]}"
+    if ((skip)); then skip=0; continue; fi
+    case "$at $word" in
+      @VALUE_OPTIONS@) skip=1 option="$word" ;;
+      @COMMANDS@) at="${at:+$at }$word" ;;
+    esac
+  done
+  if ((!skip)) && [[ "$PREFIX" == --*=* ]]; then
+    option="${PREFIX%%=*}"
+    case "$at $option" in
+      @VALUE_OPTIONS@) skip=1; compset -P '*=' ;;
+    esac
+  fi
+  if ((skip)); then
+    case "$at $option" in
+@CHOICES@      *) _files; return ;;
+    esac
+    if [[ "$values" == *= ]]; then
+      compadd -S '' -- ${=values}
+    else
+      compadd -- ${=values}
+    fi
+    return
+  fi
+  case "$at" in
+@LISTS@  esac
+  if [[ "$PREFIX" == -* ]]; then
+    _describe -o option options
+    return
+  fi
+  case "$at" in
+    @JOBS@)
+      names=(${(f)"$(_sinkforge_names list)"})
+      ((${#names})) && compadd -X 'job' -- $names ;;
+    @WORKERS@)
+      names=(${(f)"$(_sinkforge_names workers)"})
+      ((${#names})) && compadd -X 'worker' -- $names ;;
+    @FILES@) _files ;;
+  esac
+  ((${#next})) && _describe command next
+  return 0
+}
+_sinkforge_names() {
+  sinkforge "$1" --retry-for 0.3 2>/dev/null | tail -n +2 | cut -d ' ' -f 1
+}
+if [[ "${funcstack[1]}" == _sinkforge ]]; then
+  _sinkforge "$@"
+else
+  compdef _sinkforge sinkforge
+fi
+)zsh";
 
 std::string ZshScript(const Command& root) {
   const Keys keys = KeysOf(root);
@@ -191,57 +297,14 @@ std::string ZshScript(const Command& root) {
                     absl::StrJoin(next, "\n        "), ")\n      options=(",
                     absl::StrJoin(options, "\n        "), ") ;;\n");
   });
-  return absl::StrReplaceAll(
-      R"zsh(#compdef sinkforge
-# Completion of sinkforge for zsh: in a folder of $fpath as _sinkforge, or sourced.
-_sinkforge() {
-  local at='' word='' values='' i skip=0
-  local -a next options jobs
-  for ((i = 2; i < CURRENT; i++)); do
-    word="${words[i]}"
-    if ((skip)); then skip=0; continue; fi
-    case "$at $word" in
-      @VALUE_OPTIONS@) skip=1 ;;
-      @COMMANDS@) at="${at:+$at }$word" ;;
-    esac
-  done
-  if ((skip)); then
-    case "$at $word" in
-@CHOICES@      *) _files; return ;;
-    esac
-    compadd -- ${=values}
-    return
-  fi
-  case "$at" in
-@LISTS@  esac
-  if [[ "$PREFIX" == -* ]]; then
-    _describe -o option options
-    return
-  fi
-  case "$at" in
-    @JOBS@)
-      jobs=(${(f)"$(_sinkforge_jobs)"})
-      ((${#jobs})) && compadd -X 'job' -- $jobs ;;
-    @FILES@) _files ;;
-  esac
-  ((${#next})) && _describe command next
-  return 0
-}
-_sinkforge_jobs() {
-  sinkforge list --retry-for 0.3 2>/dev/null | tail -n +2 | cut -d ' ' -f 1
-}
-if [[ "${funcstack[1]}" == _sinkforge ]]; then
-  _sinkforge "$@"
-else
-  compdef _sinkforge sinkforge
-fi
-)zsh",
-      {{"@VALUE_OPTIONS@", absl::StrJoin(keys.value_options, "|")},
-       {"@COMMANDS@", absl::StrJoin(keys.commands, "|")},
-       {"@CHOICES@", ChoiceCases(root, "values")},
-       {"@FILES@", absl::StrJoin(keys.file_paths, "|")},
-       {"@JOBS@", absl::StrJoin(keys.job_paths, "|")},
-       {"@LISTS@", lists}});
+  return absl::StrReplaceAll(kZshScript,
+                             {{"@VALUE_OPTIONS@", absl::StrJoin(keys.value_options, "|")},
+                              {"@COMMANDS@", absl::StrJoin(keys.commands, "|")},
+                              {"@CHOICES@", ChoiceCases(root, "values")},
+                              {"@FILES@", absl::StrJoin(keys.file_paths, "|")},
+                              {"@JOBS@", absl::StrJoin(keys.job_paths, "|")},
+                              {"@WORKERS@", absl::StrJoin(keys.worker_paths, "|")},
+                              {"@LISTS@", lists}});
 }
 
 std::string FishQuote(const std::string& text) {
@@ -256,8 +319,8 @@ std::string FishFlags(const Option& option) {
                     name.substr(is_long ? 2 : 1));
   }
   if (!option.value.empty()) flags += " -r";
-  if (!option.choices.empty()) {
-    absl::StrAppend(&flags, " -f -a '", absl::StrJoin(option.choices, " "), "'");
+  if (!OfferedValues(option).empty()) {
+    absl::StrAppend(&flags, " -f -a '", absl::StrJoin(OfferedValues(option), " "), "'");
   }
   return flags;
 }
@@ -277,7 +340,8 @@ std::string FishLines(const Command& command, const std::string& path) {
     add(absl::StrCat("-a '", absl::StrJoin(argument.choices, " "), "'"), argument.help);
   }
   if (TakesFiles(command)) add("-F", "");
-  if (TakesJobs(command)) add("-a '(__sinkforge_jobs)'", "job");
+  if (Takes(command, "JOB")) add("-a '(__sinkforge_names list)'", "job");
+  if (Takes(command, "WORKER")) add("-a '(__sinkforge_names workers)'", "worker");
   for (const Option& option : AllOptions(command, path)) add(FishFlags(option), option.help);
   return lines;
 }
@@ -304,8 +368,8 @@ function __sinkforge_at
     end
     test "$at" = "$argv"
 end
-function __sinkforge_jobs
-    sinkforge list --retry-for 0.3 2>/dev/null | tail -n +2 | cut -d ' ' -f 1
+function __sinkforge_names
+    sinkforge $argv --retry-for 0.3 2>/dev/null | tail -n +2 | cut -d ' ' -f 1
 end
 complete -c sinkforge -f
 )fish",

@@ -1,6 +1,8 @@
 // Reading job files for submit and sweep.
 #include "client/job_input.h"
 
+#include <google/protobuf/descriptor.h>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/files.h"
@@ -23,6 +25,21 @@ std::string OverrideOf(const std::string& field, const std::vector<std::string>&
   return "";
 }
 
+// `prefix`: the keys above, with a dot at the end.
+void AddKeys(const google::protobuf::Descriptor& type, const std::string& prefix,
+             std::vector<std::string>* keys) {
+  for (int i = 0; i < type.field_count(); ++i) {
+    const google::protobuf::FieldDescriptor& field = *type.field(i);
+    const google::protobuf::Descriptor* group = field.message_type();
+    // A range is one value in the file.
+    if (group == nullptr || group == v1::RangeOrValue::descriptor()) {
+      keys->push_back(absl::StrCat(prefix, field.name(), "="));
+    } else {
+      AddKeys(*group, absl::StrCat(prefix, field.name(), "."), keys);
+    }
+  }
+}
+
 absl::Status ViolationError(const JobInput& input, const std::vector<std::string>& overrides,
                             const std::vector<jobspec::Violation>& violations) {
   std::vector<std::string> lines;
@@ -41,6 +58,12 @@ absl::Status ViolationError(const JobInput& input, const std::vector<std::string
 }
 
 }  // namespace
+
+std::vector<std::string> JobKeys() {
+  std::vector<std::string> keys;
+  AddKeys(*v1::JobSpec::descriptor(), "", &keys);
+  return keys;
+}
 
 absl::StatusOr<JobInput> ReadJobInput(const std::string& path) {
   const auto text = base::ReadFile(path, static_cast<int64_t>(jobspec::kYamlBytesMax));

@@ -19,6 +19,9 @@ struct JobInput {
   std::map<std::string, jobspec::Position> positions;
 };
 
+// Of --set and --grid, as a shell offers them: "name=", "model.layers=", ...
+std::vector<std::string> JobKeys();
+
 // Errors: NOT_FOUND and others of reading the file; usage errors with one line a problem.
 absl::StatusOr<JobInput> ReadJobInput(const std::string& path);
 

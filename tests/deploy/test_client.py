@@ -77,6 +77,27 @@ class CompletionTest(unittest.TestCase, Completion):
             for shell, offers in self.offers(line).items():
                 self.assertEqual(offers, expected, f"{shell}: {line}")
 
+    def test_offers_keys_of_the_job_file(self):
+        for line, expected in (("sinkforge submit job.yaml --set train.st", ["train.steps="]),
+                               ("sinkforge sweep job.yaml --grid model.attention",
+                                ["model.attention="]),
+                               ("sinkforge metrics d4-1 --series tokens_t", ["tokens_total"])):
+            for shell, offers in self.offers(line).items():
+                self.assertEqual(offers, expected, f"{shell}: {line}")
+        keys = self.bash("sinkforge submit job.yaml --set ", environment(HOME=self.folder))
+        for key in ("name=", "model.sink_init=", "head_balance.coefficient=", "resources.ranks="):
+            self.assertIn(key, keys)
+        self.assertFalse([key for key in keys if "sink_init." in key])
+
+    def test_offers_values_behind_an_equals_sign(self):
+        env = environment(HOME=self.folder)
+        # As bash splits the line, and as it does without "=" in COMP_WORDBREAKS.
+        self.assertEqual(self.bash("sinkforge list --state = qu", env), ["queued"])
+        self.assertIn("queued", self.bash("sinkforge list --state =", env))
+        self.assertEqual(self.bash("sinkforge list --state=qu", env), ["--state=queued"])
+        self.assertEqual(self.bash("sinkforge list --state = queued --nam", env), ["--namespace"])
+        self.assertEqual(self.fish("sinkforge list --state=qu", env), ["--state=queued"])
+
     def test_offers_files_where_a_file_is_meant(self):
         for shell, offers in self.offers("sinkforge submit j").items():
             self.assertEqual(offers, ["job.yaml"], shell)
@@ -102,10 +123,20 @@ class CompletionTest(unittest.TestCase, Completion):
             expected = {"bash": [job], "fish": [job]}
             harness.wait_until(lambda line=line: self.offers(line, env) == expected,
                                f"both shells offer {job} for: {line}")
+        cluster.start_worker("gpu-box-2")
+        for line in ("sinkforge drain gpu", "sinkforge undrain gpu"):
+            expected = {"bash": ["gpu-box-2"], "fish": ["gpu-box-2"]}
+            harness.wait_until(lambda line=line: self.offers(line, env) == expected,
+                               f"both shells offer the worker for: {line}")
         with Zsh(self.folder, env) as zsh:
-            harness.wait_until(
-                lambda: zsh.complete("sinkforge show off") == f"sinkforge show {job}",
-                f"zsh offers {job}")
+            for line, expected in (("sinkforge show off", f"sinkforge show {job}"),
+                                   ("sinkforge drain gpu", "sinkforge drain gpu-box-2")):
+                harness.wait_until(lambda line=line, text=expected: zsh.complete(line) == text,
+                                   f"zsh offers {expected}")
+        series = self.offers("sinkforge metrics offered-1 --series ", env)
+        self.assertEqual(sorted(series["bash"]), sorted(series["fish"]))
+        self.assertIn("importance", series["bash"])
+        cluster.ok("metrics", job, "--series", ",".join(series["bash"]))
 
     def test_zsh_completes_at_a_terminal(self):
         with Zsh(self.folder, environment(HOME=self.folder)) as zsh:
@@ -113,7 +144,10 @@ class CompletionTest(unittest.TestCase, Completion):
                                    ("sinkforge checkpoints exp", "sinkforge checkpoints export"),
                                    ("sinkforge list --stat", "sinkforge list --state"),
                                    ("sinkforge list --state que", "sinkforge list --state queued"),
+                                   ("sinkforge list --state=que", "sinkforge list --state=queued"),
                                    ("sinkforge submit jo", "sinkforge submit job.yaml"),
+                                   ("sinkforge submit job.yaml --set train.ste",
+                                    "sinkforge submit job.yaml --set train.steps="),
                                    ("sinkforge --coordinator list sho",
                                     "sinkforge --coordinator list show")):
                 self.assertEqual(zsh.complete(line), expected)
