@@ -248,7 +248,7 @@ absl::Status Daemon::Impl::StartPage() {
 
 void Daemon::Impl::OnCommit(const Coordinator& coordinator, const Effects& effects) {
   attempts_.Observe(coordinator, effects.events);
-  LogEvents(coordinator, effects.events);
+  LogEvents(coordinator, effects);
   for (const std::string& job_id : effects.changed_jobs) {
     const v1::Job* job = coordinator.Find(job_id);
     const int64_t attempt = job == nullptr ? 0 : job->attempt();

@@ -150,6 +150,20 @@ const RankState* CauseOf(const Attempt& attempt) {
   return cause;
 }
 
+// The rank that the attempt ends by, for the log: the one that failed, or whose worker is gone.
+EventPlace PlaceOfEnd(const State& state, const Attempt& attempt) {
+  const RankState* rank = CauseOf(attempt);
+  for (const RankState& other : attempt.ranks) {
+    if (rank != nullptr) break;
+    const WorkerRecord* worker = state.FindWorker(other.placement.worker());
+    const bool is_gone =
+        worker == nullptr || !worker->alive || worker->incarnation != other.placement.incarnation();
+    if (is_gone) rank = &other;
+  }
+  if (rank == nullptr) return {};
+  return {rank->placement.worker(), rank->placement.rank()};
+}
+
 bool AllEnded(const Attempt& attempt) {
   return std::all_of(attempt.ranks.begin(), attempt.ranks.end(),
                      [](const RankState& rank) { return rank.ended(); });
@@ -279,7 +293,8 @@ void EndAttempt(Call* call, JobRecord* record, v1::Reason reason, const std::str
   SINKFORGE_REQUIRE(record->attempt.has_value());
   v1::Job& job = record->job;
   CommitBeforeTheEnd(call, record);
-  call->AddEvent(record, {v1::EVENT_KIND_ATTEMPT_ENDED, reason, message, job.progress().step()});
+  call->AddEvent(record, {v1::EVENT_KIND_ATTEMPT_ENDED, reason, message, job.progress().step(),
+                          PlaceOfEnd(call->state(), *record->attempt)});
   for (const RankState& rank : record->attempt->ranks) {
     ReleaseRank(call, {job.job_id(), job.attempt(), rank.placement.rank()}, rank);
   }

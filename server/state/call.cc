@@ -68,6 +68,13 @@ void Call::AddEvent(JobRecord* record, EventText text) {
   event.set_message(Truncate(text.message, kMessageBytesMax));
   event.set_attempt(job.attempt());
   event.set_step(text.step);
+  if (text.place.worker.empty() && record->attempt.has_value() &&
+      record->attempt->ranks.size() == 1) {
+    text.place = {record->attempt->ranks[0].placement.worker(), 0};
+  }
+  if (!text.place.worker.empty()) {
+    places_[{event.job_id(), event.sequence()}] = std::move(text.place);
+  }
   Store(*record);
 }
 
@@ -143,6 +150,7 @@ void Call::Finish(Effects* effects) {
     }
   }
   for (v1::Event& event : events_) effects->events.push_back(std::move(event));
+  effects->event_places.merge(places_);
   for (const int64_t number : watched_) {
     InsertSorted(&effects->changed_jobs, state_.jobs.at(number).job.job_id());
   }

@@ -1,8 +1,10 @@
 // Call: one call of the coordinator under way: its time, and what it has changed so far.
 #pragma once
 
+#include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -38,6 +40,7 @@ class Call {
     v1::Reason reason = v1::REASON_UNSPECIFIED;
     std::string message;
     int64_t step = 0;
+    EventPlace place = {};  // empty: that of the attempt under way, where it is a single rank
   };
   // Also stores the record, which counts its events.
   void AddEvent(JobRecord* record, EventText text);
@@ -63,6 +66,7 @@ class Call {
   std::set<std::string> touched_;
   std::set<std::string> revised_;
   std::vector<v1::Event> events_;
+  std::map<std::pair<std::string, int64_t>, EventPlace> places_;
   std::vector<std::string> deleted_;
   std::set<std::string> namespaces_;
   std::set<std::string> drains_;  // workers

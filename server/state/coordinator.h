@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -22,6 +23,12 @@
 
 namespace sinkforge::server {
 
+// Where an event happened, where that is one place: for the log.
+struct EventPlace {
+  std::string worker;  // empty: nowhere, or at several
+  std::optional<int32_t> rank;
+};
+
 // What one call changed. The owner stores jobs, events, deletions and the next job number in one
 // synced batch before anything is acknowledged or sent: before it answers the call, sends a
 // DesiredState or tells a watcher. One Effects may collect several calls.
@@ -32,6 +39,8 @@ struct Effects {
   std::optional<int64_t> next_job_number;
   std::vector<v1::Namespace> namespaces;                         // settings to store
   std::map<std::string, std::optional<v1::WorkerDrain>> drains;  // by worker; absent: to delete
+  // Of some of `events`, by job and sequence; not stored.
+  std::map<std::pair<std::string, int64_t>, EventPlace> event_places;
   std::vector<std::string> changed_workers;  // whose Desired() changed: send it now; sorted
   std::vector<std::string> changed_jobs;  // for watchers, sorted. Progress alone is here at every
                                           // report, but in `jobs` only every few seconds.
@@ -52,7 +61,7 @@ struct CoordinatorOptions {
   std::chrono::nanoseconds no_progress_timeout = std::chrono::minutes(15);
   // Progress alone is stored this often: a crash loses only numbers that the next report repeats.
   std::chrono::nanoseconds progress_store_interval = std::chrono::seconds(5);
-  // A lost worker leaves the list after this long.
+  // A lost worker leaves the list after this long; one that was stopped, with its lease.
   std::chrono::nanoseconds forget_worker_after = std::chrono::hours(24);
   // Attempts that may fail, one budget per kind of cause, without a new checkpoint in between.
   int infrastructure_retries = 20;

@@ -23,6 +23,10 @@ bool IsNews(JobRecord* record, const std::string& text) {
   return true;
 }
 
+EventPlace PlaceOf(const Attempt& attempt, int32_t rank) {
+  return {attempt.ranks[static_cast<size_t>(rank)].placement.worker(), rank};
+}
+
 void NoteWarnings(Call* call, JobRecord* record, const v1::RankStatus& status) {
   for (const std::string& full : status.warnings()) {
     const std::string text = Truncate(full, kWarningBytesMax);
@@ -30,7 +34,8 @@ void NoteWarnings(Call* call, JobRecord* record, const v1::RankStatus& status) {
     const v1::EventKind kind = absl::StartsWith(text, "not_bit_exact")
                                    ? v1::EVENT_KIND_NOT_BIT_EXACT
                                    : v1::EVENT_KIND_WARNING;
-    call->AddEvent(record, {kind, v1::REASON_UNSPECIFIED, text, status.step()});
+    call->AddEvent(record, {kind, v1::REASON_UNSPECIFIED, text, status.step(),
+                            PlaceOf(*record->attempt, status.rank())});
   }
 }
 
@@ -38,8 +43,8 @@ void NoteRestore(Call* call, JobRecord* record, const v1::RankStatus& status) {
   if (status.restored_step() <= 0) return;
   const std::string text = absl::StrCat("restored the checkpoint of step ", status.restored_step());
   if (!IsNews(record, text)) return;
-  call->AddEvent(record,
-                 {v1::EVENT_KIND_RESTORED, v1::REASON_UNSPECIFIED, text, status.restored_step()});
+  call->AddEvent(record, {v1::EVENT_KIND_RESTORED, v1::REASON_UNSPECIFIED, text,
+                          status.restored_step(), PlaceOf(*record->attempt, status.rank())});
 }
 
 void NoteProgress(Call* call, JobRecord* record, const v1::RankStatus& status) {

@@ -61,6 +61,8 @@ class LogsTest(harness.ClusterTest):
                          ["the rank starts", "the rank ended"])
         steps = [line["step"] for line in trainer if line["message"] == "progress"]
         self.assertEqual(steps, list(range(1, 41)))
+        placed = [line for line in coordinator if line["message"].startswith("job: attempt")]
+        self.assertEqual([(line["rank"], line["worker"]) for line in placed], [(0, "w")] * 2)
 
     def test_every_line_of_daemons_and_trainers_is_json(self):
         job_id = self.submit(train__steps=20)

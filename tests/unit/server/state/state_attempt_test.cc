@@ -234,6 +234,10 @@ TEST(CoordinatorAttemptTest, LosingARankEndsTheAttemptEverywhere) {
   w2.End(id, v1::RANK_OUTCOME_FAILED, v1::REASON_TRAINER_CRASHED, "signal 9");
   ASSERT_TRUE(w2.Report().ok());
   EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_QUEUED);
+  const v1::Event ended = bed.Events(id, v1::EVENT_KIND_ATTEMPT_ENDED)[0];
+  const EventPlace& place = bed.last.event_places.at({id, ended.sequence()});
+  EXPECT_EQ(place.worker, "w2");
+  EXPECT_EQ(place.rank, 1);
   EXPECT_EQ(bed.Job(id).placement_size(), 0);
   EXPECT_EQ(w1.Desired().ranks_size(), 0);
   EXPECT_THAT(bed.last.changed_workers, testing::ElementsAre("w1", "w2"));
