@@ -14,13 +14,21 @@
 namespace sinkforge::client {
 namespace {
 
-// Before any work is done for a file that could not be written.
-absl::Status CheckFolder(const std::string& path) {
-  const std::string folder = std::filesystem::path(path).parent_path().string();
-  if (access(folder.empty() ? "." : folder.c_str(), W_OK | X_OK) == 0) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat(path, ": cannot be written to the folder ", folder.empty() ? "." : folder, ": ",
-                   std::strerror(errno), "; make it, or give another name"));
+// Now, and not when the file is written after minutes of work.
+absl::Status CheckFolderOf(const std::string& path) {
+  const std::string parent = std::filesystem::path(path).parent_path().string();
+  const std::string folder = parent.empty() ? "." : parent;
+  struct stat info {};
+  if (stat(folder.c_str(), &info) != 0 && errno == ENOENT) {
+    return absl::NotFoundError(
+        absl::StrCat("the folder ", folder, " does not exist; create it, or give another name"));
+  }
+  // The folder of a path that ends with a slash, or goes through a file, is none.
+  if (access((folder + "/").c_str(), W_OK | X_OK) != 0) {
+    return absl::FailedPreconditionError(absl::StrCat("the folder ", folder, " cannot be written: ",
+                                                      std::strerror(errno), "; give another name"));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -31,7 +39,7 @@ absl::Status CheckOutputFile(const std::string& path, ExistingFile existing) {
         "-: this goes to a file, not to stdout; give a name (./- is a file called so)");
   }
   struct stat info {};
-  if (lstat(path.c_str(), &info) != 0) return CheckFolder(path);
+  if (lstat(path.c_str(), &info) != 0) return CheckFolderOf(path);
   if (!S_ISREG(info.st_mode)) {
     return absl::FailedPreconditionError(
         absl::StrCat(path, ": is there and is no regular file; give another name"));
@@ -39,7 +47,7 @@ absl::Status CheckOutputFile(const std::string& path, ExistingFile existing) {
   if (existing == ExistingFile::kRefuse) {
     return absl::AlreadyExistsError(absl::StrCat(path, ": exists already; --force replaces it"));
   }
-  return CheckFolder(path);
+  return CheckFolderOf(path);
 }
 
 }  // namespace sinkforge::client

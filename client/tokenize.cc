@@ -157,7 +157,9 @@ Command TokenizeCommand() {
       "  sinkforge tokenize corpus/*.jsonl --tokenizer tokenizer.json --to data/train\n"
       "  sinkforge tokenize book.txt --to data/book\n"
       "A .txt file is one document; a .jsonl file has one on each line, under the key `text`.\n"
-      "The folder appears when it is complete, with a copy of the tokenizer. In the job file:\n"
+      "The folder appears when it is complete, with a copy of the tokenizer; those above it are "
+      "made.\n"
+      "In the job file:\n"
       "  data: {train: [train/*.bin], tokenizer: train/tokenizer.json}";
   command.arguments = {{.name = "FILE",
                         .help = "Text files, .txt or .jsonl",

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/files.h"
 
 namespace sinkforge::tokenizer {
 namespace {
@@ -76,8 +77,13 @@ absl::StatusOr<std::unique_ptr<OutputFolder>> OutputFolder::Create(const std::st
     const absl::Status owned = CheckOwned(path, owns);
     if (!owned.ok()) return owned;
   }
+  const fs::path parent = fs::path(path).parent_path();
+  if (!parent.empty()) {
+    const absl::Status made = base::MakeFolder(parent.string());
+    if (!made.ok()) return made;
+  }
   const std::string partial = path + ".partial";
-  if (mkdir(partial.c_str(), 0777) != 0 && errno != EEXIST) return SystemError(partial, errno);
+  if (mkdir(partial.c_str(), 0777) != 0 && errno != EEXIST) return SystemError(path, errno);
   const int fd = open(partial.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0) return SystemError(partial, errno);
   if (flock(fd, LOCK_EX | LOCK_NB) != 0) {

@@ -22,8 +22,9 @@ using OwnsName = std::function<bool(const std::string& name)>;
 // the next that writes to the same path.
 class OutputFolder {
  public:
-  // ALREADY_EXISTS: the path is there and may not be replaced, is no folder, or holds what is not
-  // owned; the same of "<path>.partial". UNAVAILABLE: another program is writing it.
+  // Makes the folders above `path`, too. ALREADY_EXISTS: the path is there and may not be replaced,
+  // is no folder, or holds what is not owned; the same of "<path>.partial". UNAVAILABLE: another
+  // program is writing it.
   static absl::StatusOr<std::unique_ptr<OutputFolder>> Create(const std::string& path,
                                                               ExistingFolder existing,
                                                               const OwnsName& owns);

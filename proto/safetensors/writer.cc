@@ -82,7 +82,7 @@ std::unique_ptr<Writer> Writer::Create(const std::string& path, std::vector<Tens
   const std::string partial = path + ".partial";
   const int fd = open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd < 0) {
-    *failure = SystemFailure(partial, "cannot be written");
+    *failure = SystemFailure(path, "cannot be written");
     return nullptr;
   }
   std::unique_ptr<Writer> writer(new Writer(path, fd, data_bytes));

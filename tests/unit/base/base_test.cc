@@ -75,6 +75,12 @@ TEST_F(FilesTest, NamesWhatIsMissingOrTooLarge) {
   EXPECT_EQ(ReadFile(folder_ + "/big", 100).status().code(), absl::StatusCode::kResourceExhausted);
 }
 
+TEST_F(FilesTest, AWriteThatFailsNamesTheFileAndNotItsTemporary) {
+  const absl::Status status = WriteFileDurably(folder_ + "/none/file", "x");
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(std::string(status.message()).find(folder_ + "/none/file: create"), 0U) << status;
+}
+
 TEST_F(FilesTest, DoesNotTakeAFileForAFolder) {
   ASSERT_TRUE(WriteFileDurably(folder_ + "/plain", "x").ok());
   EXPECT_FALSE(MakeFolder(folder_ + "/plain").ok());

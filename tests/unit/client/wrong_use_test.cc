@@ -127,6 +127,29 @@ TEST_F(WrongUseTest, FilesAreNotWrittenToStdout) {
   EXPECT_FALSE(std::filesystem::exists("-"));
 }
 
+TEST_F(WrongUseTest, AFileInNoFolderIsRefusedBeforeTheWork) {
+  const std::string text = folder_.Write("a.txt", "some text");
+  const std::string none = folder_.path() + "/none";
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"tokenizer", "train", text, "--to", none + "/x.json"},
+                                             {"checkpoints", "export", "d4-1", none + "/m"}}) {
+    const ClientRun run = Run(arguments);
+    EXPECT_EQ(run.code, kExitNotFound);
+    EXPECT_THAT(run.err, HasSubstr("the folder " + none +
+                                   " does not exist; create it, or give another name"));
+  }
+  const ClientRun under_file = Run({"tokenizer", "train", text, "--to", text + "/x.json"});
+  EXPECT_EQ(under_file.code, kExitError);
+  EXPECT_THAT(under_file.err, HasSubstr("a.txt cannot be written: Not a directory"));
+}
+
+TEST_F(WrongUseTest, ShardsGoToAFolderWhoseParentsAreMade) {
+  const std::string text = folder_.Write("a.txt", "some text");
+  const std::string to = folder_.path() + "/data/train";
+  EXPECT_EQ(Run({"tokenize", text, "--to", to}).code, kExitOk);
+  EXPECT_TRUE(std::filesystem::exists(to + "/shard-00000.bin"));
+}
+
 TEST_F(WrongUseTest, FilesWithoutTextMakeNoShards) {
   const std::string empty = folder_.Write("empty.txt", "");
   const std::string blank = folder_.Write("blank.jsonl", "\n{\"text\": \"\"}\n");

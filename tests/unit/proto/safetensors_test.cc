@@ -107,7 +107,7 @@ TEST_F(SafetensorsTest, ImpossibleAnnouncementsAreRefused) {
   EXPECT_EQ(Writer::Create(path_, {{"a", "F32", {-1}}}, {}, &failure), nullptr);
   EXPECT_EQ(Writer::Create(path_, {{"a", "F32", {1LL << 40, 1LL << 40}}}, {}, &failure), nullptr);
   EXPECT_EQ(Writer::Create("/nonexistent/x", {}, {}, &failure), nullptr);
-  EXPECT_THAT(failure.message, HasSubstr("/nonexistent/x"));
+  EXPECT_THAT(failure.message, HasSubstr("/nonexistent/x: cannot be written"));
   EXPECT_NE(failure.error_number, 0);
 }
 

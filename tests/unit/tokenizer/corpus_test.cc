@@ -205,6 +205,18 @@ TEST_F(CorpusTest, AFolderAppearsWholeOrNotAtAll) {
   EXPECT_FALSE(fs::exists(folder_ / "out.partial"));
 }
 
+TEST_F(CorpusTest, TheFoldersAboveAreMade) {
+  const auto folder = OutputFolder::Create(folder_ / "a/b/out/", ExistingFolder::kRefuse, kAnyName);
+  ASSERT_TRUE(folder.ok()) << folder.status();
+  ASSERT_TRUE((*folder)->Commit().ok());
+  EXPECT_TRUE(fs::is_directory(folder_ / "a/b/out"));
+  Write("plain", "x");
+  const absl::Status under_file =
+      OutputFolder::Create(folder_ / "plain/out", ExistingFolder::kRefuse, kAnyName).status();
+  EXPECT_FALSE(under_file.ok());
+  EXPECT_THAT(std::string(under_file.message()), testing::Not(HasSubstr(".partial")));
+}
+
 TEST_F(CorpusTest, WhatSomebodyElsePutInAFolderIsNotRemoved) {
   const OwnsName owns_shards = [](const std::string& name) { return name.rfind("shard-", 0) == 0; };
   const auto create = [&](const char* name, ExistingFolder existing) {
