@@ -152,9 +152,12 @@ absl::StatusOr<int> RunTrainer(Session& session, const std::vector<std::string>&
     }
   }
   if (stop->stopped()) return kExitInterrupted;
-  if (!WIFEXITED(status)) {
-    return absl::InternalError(absl::StrCat("sinkforge-trainer ended by signal ", WTERMSIG(status),
-                                            "; its message is above"));
+  if (WIFSIGNALED(status)) {
+    // Whoever read the text has enough of it, as in `sinkforge sample ... | head -1`.
+    if (WTERMSIG(status) == SIGPIPE) return kExitOk;
+    return absl::InternalError(absl::StrCat("sinkforge-trainer was ended by signal ",
+                                            WTERMSIG(status), " (", strsignal(WTERMSIG(status)),
+                                            ")"));
   }
   const int code = WEXITSTATUS(status);
   if (code == 127) {
@@ -245,7 +248,8 @@ Command SampleCommand() {
       "  sinkforge sample d4-gated-1 --prompt \"In the beginning\"\n"
       "  sinkforge sample d4-gated-1 --best --prompt \"And God\" --temperature 0.8 --top-k 50\n"
       "  sinkforge sample exported/model.safetensors --prompt \"And\" --max-tokens 50 -o json\n"
-      "The prompt and what follows come to stdout as they are written.";
+      "The prompt and what follows come to stdout as they are written. A model that was trained\n"
+      "on text files as bytes needs a prompt: it knows no token that begins a document.";
   command.arguments = {{.name = "JOB",
                         .help = "The job's id, or an exported file or its folder",
                         .target = &options->model,

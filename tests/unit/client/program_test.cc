@@ -34,9 +34,12 @@ class ProgramTest : public testing::Test {
   // With no coordinator anywhere: nothing listens on port 1.
   ClientRun Run(const std::string& arguments) {
     const char* build = std::getenv("SINKFORGE_BUILD_DIR");
+    return RunShell("'" + std::string(build == nullptr ? "." : build) + "/bin/sinkforge' " +
+                    arguments);
+  }
+  ClientRun RunShell(const std::string& line) {
     const std::string command = "cd " + folder_.path() + " && HOME=" + folder_.path() +
-                                " XDG_STATE_HOME= SINKFORGE_COORDINATOR=127.0.0.1:1 '" +
-                                (build == nullptr ? "." : build) + "/bin/sinkforge' " + arguments +
+                                " XDG_STATE_HOME= SINKFORGE_COORDINATOR=127.0.0.1:1 " + line +
                                 " > out 2> err";
     ClientRun run;
     const int status = std::system(command.c_str());
@@ -144,6 +147,26 @@ TEST_F(ProgramTest, DryRunNeedsNoCoordinator) {
   ASSERT_EQ(json.size(), 2U);
   EXPECT_EQ(json[1]["name"], "tiny-s2");
   EXPECT_THAT(json[1]["job_file"].get<std::string>(), HasSubstr("seed: 2"));
+}
+
+// With a trainer of the test's own beside the program.
+TEST_F(ProgramTest, ASampleWhoseReaderWentAwayEndsQuietly) {
+  namespace fs = std::filesystem;
+  const char* build = std::getenv("SINKFORGE_BUILD_DIR");
+  ASSERT_NE(build, nullptr) << "run it through ctest";
+  fs::copy_file(std::string(build) + "/bin/sinkforge", folder_.path() + "/sinkforge");
+  const auto sample = [&](const std::string& signal) {
+    const std::string trainer =
+        folder_.Write("sinkforge-trainer", "#!/bin/sh\nkill -" + signal + " $$\n");
+    fs::permissions(trainer, fs::perms::owner_all);
+    return RunShell("./sinkforge sample sinkforge-trainer");
+  };
+  const ClientRun closed = sample("PIPE");
+  EXPECT_EQ(closed.code, 0);
+  EXPECT_THAT(closed.err, IsEmpty());
+  const ClientRun killed = sample("KILL");
+  EXPECT_EQ(killed.code, 1);
+  EXPECT_THAT(killed.err, HasSubstr("sinkforge-trainer was ended by signal 9 (Killed)"));
 }
 
 TEST_F(ProgramTest, EveryJobFileThatIsDeliveredIsValid) {
