@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "base/ids.h"
@@ -45,10 +46,10 @@ int PrintResult(Session& session, const std::string& sweep, const std::vector<Sw
   const std::vector<SeedsRow> over_seeds = OverSeeds(rows);
   if (!over_seeds.empty()) session.out() << "\n" << SeedsTable(over_seeds).Render(0);
   session.out() << std::flush;
-  session.Say(absl::StrCat("loss, imbalance and importance are means over the last ", kTailSteps,
-                           " steps",
-                           over_seeds.empty() ? "" : ", ± is the standard deviation over seeds",
-                           "; again with `sinkforge sweep show ", sweep, "`"));
+  session.Say(
+      absl::StrCat("loss, imbalance and importance are means over the last ", kTailSteps, " steps",
+                   over_seeds.empty() ? "" : ", ± is the sample standard deviation over seeds",
+                   "; again with `sinkforge sweep show ", sweep, "`"));
   return kExitOk;
 }
 
@@ -84,11 +85,26 @@ absl::Status CheckDiffers(const v1::JobSpec& spec, const std::vector<v1::JobSpec
   return absl::OkStatus();
 }
 
+// INVALID_ARGUMENT: --set gives a key that the grid gives as well, and one would be passed over.
+absl::Status CheckOverrides(const std::vector<std::string>& overrides, const SweepPoint& point) {
+  for (const std::string& assignment : point.assignments) {
+    const std::string key = assignment.substr(0, assignment.find('='));
+    for (const std::string& override : overrides) {
+      if (!absl::StartsWith(override, key + "=")) continue;
+      return UsageError(absl::StrCat(key, " is there twice: in --set, and as an axis of the grid; ",
+                                     "give it in one of them"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 // Every job's spec, checked, before the first one is submitted.
 absl::StatusOr<std::vector<v1::JobSpec>> MakeSpecs(const JobInput& input,
                                                    const SweepOptions& options) {
   const auto points = ExpandGrid(options.grid, options.seeds);
   if (!points.ok()) return points.status();
+  const absl::Status distinct = CheckOverrides(options.overrides, points->front());
+  if (!distinct.ok()) return distinct;
   std::vector<v1::JobSpec> specs;
   for (const SweepPoint& point : *points) {
     std::vector<std::string> overrides = options.overrides;
@@ -211,7 +227,10 @@ Command ShowNode() {
   Command command;
   command.name = "show";
   command.summary = "Print the table of a sweep's results, of the metric history";
-  command.examples = "  sinkforge sweep show quickstart -o json";
+  command.examples =
+      "  sinkforge sweep show quickstart -o json\n"
+      "Where settings have several seeds, a second table has their means over the succeeded jobs;\n"
+      "± is the sample standard deviation (the divisor is one less than the jobs).";
   command.arguments = {{.name = "NAME",
                         .help = "The sweep's name",
                         .target = name.get(),

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "client/format.h"
 
 namespace sinkforge::client {
@@ -28,9 +29,16 @@ std::optional<MeanAndSpread> Summarize(const std::vector<const SweepRow*>& jobs,
   return result;
 }
 
+// The deviation has as many decimals as the mean, where that is no power of ten.
 std::string Cell(const std::optional<MeanAndSpread>& value) {
   if (!value.has_value()) return "-";
-  return absl::StrCat(FormatNumber(value->mean), " ± ", FormatNumber(value->standard_deviation));
+  const std::string mean = FormatNumber(value->mean);
+  const size_t point = mean.find('.');
+  if (point == std::string::npos || mean.find('e') != std::string::npos) {
+    return absl::StrCat(mean, " ± ", FormatNumber(value->standard_deviation));
+  }
+  const auto decimals = static_cast<int>(mean.size() - point - 1);
+  return absl::StrFormat("%s ± %.*f", mean, decimals, value->standard_deviation);
 }
 
 }  // namespace

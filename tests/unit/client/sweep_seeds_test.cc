@@ -51,6 +51,17 @@ TEST(OverSeedsTest, OnlySucceededJobsCount) {
   EXPECT_THAT(table, HasSubstr("2.0000 ± 1.4142"));
 }
 
+TEST(SeedsTableTest, TheDeviationHasTheDecimalsOfTheMean) {
+  const auto cell = [](double first, double second) {
+    return SeedsTable(OverSeeds({Row("a-1", {{"train.seed", "1"}}, first),
+                                 Row("a-2", {{"train.seed", "2"}}, second)}))
+        .Render(0);
+  };
+  EXPECT_THAT(cell(0.937, 0.9377), HasSubstr("0.9374 ± 0.0005"));
+  EXPECT_THAT(cell(1500, 1500), HasSubstr("1500.0 ± 0.0"));
+  EXPECT_THAT(cell(2e-8, 2e-8), HasSubstr("2e-08 ± 0"));
+}
+
 TEST(OverSeedsTest, NothingWhereNoSeedsVary) {
   EXPECT_THAT(OverSeeds({Row("a-1", {{"loss", "none"}}, 1.0), Row("a-2", {{"loss", "cv"}}, 1.0)}),
               IsEmpty());

@@ -112,6 +112,17 @@ TEST_F(WrongUseTest, NumbersOutOfRangeAreRefused) {
   }
 }
 
+TEST_F(WrongUseTest, AKeyIsAnAxisOrSetAndNotBoth) {
+  const std::string file = folder_.Write("job.yaml", kJobFile);
+  ExpectRefused({"sweep", file, "--grid", "model.layers=2,3", "--set", "model.layers=4"},
+                "model.layers is there twice: in --set, and as an axis of the grid");
+  ExpectRefused({"sweep", file, "--seeds", "1", "--set", "train.seed=4"}, "train.seed is there");
+  EXPECT_EQ(
+      Run({"sweep", file, "--grid", "model.layers=2,3", "--set", "model.width=64", "--dry-run"})
+          .code,
+      kExitOk);
+}
+
 // What the coordinator calls invalid is what the user gave.
 TEST_F(WrongUseTest, ARefusalByTheCoordinatorIsWrongUse) {
   fake_.RefuseNamespaces(absl::InvalidArgumentError("weight: is 0; it must be above 0"));
