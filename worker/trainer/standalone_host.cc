@@ -90,7 +90,12 @@ Result<std::optional<StoredCheckpoint>> StandaloneHost::LoadCheckpoint() {
     if (last.code() != StatusCode::kDataLoss) return last;
     Warn(last.message() + "; trying the one before it");
   }
-  if (last.ok()) return std::optional<StoredCheckpoint>();
+  if (last.ok()) {
+    if (options_.start == StandaloneOptions::Start::kResume) {
+      Warn(options_.work_dir + ": has no checkpoint to resume from; starting at step 1");
+    }
+    return std::optional<StoredCheckpoint>();
+  }
   return Status(StatusCode::kDataLoss, checkpoints_ + ": no checkpoint can be read (" +
                                            last.message() + "); start anew in another --work-dir");
 }

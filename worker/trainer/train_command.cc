@@ -28,7 +28,13 @@ ExitCode Report(const RunEnd& end) {
 
 RunEnd ExplainMemory(const v1::JobSpec& spec, BackendChoice choice) {
   const auto backend = MakeBackend(spec, choice);
-  if (!backend.ok()) return FailedRun(v1::REASON_BAD_JOB, backend.status().message());
+  if (!backend.ok()) {
+    // What a GPU's backend adds to the job's tensors is known to that backend alone.
+    return FailedRun(v1::REASON_BAD_JOB,
+                     backend.status().message() +
+                         "; or see with --set resources.device=cpu what the job allocates on a "
+                         "CPU, where working copies and workspaces are other ones");
+  }
   const int64_t ranks = spec.resources().ranks();
   const auto plan = PlanMemory(ToTrainingConfig(spec), ranks, backend.value().get());
   if (!plan.ok()) return FailedRun(v1::REASON_BAD_JOB, plan.status().message());

@@ -154,6 +154,7 @@ TEST_F(StandaloneTest, ResumeBeforeTheFirstCheckpointBeginsAnew) {
   ASSERT_EQ(Train("work", {"--resume", "--set", "train.steps=3"}), 0) << output_;
   EXPECT_EQ(Metrics("work").size(), 3U);
   EXPECT_NE(Metrics("work")[0]["loss"], 9);
+  EXPECT_THAT(output_, HasSubstr("work: has no checkpoint to resume from; starting at step 1"));
 }
 
 TEST_F(StandaloneTest, CorruptCheckpointIsPassedOver) {
@@ -277,6 +278,16 @@ TEST_F(StandaloneTest, MemoryIsExplainedWithoutDataOrAWorkFolder) {
               folder_ / "stderr");
   EXPECT_EQ(wrong.Wait(), 20);
   EXPECT_THAT(wrong.Output(), HasSubstr("train.micro_batch"));
+}
+
+TEST_F(StandaloneTest, MemoryOfAGpuThatIsNotHereNamesTheCpus) {
+  setenv("CUDA_VISIBLE_DEVICES", "", 1);  // where the build has CUDA and the machine a GPU
+  Child refused(
+      {"--job", folder_ / "job.yaml", "--explain-memory", "--set", "resources.device=cuda"},
+      folder_ / "stderr");
+  EXPECT_EQ(refused.Wait(), 20);
+  EXPECT_THAT(refused.Output(), HasSubstr("--set resources.device=cpu"));
+  unsetenv("CUDA_VISIBLE_DEVICES");
 }
 
 TEST_F(StandaloneTest, Bfloat16TrainsOnEveryProcessor) {
