@@ -72,6 +72,26 @@ void CheckText(CLI::Option* option, const Target& target, EmptyText empty, TextK
   });
 }
 
+// CLI11's own message says that it could not convert, but not to what.
+template <typename Number>
+void CheckNumber(CLI::Option* option, const char* wanted) {
+  option->check([wanted](const std::string& text) -> std::string {
+    Number number{};
+    if (CLI::detail::lexical_cast(text, number)) return "";
+    return absl::StrCat("expects ", wanted, ", not `", text, "`");
+  });
+}
+
+void CheckNumber(CLI::Option* option, const Target& target) {
+  if (std::holds_alternative<int64_t*>(target) ||
+      std::holds_alternative<std::optional<int64_t>*>(target)) {
+    CheckNumber<int64_t>(option, "a whole number");
+  } else if (std::holds_alternative<double*>(target) ||
+             std::holds_alternative<std::optional<double>*>(target)) {
+    CheckNumber<double>(option, "a number");
+  }
+}
+
 // Each occurrence takes one value: otherwise `--set a=1 job.yaml` would swallow the file.
 void LimitToOneValue(CLI::Option* option, const Target& target) {
   if (std::holds_alternative<std::vector<std::string>*>(target)) {
@@ -83,6 +103,7 @@ void AddOption(CLI::App* app, const Option& option, const std::string& group) {
   CLI::Option* added = AddTarget(app, option.names, option.target, option.help);
   LimitToOneValue(added, option.target);
   CheckText(added, option.target, option.empty, KindOf(option));
+  CheckNumber(added, option.target);
   if (!option.choices.empty()) added->check(CLI::IsMember(option.choices));
   if (!option.value.empty()) added->option_text(option.value);
   if (!group.empty()) added->group(group);

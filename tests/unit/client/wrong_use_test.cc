@@ -112,6 +112,14 @@ TEST_F(WrongUseTest, NumbersOutOfRangeAreRefused) {
   }
 }
 
+TEST_F(WrongUseTest, WhatIsNoNumberIsTold) {
+  const std::string whole = ": expects a whole number, not `";
+  ExpectRefused({"sweep", "job.yaml", "--max-running", "x"}, "--max-running" + whole + "x`");
+  ExpectRefused({"logs", "d4-1", "--tail", "1.5"}, "--tail" + whole + "1.5`");
+  ExpectRefused({"sample", "d4-1", "--temperature", "hot"},
+                "--temperature: expects a number, not `hot`");
+}
+
 TEST_F(WrongUseTest, AKeyIsAnAxisOrSetAndNotBoth) {
   const std::string file = folder_.Write("job.yaml", kJobFile);
   ExpectRefused({"sweep", file, "--grid", "model.layers=2,3", "--set", "model.layers=4"},
