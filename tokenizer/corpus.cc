@@ -25,6 +25,13 @@ bool EndsWith(const std::string& path, std::string_view end) {
   return std::string_view(path).ends_with(end);
 }
 
+// Some editors put this character before a text, of which it is no part.
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+
+void RemoveByteOrderMark(std::string* text) {
+  if (text->starts_with(kByteOrderMark)) text->erase(0, kByteOrderMark.size());
+}
+
 bool IsBlank(std::string_view line) {
   return line.find_first_not_of(" \t\r\n") == std::string_view::npos;
 }
@@ -61,7 +68,11 @@ absl::StatusOr<std::vector<CorpusFile>> OpenCorpus(const std::vector<std::string
 
 absl::StatusOr<std::string> ReadTextDocument(const CorpusFile& file) {
   auto text = base::ReadFile(file.path, std::numeric_limits<int64_t>::max());
-  if (!text.ok() || IsValidUtf8(*text)) return text;
+  if (!text.ok()) return text;
+  if (IsValidUtf8(*text)) {
+    RemoveByteOrderMark(&*text);
+    return text;
+  }
   const size_t at = FirstInvalidUtf8(*text);
   const std::string_view before = std::string_view(*text).substr(0, at);
   const auto line = std::count(before.begin(), before.end(), '\n') + 1;
@@ -100,6 +111,8 @@ absl::StatusOr<std::string> LineBlocks::Next() {
     rest_ = block.substr(line_end + 1);
     block.resize(line_end + 1);
   }
+  if (at_start_) RemoveByteOrderMark(&block);
+  at_start_ = false;
   return block;
 }
 

@@ -24,10 +24,11 @@ struct CorpusFile {
 // in .txt nor in .jsonl, not a regular file, or no file at all.
 absl::StatusOr<std::vector<CorpusFile>> OpenCorpus(const std::vector<std::string>& paths);
 
-// A whole text file. INVALID_ARGUMENT: not UTF-8; names file, line and byte.
+// A whole text file, without a byte order mark. INVALID_ARGUMENT: not UTF-8; names file, line and
+// byte.
 absl::StatusOr<std::string> ReadTextDocument(const CorpusFile& file);
 
-// Reads a .jsonl file in blocks of whole lines. Used by one thread.
+// Reads a .jsonl file in blocks of whole lines, without a byte order mark. Used by one thread.
 class LineBlocks {
  public:
   static absl::StatusOr<std::unique_ptr<LineBlocks>> Open(const std::string& path);
@@ -44,6 +45,7 @@ class LineBlocks {
   std::string path_;
   int fd_;
   std::string rest_;  // a line that goes on in the next block
+  bool at_start_ = true;
   bool at_end_ = false;
 };
 

@@ -75,6 +75,17 @@ TEST_F(CorpusTest, EveryDocumentBeginsWithBos) {
   EXPECT_EQ(progress_.bytes_done, progress_.bytes_total);
 }
 
+TEST_F(CorpusTest, AByteOrderMarkIsNoText) {
+  const std::string mark = "\xEF\xBB\xBF";
+  const std::string text = Write("a.txt", mark + "a" + mark);
+  const std::string lines = Write("b.jsonl", mark + "{\"text\": \"b\"}\n{\"text\": \"c\"}");
+  std::vector<int32_t> ids;
+  ASSERT_TRUE(Run(*bytes_, {text, lines, Write("c.jsonl", mark)}, 2, &ids).ok());
+  EXPECT_THAT(ids, ElementsAre(256, 'a', 0xEF, 0xBB, 0xBF, 256, 'b', 256, 'c'));
+  EXPECT_THAT(Refusal(Write("d.jsonl", "{\"text\": \"b\"}\n" + mark + "{}")),
+              HasSubstr("d.jsonl:2: not a JSON document"));
+}
+
 TEST_F(CorpusTest, WhatIsWrongIsNamedByItsLine) {
   EXPECT_THAT(Refusal(Write("a.txt", "ab\ncd\nx\xFFy")), HasSubstr("a.txt:3: byte 2 of the line"));
   EXPECT_THAT(Refusal(Write("b.jsonl", "{\"text\": \"a\"}\n\n{\"text\": ")),
