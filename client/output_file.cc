@@ -20,13 +20,15 @@ absl::Status CheckFolderOf(const std::string& path) {
   const std::string folder = parent.empty() ? "." : parent;
   struct stat info {};
   if (stat(folder.c_str(), &info) != 0 && errno == ENOENT) {
-    return absl::NotFoundError(
-        absl::StrCat("the folder ", folder, " does not exist; create it, or give another name"));
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, ": cannot be written: the folder ", folder,
+                     " does not exist; create it, or give another name"));
   }
   // The folder of a path that ends with a slash, or goes through a file, is none.
   if (access((folder + "/").c_str(), W_OK | X_OK) != 0) {
-    return absl::FailedPreconditionError(absl::StrCat("the folder ", folder, " cannot be written: ",
-                                                      std::strerror(errno), "; give another name"));
+    return absl::FailedPreconditionError(absl::StrCat(path, ": cannot be written: the folder ",
+                                                      folder, ": ", std::strerror(errno),
+                                                      "; give another name"));
   }
   return absl::OkStatus();
 }

@@ -10,10 +10,9 @@ namespace sinkforge::client {
 enum class ExistingFile { kRefuse, kReplace };
 
 // Whether `path` can be given to a new file. ALREADY_EXISTS: a file is there and may not be
-// replaced. FAILED_PRECONDITION: something else is there; the file comes by a rename, which would
-// turn a device or a link into a plain file. NOT_FOUND, FAILED_PRECONDITION: its folder does not
-// exist or cannot be written. INVALID_ARGUMENT: `path` is "-", which elsewhere means
-// stdout.
+// replaced. FAILED_PRECONDITION: its folder does not exist or cannot be written, or something else
+// is there; the file comes by a rename, which would turn a device or a link into a plain file.
+// INVALID_ARGUMENT: `path` is "-", which elsewhere means stdout.
 absl::Status CheckOutputFile(const std::string& path, ExistingFile existing);
 
 }  // namespace sinkforge::client
