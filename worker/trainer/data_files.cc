@@ -100,7 +100,13 @@ class Resolver {
   bool has_roots() const { return !roots_.empty(); }
 
   Status Resolve(const std::string& pattern, std::vector<ResolvedFile>* files) const {
-    if (HasParentStep(pattern)) return Outside(pattern, "goes up with `..`");
+    if (HasParentStep(pattern)) {
+      return Status(StatusCode::kFailedPrecondition,
+                    location_.field + ": " + pattern +
+                        ": `..` is not accepted here; name the file by its path below one of the "
+                        "data roots " +
+                        ListOf(location_.roots));
+    }
     std::vector<std::string> matches;
     if (fs::path(pattern).is_absolute()) {
       const bool inside = std::any_of(roots_.begin(), roots_.end(), [&](const fs::path& root) {
