@@ -133,6 +133,17 @@ std::string ChoiceCases(const Command& root, const std::string& name) {
   return cases;
 }
 
+// A script of bash or zsh with what both look up.
+std::string FillKeys(const char* script, const Command& root) {
+  const Keys keys = KeysOf(root);
+  return absl::StrReplaceAll(script, {{"@VALUE_OPTIONS@", absl::StrJoin(keys.value_options, "|")},
+                                      {"@COMMANDS@", absl::StrJoin(keys.commands, "|")},
+                                      {"@CHOICES@", ChoiceCases(root, "values")},
+                                      {"@FILES@", absl::StrJoin(keys.file_paths, "|")},
+                                      {"@JOBS@", absl::StrJoin(keys.job_paths, "|")},
+                                      {"@WORKERS@", absl::StrJoin(keys.worker_paths, "|")}});
+}
+
 // Between @ what the functions below fill in.
 constexpr char kBashScript[] =
     R"bash(# Completion of sinkforge for bash.
@@ -186,7 +197,6 @@ complete -o filenames -F _sinkforge sinkforge
 )bash";
 
 std::string BashScript(const Command& root) {
-  const Keys keys = KeysOf(root);
   std::string words;  // path -> what can come next
   Visit(root, "", [&](const Command& command, const std::string& path) {
     std::vector<std::string> next;
@@ -200,14 +210,7 @@ std::string BashScript(const Command& root) {
     absl::StrAppend(&words, "    ", SingleQuote(path), ") words='", absl::StrJoin(next, " "),
                     "' ;;\n");
   });
-  return absl::StrReplaceAll(kBashScript,
-                             {{"@VALUE_OPTIONS@", absl::StrJoin(keys.value_options, "|")},
-                              {"@COMMANDS@", absl::StrJoin(keys.commands, "|")},
-                              {"@CHOICES@", ChoiceCases(root, "values")},
-                              {"@FILES@", absl::StrJoin(keys.file_paths, "|")},
-                              {"@JOBS@", absl::StrJoin(keys.job_paths, "|")},
-                              {"@WORKERS@", absl::StrJoin(keys.worker_paths, "|")},
-                              {"@WORDS@", words}});
+  return absl::StrReplaceAll(FillKeys(kBashScript, root), {{"@WORDS@", words}});
 }
 
 // "name:what it does", as zsh's _describe takes it.
@@ -275,7 +278,6 @@ fi
 )zsh";
 
 std::string ZshScript(const Command& root) {
-  const Keys keys = KeysOf(root);
   std::string lists;  // path -> commands, choices of arguments, options
   Visit(root, "", [&](const Command& command, const std::string& path) {
     std::vector<std::string> next;
@@ -297,14 +299,7 @@ std::string ZshScript(const Command& root) {
                     absl::StrJoin(next, "\n        "), ")\n      options=(",
                     absl::StrJoin(options, "\n        "), ") ;;\n");
   });
-  return absl::StrReplaceAll(kZshScript,
-                             {{"@VALUE_OPTIONS@", absl::StrJoin(keys.value_options, "|")},
-                              {"@COMMANDS@", absl::StrJoin(keys.commands, "|")},
-                              {"@CHOICES@", ChoiceCases(root, "values")},
-                              {"@FILES@", absl::StrJoin(keys.file_paths, "|")},
-                              {"@JOBS@", absl::StrJoin(keys.job_paths, "|")},
-                              {"@WORKERS@", absl::StrJoin(keys.worker_paths, "|")},
-                              {"@LISTS@", lists}});
+  return absl::StrReplaceAll(FillKeys(kZshScript, root), {{"@LISTS@", lists}});
 }
 
 std::string FishQuote(const std::string& text) {

@@ -86,6 +86,16 @@ nlohmann::ordered_json JsonNumber(const std::optional<MeanAndSpread>& value) {
   return {{"mean", value->mean}, {"standard_deviation", value->standard_deviation}};
 }
 
+// What a job's row and a row over seeds both have.
+template <typename Row>
+void AddNumbers(const Row& row, nlohmann::ordered_json* entry) {
+  (*entry)["loss"] = JsonNumber(row.loss);
+  (*entry)["validation_bits_per_byte"] = JsonNumber(row.validation_bits_per_byte);
+  (*entry)["imbalance"] = JsonNumber(row.imbalance);
+  (*entry)["importance_min"] = JsonNumber(row.importance_min);
+  (*entry)["importance_max"] = JsonNumber(row.importance_max);
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<SweepRow>> ReadSweep(Coordinator& coordinator,
@@ -168,11 +178,7 @@ std::string SweepJson(const std::string& sweep, const std::vector<SweepRow>& row
     entry["state"] = v1::JobState_Name(row.job.state());
     entry["step"] = row.job.progress().step();
     entry["steps_total"] = row.job.spec().train().steps();
-    entry["loss"] = JsonNumber(row.loss);
-    entry["validation_bits_per_byte"] = JsonNumber(row.validation_bits_per_byte);
-    entry["imbalance"] = JsonNumber(row.imbalance);
-    entry["importance_min"] = JsonNumber(row.importance_min);
-    entry["importance_max"] = JsonNumber(row.importance_max);
+    AddNumbers(row, &entry);
     entry["tokens_per_second"] = JsonNumber(row.tokens_per_second);
     json["jobs"].push_back(std::move(entry));
   }
@@ -182,11 +188,7 @@ std::string SweepJson(const std::string& sweep, const std::vector<SweepRow>& row
     entry["settings"] = row.settings;
     entry["job_ids"] = row.job_ids;
     entry["succeeded"] = row.succeeded;
-    entry["loss"] = JsonNumber(row.loss);
-    entry["validation_bits_per_byte"] = JsonNumber(row.validation_bits_per_byte);
-    entry["imbalance"] = JsonNumber(row.imbalance);
-    entry["importance_min"] = JsonNumber(row.importance_min);
-    entry["importance_max"] = JsonNumber(row.importance_max);
+    AddNumbers(row, &entry);
     json["over_seeds"].push_back(std::move(entry));
   }
   return JsonText(json);
