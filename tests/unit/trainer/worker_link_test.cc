@@ -345,7 +345,7 @@ TEST_F(WorkerLinkTest, BadJobsAndDataEndWithTheirReason) {
   spec = good;
   spec.mutable_data()->set_train(0, "../escape.txt");
   EXPECT_EQ(RunTrainer(), ExitCode::kBadData);
-  EXPECT_THAT(Last().message(), HasSubstr("outside of the data roots"));
+  EXPECT_THAT(Last().message(), HasSubstr("`..` is not accepted here"));
 }
 
 TEST_F(WorkerLinkTest, DivergedLossNamesTheStep) {
