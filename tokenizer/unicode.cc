@@ -6,8 +6,8 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <iterator>
 #include <memory>
+#include <span>
 
 #include "base/check.h"
 #include "tokenizer/unicode_additions.h"
@@ -44,9 +44,27 @@ int CharacterBytes(std::string_view text) {
 constexpr CharacterRange kWordSymbols[] = {
     {0x200C, 0x200D}, {0x24B6, 0x24E9}, {0x1F130, 0x1F149}, {0x1F150, 0x1F169}, {0x1F170, 0x1F189}};
 
+bool Holds(std::span<const CharacterRange> ranges, char32_t code) {
+  const auto ends_before = [](const CharacterRange& range, char32_t c) { return range.last < c; };
+  const auto found = std::lower_bound(ranges.begin(), ranges.end(), code, ends_before);
+  return found != ranges.end() && found->first <= code;
+}
+
 struct FreeMemory {
   void operator()(void* memory) const { std::free(memory); }
 };
+
+// Adds normalisation form C of a text without kMarksUnknownToNfc.
+void AppendNfc(std::string_view text, std::string* normal) {
+  utf8proc_uint8_t* mapped = nullptr;
+  const auto bytes =
+      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                   static_cast<utf8proc_ssize_t>(text.size()), &mapped,
+                   static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  SINKFORGE_REQUIRE(bytes >= 0);
+  const std::unique_ptr<utf8proc_uint8_t, FreeMemory> owned(mapped);
+  normal->append(reinterpret_cast<const char*>(mapped), static_cast<size_t>(bytes));
+}
 
 }  // namespace
 
@@ -93,16 +111,21 @@ std::optional<std::string> ToNfc(std::string_view text) {
   bool plain = true;
   for (const char c : text) plain &= static_cast<unsigned char>(c) < kFirstMark;
   if (plain) return std::nullopt;
-  utf8proc_uint8_t* mapped = nullptr;
-  const auto bytes =
-      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                   static_cast<utf8proc_ssize_t>(text.size()), &mapped,
-                   static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-  SINKFORGE_REQUIRE(bytes >= 0);
-  const std::unique_ptr<utf8proc_uint8_t, FreeMemory> owned(mapped);
-  const std::string_view normal(reinterpret_cast<const char*>(mapped), static_cast<size_t>(bytes));
+  std::string normal;
+  normal.reserve(text.size());
+  size_t start = 0;  // of what lies between two such marks
+  for (size_t at = 0; at < text.size();) {
+    const DecodedCharacter character = DecodeCharacter(text.substr(at));
+    if (Holds(kMarksUnknownToNfc, character.code)) {
+      AppendNfc(text.substr(start, at - start), &normal);
+      normal.append(text.substr(at, character.bytes));
+      start = at + character.bytes;
+    }
+    at += character.bytes;
+  }
+  AppendNfc(text.substr(start), &normal);
   if (normal == text) return std::nullopt;
-  return std::string(normal);
+  return normal;
 }
 
 bool IsWhiteSpace(char32_t code) {
@@ -128,11 +151,7 @@ bool IsWordCharacter(char32_t code) {
     default:
       break;
   }
-  const auto holds = [code](const CharacterRange& range) {
-    return code >= range.first && code <= range.last;
-  };
-  return std::any_of(std::begin(kNewLetters), std::end(kNewLetters), holds) ||
-         std::any_of(std::begin(kWordSymbols), std::end(kWordSymbols), holds);
+  return Holds(kNewLetters, code) || Holds(kWordSymbols, code);
 }
 
 }  // namespace sinkforge::tokenizer

@@ -24,7 +24,8 @@ struct DecodedCharacter {
 DecodedCharacter DecodeCharacter(std::string_view text);
 void AppendUtf8(char32_t code, std::string* text);
 
-// The text in normalisation form C, or nothing where it has that form already. Valid UTF-8 only.
+// The text in normalisation form C as the `tokenizers` package makes it (marks newer than Unicode 9
+// stay in place), or nothing where it has that form already. Valid UTF-8 only.
 std::optional<std::string> ToNfc(std::string_view text);
 
 // White space as Unicode's property White_Space defines it.

@@ -1,6 +1,4 @@
-// Letters and numbers of Unicode 15 and 16. Debian 12's PCRE2 10.42 knows Unicode 14 and its
-// utf8proc 2.8 Unicode 14; current tokenizers know these, too. Nothing changes where a newer
-// library knows them.
+// Where the `tokenizers` package and the libraries know different versions of Unicode.
 #pragma once
 
 namespace sinkforge::tokenizer {
@@ -10,6 +8,8 @@ struct CharacterRange {
   char32_t last;
 };
 
+// Letters and numbers of Unicode 15 and 16, which the package knows. Debian 12's PCRE2 10.42 knows
+// Unicode 14 and its utf8proc 2.8 Unicode 15; nothing changes where a newer library knows them.
 inline constexpr CharacterRange kNewLetters[] = {
     {0x1C89, 0x1C8A},   {0xA7CB, 0xA7CD},   {0xA7DA, 0xA7DC},   {0x105C0, 0x105F3},
     {0x10D4A, 0x10D65}, {0x10D6F, 0x10D85}, {0x10EC2, 0x10EC4}, {0x1123F, 0x11240},
@@ -27,5 +27,20 @@ inline constexpr CharacterRange kNewNumbers[] = {
     {0x16130, 0x16139}, {0x16D70, 0x16D79}, {0x1CCF0, 0x1CCF9}, {0x1D2C0, 0x1D2D3},
     {0x1E4F0, 0x1E4F9}, {0x1E5F1, 0x1E5FA},
 };
+
+// Marks of Unicode 10 to 15. The package normalises by Unicode 9, where these had no combining
+// class: they stay where they are, and nothing is ordered or composed across them. U+11930 composes
+// with the vowel before it since Unicode 13.
+inline constexpr CharacterRange kMarksUnknownToNfc[] = {
+    {0x07FD, 0x07FD},   {0x0898, 0x089F},   {0x08CA, 0x08D3},   {0x09FE, 0x09FE},
+    {0x0C3C, 0x0C3C},   {0x0D3B, 0x0D3C},   {0x0EBA, 0x0EBA},   {0x1715, 0x1715},
+    {0x1ABF, 0x1ACE},   {0x1DF6, 0x1DFA},   {0xA82C, 0xA82C},   {0x10D24, 0x10D27},
+    {0x10EAB, 0x10EAC}, {0x10EFD, 0x10EFF}, {0x10F46, 0x10F50}, {0x10F82, 0x10F85},
+    {0x11070, 0x11070}, {0x1133B, 0x1133B}, {0x1145E, 0x1145E}, {0x11839, 0x1183A},
+    {0x11930, 0x11930}, {0x1193D, 0x1193E}, {0x11943, 0x11943}, {0x119E0, 0x119E0},
+    {0x11A34, 0x11A34}, {0x11A47, 0x11A47}, {0x11A99, 0x11A99}, {0x11D42, 0x11D42},
+    {0x11D44, 0x11D45}, {0x11D97, 0x11D97}, {0x11F41, 0x11F42}, {0x16FF0, 0x16FF1},
+    {0x1E08F, 0x1E08F}, {0x1E130, 0x1E136}, {0x1E2AE, 0x1E2AE}, {0x1E2EC, 0x1E2EF},
+    {0x1E4EC, 0x1E4EF}};
 
 }  // namespace sinkforge::tokenizer

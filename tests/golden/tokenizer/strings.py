@@ -20,22 +20,13 @@ WORDS = ("the of and to in he shall unto LORD God don't I'll we've they're it's 
          "สวัสดี 你好 世界 こんにちは カタカナ 안녕 한국어 😀 👩‍👩‍👧 e\u0301\u0323 \u1e9b\u0323 ﬁ ½ ² Ⅷ ٣٤٥ "
          "x=1; return foo(bar)[0] http://a.b/c?d=e&f=g 1234567890 3.14159 1,000,000 #tag @me "
          "<|endoftext|> <|bos|> <|user|> <| |> <unk> <kept> <wide> \u212b \uac00\u11a8").split()
-# Marks that the package's normaliser, whose tables end with Unicode 9, does not put into
-# their order.
-LEFT_OUT = {
-    0x7fd, 0x899, 0x89a, 0x89b, 0x8cf, 0x8d0, 0x8d1, 0x8d2, 0x8d3, 0xc3c, 0xd3b, 0xd3c, 0xeba,
-    0x1715, 0x1abf, 0x1ac0, 0x1ac3, 0x1ac4, 0x1aca, 0x1df6, 0x1df7, 0x1df8, 0x1df9, 0x1dfa,
-    0xa82c, 0x10efd, 0x10efe, 0x10eff, 0x10f46, 0x10f47, 0x10f4b, 0x10f4d, 0x10f4e, 0x10f4f,
-    0x10f50, 0x10f83, 0x10f85, 0x11070, 0x1133b, 0x11839, 0x1183a, 0x1193d, 0x1193e, 0x11943,
-    0x119e0, 0x11a34, 0x11a47, 0x11a99, 0x11d42, 0x11d44, 0x11d45, 0x11d97, 0x11f41, 0x11f42,
-    0x16ff0, 0x16ff1, 0x1e4ee}
 
 
 def character(rng):
     while True:
         low, high = rng.choice(BLOCKS)
         code = rng.randint(low, high)
-        if not 0xD800 <= code < 0xE000 and code not in LEFT_OUT:
+        if not 0xD800 <= code < 0xE000:
             return chr(code)
 
 

@@ -51,6 +51,15 @@ TEST(UnicodeTest, NormalisesOnlyWhatIsNotNormal) {
   EXPECT_EQ(ToNfc("\xE1\x84\x80\xE1\x85\xA1"), "\xEA\xB0\x80");  // Hangul
 }
 
+TEST(UnicodeTest, LeavesMarksInPlaceThatUnicode9DoesNotKnow) {
+  // Classes 230 and 220, which Unicode 9 has, change places; U+1AC1 and U+1AC3 have them since 14.
+  EXPECT_EQ(ToNfc("x\u0301\u0323"), "x\u0323\u0301");
+  EXPECT_EQ(ToNfc("x\u1AC1\u1AC3"), std::nullopt);
+  EXPECT_EQ(ToNfc("e\u1AC3\u0301"), std::nullopt);  // and nothing composes across one
+  EXPECT_EQ(ToNfc("e\u0301\u1AC3x\u0301\u0323"), "\u00E9\u1AC3x\u0323\u0301");
+  EXPECT_EQ(ToNfc("\U00011935\U00011930"), std::nullopt);  // one character since Unicode 13
+}
+
 // Text and tokens as one string: tokens in braces.
 std::string Split(const AddedTokens& tokens, std::string_view text) {
   std::vector<Segment> segments;
