@@ -181,10 +181,12 @@ class Backend {
   // [B, H, T]; counts [H] kF64.
   virtual void GateArgmaxCounts(const Tensor& gate, const Tensor& counts) = 0;
 
-  // y = max(x, 0)^2; y may alias x only where x is not needed again.
+  // y = max(x, 0)^2; y may alias x.
   virtual void ReluSquared(const Tensor& x, const Tensor& y) = 0;
-  // d_x = d_y 2 max(x, 0); d_x may alias d_y.
-  virtual void ReluSquaredBackward(const Tensor& d_y, const Tensor& x, const Tensor& d_x) = 0;
+  // d_x = 2 d_y sqrt(y), which is 2 d_y max(x, 0) to the bit where the square did not underflow: the
+  // root of a rounded square is what was squared (Boldo, "Stupid is as stupid does", 2015). So
+  // nothing keeps x. d_x may alias d_y.
+  virtual void ReluSquaredBackward(const Tensor& d_y, const Tensor& y, const Tensor& d_x) = 0;
 
   virtual void CrossEntropy(const CrossEntropyArgs& args) = 0;
 

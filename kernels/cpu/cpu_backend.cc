@@ -235,11 +235,11 @@ class CpuBackend final : public HostBackend {
     });
   }
 
-  void ReluSquaredBackward(const Tensor& d_y, const Tensor& x, const Tensor& d_x) override {
-    CheckSameElements(d_y, x);
-    CheckSameElements(d_x, x);
-    ForRanges(&pool_, x.elements(), 1, [&](int64_t begin, int64_t end) {
-      kernels_.relu_squared_backward(DataOf<float>(d_y) + begin, DataOf<float>(x) + begin,
+  void ReluSquaredBackward(const Tensor& d_y, const Tensor& y, const Tensor& d_x) override {
+    CheckSameElements(d_y, y);
+    CheckSameElements(d_x, y);
+    ForRanges(&pool_, y.elements(), 1, [&](int64_t begin, int64_t end) {
+      kernels_.relu_squared_backward(DataOf<float>(d_y) + begin, DataOf<float>(y) + begin,
                                      end - begin, DataOf<float>(d_x) + begin);
     });
   }

@@ -129,7 +129,7 @@ struct SimdKernels {
   // back.
   void (*rotate)(float* head, const float* cosine, const float* sine, int64_t half, float sign);
   void (*relu_squared)(const float* x, int64_t n, float* y);
-  void (*relu_squared_backward)(const float* d_y, const float* x, int64_t n, float* d_x);
+  void (*relu_squared_backward)(const float* d_y, const float* y, int64_t n, float* d_x);
   // To nearest, ties to even; what is not a number stays one.
   void (*to_bfloat16)(const float* x, int64_t n, uint16_t* y);
   // The same number as a float.

@@ -218,10 +218,10 @@ class CudaBackend final : public Backend {
     CheckSameElements(x, y);
     LaunchReluSquared(Wide(x), x.elements(), Wide(y), stream());
   }
-  void ReluSquaredBackward(const Tensor& d_y, const Tensor& x, const Tensor& d_x) override {
-    CheckSameElements(d_y, x);
-    CheckSameElements(d_x, x);
-    LaunchReluSquaredBackward(Wide(d_y), Wide(x), x.elements(), Wide(d_x), stream());
+  void ReluSquaredBackward(const Tensor& d_y, const Tensor& y, const Tensor& d_x) override {
+    CheckSameElements(d_y, y);
+    CheckSameElements(d_x, y);
+    LaunchReluSquaredBackward(Wide(d_y), Wide(y), y.elements(), Wide(d_x), stream());
   }
 
   void CrossEntropy(const CrossEntropyArgs& args) override {

@@ -35,22 +35,22 @@ __global__ void ReluSquaredKernel(const T* x, int64_t n, T* y) {
 }
 
 template <typename T>
-__device__ __forceinline__ T ReluSquaredSlope(T d_y, T x) {
-  return FromFloat<T>(ToFloat(d_y) * 2.0F * fmaxf(ToFloat(x), 0.0F));
+__device__ __forceinline__ T ReluSquaredSlope(T d_y, T y) {
+  return FromFloat<T>(ToFloat(d_y) * 2.0F * sqrtf(ToFloat(y)));
 }
 
 template <typename T>
-__global__ void ReluSquaredBackwardKernel(const T* d_y, const T* x, int64_t n, T* d_x) {
+__global__ void ReluSquaredBackwardKernel(const T* d_y, const T* y, int64_t n, T* d_x) {
   constexpr int kWidth = Vector<T>::kWidth;
   for (int64_t i = First(); i < n / kWidth; i += Stride()) {
     Vector<T> d = reinterpret_cast<const Vector<T>*>(d_y)[i];
-    const Vector<T> in = reinterpret_cast<const Vector<T>*>(x)[i];
+    const Vector<T> out = reinterpret_cast<const Vector<T>*>(y)[i];
 #pragma unroll
-    for (int c = 0; c < kWidth; ++c) d.at[c] = ReluSquaredSlope(d.at[c], in.at[c]);
+    for (int c = 0; c < kWidth; ++c) d.at[c] = ReluSquaredSlope(d.at[c], out.at[c]);
     reinterpret_cast<Vector<T>*>(d_x)[i] = d;
   }
   for (int64_t i = n / kWidth * kWidth + First(); i < n; i += Stride()) {
-    d_x[i] = ReluSquaredSlope(d_y[i], x[i]);
+    d_x[i] = ReluSquaredSlope(d_y[i], y[i]);
   }
 }
 
@@ -109,8 +109,8 @@ void LaunchReluSquared(const T* x, int64_t n, T* y, cudaStream_t stream) {
   Launch(ReluSquaredKernel<T>, Spread(n / Vector<T>::kWidth + 1), stream, x, n, y);
 }
 template <typename T>
-void LaunchReluSquaredBackward(const T* d_y, const T* x, int64_t n, T* d_x, cudaStream_t stream) {
-  Launch(ReluSquaredBackwardKernel<T>, Spread(n / Vector<T>::kWidth + 1), stream, d_y, x, n, d_x);
+void LaunchReluSquaredBackward(const T* d_y, const T* y, int64_t n, T* d_x, cudaStream_t stream) {
+  Launch(ReluSquaredBackwardKernel<T>, Spread(n / Vector<T>::kWidth + 1), stream, d_y, y, n, d_x);
 }
 void LaunchRound(const float* from, int64_t n, Bf16* to, cudaStream_t stream) {
   Launch(RoundKernel, Spread(n), stream, from, n, to);

@@ -30,7 +30,7 @@ void LaunchRopeNormBackward(T* d_y, const T* y, const RopeShape& shape, const fl
 template <typename T>
 void LaunchReluSquared(const T* x, int64_t n, T* y, cudaStream_t stream);
 template <typename T>
-void LaunchReluSquaredBackward(const T* d_y, const T* x, int64_t n, T* d_x, cudaStream_t stream);
+void LaunchReluSquaredBackward(const T* d_y, const T* y, int64_t n, T* d_x, cudaStream_t stream);
 void LaunchRound(const float* from, int64_t n, Bf16* to, cudaStream_t stream);
 // counts[h] += positions whose largest gate is h's.
 void LaunchGateArgmaxCounts(const float* gate, int batch, int heads, int sequence, double* counts,

@@ -213,12 +213,11 @@ class RefBackend final : public HostBackend {
     }
   }
 
-  void ReluSquaredBackward(const Tensor& d_y, const Tensor& x, const Tensor& d_x) override {
-    CheckSameElements(d_y, x);
-    CheckSameElements(d_x, x);
-    for (int64_t i = 0; i < x.elements(); ++i) {
-      const Real positive = std::max(DataOf<Real>(x)[i], Real{0});
-      DataOf<Real>(d_x)[i] = DataOf<Real>(d_y)[i] * Real{2} * positive;
+  void ReluSquaredBackward(const Tensor& d_y, const Tensor& y, const Tensor& d_x) override {
+    CheckSameElements(d_y, y);
+    CheckSameElements(d_x, y);
+    for (int64_t i = 0; i < y.elements(); ++i) {
+      DataOf<Real>(d_x)[i] = DataOf<Real>(d_y)[i] * Real{2} * std::sqrt(DataOf<Real>(y)[i]);
     }
   }
 

@@ -143,9 +143,9 @@ class RefMixedBackend final : public HostBackend {
     const Wide to(y, Access::kWrite);
     inner_->ReluSquared(*Wide(x), *to);
   }
-  void ReluSquaredBackward(const Tensor& d_y, const Tensor& x, const Tensor& d_x) override {
+  void ReluSquaredBackward(const Tensor& d_y, const Tensor& y, const Tensor& d_x) override {
     const Wide to(d_x, Access::kWrite);
-    inner_->ReluSquaredBackward(*Wide(d_y), *Wide(x), *to);
+    inner_->ReluSquaredBackward(*Wide(d_y), *Wide(y), *to);
   }
 
   // The gradient of the logits is rounded before it meets x and w.

@@ -147,8 +147,8 @@ void TimingBackend::AttentionBackward(const kernels::AttentionConfig& config,
 void TimingBackend::ReluSquared(const Tensor& x, const Tensor& y) {
   Time("relu squared", 0, [&] { inner()->ReluSquared(x, y); });
 }
-void TimingBackend::ReluSquaredBackward(const Tensor& d_y, const Tensor& x, const Tensor& d_x) {
-  Time("relu squared backward", 0, [&] { inner()->ReluSquaredBackward(d_y, x, d_x); });
+void TimingBackend::ReluSquaredBackward(const Tensor& d_y, const Tensor& y, const Tensor& d_x) {
+  Time("relu squared backward", 0, [&] { inner()->ReluSquaredBackward(d_y, y, d_x); });
 }
 void TimingBackend::CrossEntropy(const kernels::CrossEntropyArgs& args) {
   const double products = args.d_x.empty() ? 1 : 3;

@@ -60,7 +60,7 @@ class TimingBackend final : public trainer::DelegatingBackend {
                          const kernels::AttentionShape& shape,
                          const kernels::AttentionBackwardArgs& args) override;
   void ReluSquared(const kernels::Tensor& x, const kernels::Tensor& y) override;
-  void ReluSquaredBackward(const kernels::Tensor& d_y, const kernels::Tensor& x,
+  void ReluSquaredBackward(const kernels::Tensor& d_y, const kernels::Tensor& y,
                            const kernels::Tensor& d_x) override;
   void CrossEntropy(const kernels::CrossEntropyArgs& args) override;
   double SumOfSquares(const kernels::Tensor& x) override;

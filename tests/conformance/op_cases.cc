@@ -151,10 +151,10 @@ void AddElementwise(std::vector<OpCase>* cases) {
          }});
     cases->push_back({.name = Name("ReluSquaredBackward", {n}, WriteMode::kAssign),
                       .fields = {{.name = "d_y", .shape = {n}},
-                                 {.name = "x", .shape = {n}},
+                                 {.name = "y", .shape = {n}, .fill = Fill::kSquare},
                                  Written("d_x", {n}, WriteMode::kAssign)},
                       .run = [](Backend* backend, const TensorMap& t) {
-                        backend->ReluSquaredBackward(t.at("d_y"), t.at("x"), t.at("d_x"));
+                        backend->ReluSquaredBackward(t.at("d_y"), t.at("y"), t.at("d_x"));
                       }});
     cases->push_back(
         {.name = Name("Zero", {n}, WriteMode::kAssign),

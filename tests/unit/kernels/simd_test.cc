@@ -2,6 +2,7 @@
 // against the C library in float64.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -96,6 +97,29 @@ TEST_P(SimdTest, TanhIsWithinFourUlps) {
       kernels->tanh, [](double x) { return std::tanh(x); }, -30.0F, 30.0F);
   RecordProperty("worst_ulps", std::to_string(worst));
   EXPECT_LT(worst, 4.0);
+}
+
+// The backward sees the square alone and gets the same slope as from what was squared.
+TEST_P(SimdTest, TheRootOfASquareIsWhatWasSquared) {
+  const SimdKernels* kernels = Kernels();
+  if (kernels == nullptr) return;
+  std::vector<float> x;
+  for (uint32_t bits = std::bit_cast<uint32_t>(1.1e-19F); bits < std::bit_cast<uint32_t>(1.8e19F);
+       bits += 997) {
+    x.push_back((bits % 2 == 0 ? 1.0F : -1.0F) * std::bit_cast<float>(bits));
+  }
+  const auto n = static_cast<int64_t>(x.size());
+  std::vector<float> squares(x.size());
+  kernels->relu_squared(x.data(), n, squares.data());
+  std::vector<float> slopes(x.size(), 0.75F);
+  kernels->relu_squared_backward(slopes.data(), squares.data(), n, slopes.data());
+  for (size_t i = 0; i < x.size(); ++i) {
+    ASSERT_EQ(slopes[i], 0.75F * 2.0F * std::max(x[i], 0.0F)) << x[i];
+  }
+  const float nan = One(kernels->relu_squared, std::numeric_limits<float>::quiet_NaN());
+  float slope = 1;
+  kernels->relu_squared_backward(&slope, &nan, 1, &slope);
+  EXPECT_TRUE(std::isnan(slope));
 }
 
 TEST_P(SimdTest, ShortArraysAreNotOverrun) {

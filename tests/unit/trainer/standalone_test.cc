@@ -271,7 +271,7 @@ TEST_F(StandaloneTest, MemoryIsExplainedWithoutDataOrAWorkFolder) {
   EXPECT_EQ(explained.Wait(), 0);
   for (const char* name : {"parameters", "transformer.h.*.attn.c_q.weight", "gradients",
                            "optimizer/momentum/transformer.h.*.mlp.c_fc.weight", "recomputed/q ",
-                           "layer*/fc", "cross-entropy logits", "all"}) {
+                           "layer*/act", "cross-entropy logits", "all"}) {
     EXPECT_THAT(explained.Output(), HasSubstr(name));
   }
   Child wrong({"--job", folder_ / "job.yaml", "--explain-memory", "--set", "resources.ranks=9"},

@@ -83,7 +83,7 @@ void Model::BindTensors() {
     char* start = both.as<char>() + first * positions * kernels::SizeOf(both.dtype);
     return Tensor(start, both.dtype, {positions, width});
   };
-  scratch_.act = part(0, config_.mlp_width);
+  scratch_.d_fc = part(0, config_.mlp_width);
   scratch_.d_q = part(0, config_.width);
   scratch_.d_k = part(config_.width, config_.width);
   scratch_.d_v = part(2 * config_.width, config_.width);
@@ -113,7 +113,7 @@ void Model::PlanScratch() {
   add("x_rstd", &scratch_.x_rstd, statistic, {positions});
   add("dx", &scratch_.dx, dtype, {positions, width});
   add("d_norm", &scratch_.d_norm, dtype, {positions, width});
-  union_ = arena_.Add("act or d_q, d_k, d_v", dtype,
+  union_ = arena_.Add("d_fc or d_q, d_k, d_v", dtype,
                       {positions, std::max(config_.mlp_width, 3 * width)});
   if (config_.attention == AttentionVariant::kGated) {
     const int64_t gates = config_.gate == GateGranularity::kHead ? config_.heads : width;
@@ -187,7 +187,7 @@ void Model::PlanLayer(int64_t layer) {
     add_statistic(keeps_attention, "head_rstd", &L::head_rstd, {rows, heads, plan_.sequence});
   add(keeps_block, "mlp_norm", &L::mlp_norm, {positions, width});
   add_statistic(keeps_block, "mlp_rstd", &L::mlp_rstd, {positions});
-  add(keeps_block, "fc", &L::fc, {positions, config_.mlp_width});
+  add(keeps_block, "act", &L::act, {positions, config_.mlp_width});
 }
 
 Tensor Model::Positions(const Tensor& full) const {
@@ -267,10 +267,10 @@ void Model::ForwardMlp(size_t layer) {
   const LayerWeights& w = parameters_->layers()[layer];
   const Tensor x = Positions(scratch_.x);
   const Tensor norm = Positions(a.mlp_norm);
-  const Tensor act = Positions(scratch_.act);
+  const Tensor act = Positions(a.act);
   backend_->RmsNorm(x, kNormEpsilon, norm, Positions(a.mlp_rstd));
-  backend_->Linear(norm, w.mlp_fc.working, Positions(a.fc), WriteMode::kAssign);
-  backend_->ReluSquared(Positions(a.fc), act);
+  backend_->Linear(norm, w.mlp_fc.working, act, WriteMode::kAssign);
+  backend_->ReluSquared(act, act);
   backend_->Linear(act, w.mlp_proj.working, x, WriteMode::kAccumulate);
 }
 

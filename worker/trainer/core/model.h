@@ -87,15 +87,14 @@ class Model {
     kernels::Tensor attn_norm, attn_rstd;
     kernels::Tensor q, k, v, q_rstd, k_rstd, gate_logits;
     kernels::Tensor attn_out, lse, gate, attn_normed, head_rstd;
-    kernels::Tensor mlp_norm, mlp_rstd, fc;
+    kernels::Tensor mlp_norm, mlp_rstd, act;
     kernels::Tensor gate_sums, argmax_counts, importance_gradient;
   };
   // One set for all layers: each layer's backward is done with it before the next begins.
   struct Scratch {
     kernels::Tensor tokens, targets, losses;
     kernels::Tensor x, x_rstd, dx, d_norm, d_gate_logits;
-    kernels::Tensor act, d_q, d_k,
-        d_v;  // act lies where d_q, d_k and d_v do: one is used at a time
+    kernels::Tensor d_fc, d_q, d_k, d_v;  // d_fc lies where the others do: one is used at a time
     kernels::Tensor gate_sums, argmax_counts, importance_gradient, recomputed_sums;
   };
   using Wanted = std::vector<std::pair<kernels::Tensor*, size_t>>;
@@ -124,7 +123,7 @@ class Model {
   std::unique_ptr<ParameterSet> parameters_;
   Arena arena_;
   Wanted wanted_;     // which planned tensor goes where
-  size_t union_ = 0;  // of act with d_q, d_k and d_v
+  size_t union_ = 0;  // of d_fc with d_q, d_k and d_v
   std::vector<LayerActivations> layers_;
   Scratch scratch_;
   int64_t rows_ = 0;

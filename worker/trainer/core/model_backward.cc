@@ -45,21 +45,20 @@ void Model::RecomputeLayer(size_t layer) {
   const Tensor x = Positions(a.input);
   backend_->Linear(Positions(a.attn_out), w.c_proj.working, x, WriteMode::kAccumulate);
   backend_->RmsNorm(x, kNormEpsilon, Positions(a.mlp_norm), Positions(a.mlp_rstd));
-  backend_->Linear(Positions(a.mlp_norm), w.mlp_fc.working, Positions(a.fc), WriteMode::kAssign);
+  backend_->Linear(Positions(a.mlp_norm), w.mlp_fc.working, Positions(a.act), WriteMode::kAssign);
+  backend_->ReluSquared(Positions(a.act), Positions(a.act));
 }
 
 void Model::BackwardMlp(size_t layer) {
   const LayerActivations& a = layers_[layer];
   const LayerWeights& w = parameters_->layers()[layer];
   const Tensor dx = Positions(scratch_.dx);
-  const Tensor act = Positions(scratch_.act);
+  const Tensor act = Positions(a.act);
+  const Tensor d_fc = Positions(scratch_.d_fc);
   const Tensor d_norm = Positions(scratch_.d_norm);
-  // A pass over fc costs less than keeping act, which would be the largest tensor of a layer.
-  backend_->ReluSquared(Positions(a.fc), act);
   backend_->LinearBackwardWeight(dx, act, w.mlp_proj.gradient);
-  const Tensor d_fc = act;  // which is done with
   backend_->LinearBackwardInput(dx, w.mlp_proj.working, d_fc, WriteMode::kAssign);
-  backend_->ReluSquaredBackward(d_fc, Positions(a.fc), d_fc);
+  backend_->ReluSquaredBackward(d_fc, act, d_fc);
   backend_->LinearBackwardWeight(d_fc, Positions(a.mlp_norm), w.mlp_fc.gradient);
   backend_->LinearBackwardInput(d_fc, w.mlp_fc.working, d_norm, WriteMode::kAssign);
   backend_->RmsNormBackward(d_norm, Positions(a.mlp_norm), Positions(a.mlp_rstd), dx,

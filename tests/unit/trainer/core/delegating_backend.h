@@ -76,9 +76,9 @@ class DelegatingBackend : public kernels::Backend {
   void ReluSquared(const kernels::Tensor& x, const kernels::Tensor& y) override {
     inner_->ReluSquared(x, y);
   }
-  void ReluSquaredBackward(const kernels::Tensor& d_y, const kernels::Tensor& x,
+  void ReluSquaredBackward(const kernels::Tensor& d_y, const kernels::Tensor& y,
                            const kernels::Tensor& d_x) override {
-    inner_->ReluSquaredBackward(d_y, x, d_x);
+    inner_->ReluSquaredBackward(d_y, y, d_x);
   }
   void CrossEntropy(const kernels::CrossEntropyArgs& args) override { inner_->CrossEntropy(args); }
   double SumOfSquares(const kernels::Tensor& x) override { return inner_->SumOfSquares(x); }
