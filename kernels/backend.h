@@ -114,10 +114,9 @@ struct StepShape {
   AttentionConfig attention;
   AttentionShape shape;
   int64_t vocabulary = 0;
-  int64_t channels = 0;            // of the widest activation
-  int64_t matrix_elements = 0;     // of the largest matrix that activations are multiplied by
-  int64_t muon_elements = 0;       // of the largest matrix that Muon updates; 0: none
-  int64_t muon_gram_elements = 0;  // the largest square of such a matrix's shorter side
+  int64_t channels = 0;       // of the widest activation
+  int64_t muon_elements = 0;  // of the largest matrix that Muon updates; 0: none
+  int64_t muon_side = 0;      // the longest shorter side of one
 };
 
 struct Workspace {
@@ -183,8 +182,8 @@ class Backend {
 
   // y = max(x, 0)^2; y may alias x.
   virtual void ReluSquared(const Tensor& x, const Tensor& y) = 0;
-  // d_x = 2 d_y sqrt(y), which is 2 d_y max(x, 0) to the bit where the square did not underflow: the
-  // root of a rounded square is what was squared (Boldo, "Stupid is as stupid does", 2015). So
+  // d_x = 2 d_y sqrt(y), which is 2 d_y max(x, 0) to the bit where the square did not underflow:
+  // the root of a rounded square is what was squared (Boldo, "Stupid is as stupid does", 2015). So
   // nothing keeps x. d_x may alias d_y.
   virtual void ReluSquaredBackward(const Tensor& d_y, const Tensor& y, const Tensor& d_x) = 0;
 

@@ -38,14 +38,31 @@ class CpuBackend final : public HostBackend {
 
   std::vector<Workspace> PlanWorkspace(const StepShape& step) const override {
     const int64_t rows = step.shape.batch * step.shape.sequence;
+    const int64_t width = step.shape.heads * step.shape.head_dim;
     const int64_t logits = CpuCrossEntropy::WorkspaceBytes(rows, step.vocabulary);
-    const int64_t inputs = std::max(rows * step.channels, step.muon_elements);
+    const int64_t logit_rows = logits / SizeOf(DType::kF32) / step.vocabulary;
+    std::vector<ProductShape> products;
+    const auto add_linear = [&](int64_t positions, int64_t inputs, int64_t outputs) {
+      products.push_back({positions, outputs, inputs});
+      products.push_back({positions, inputs, outputs});  // gradient of the inputs
+      products.push_back({outputs, inputs, positions});  // and of the weight
+    };
+    add_linear(rows, width, width);
+    add_linear(rows, width, step.channels);
+    add_linear(rows, step.channels, width);
+    add_linear(logit_rows, width, step.vocabulary);
+    if (step.muon_elements > 0) {
+      const int64_t side = step.muon_side;
+      const int64_t longer = step.muon_elements / side;
+      products.push_back({side, side, longer});
+      products.push_back({side, side, side});
+      products.push_back({longer, side, side});
+      products.push_back({side, longer, side});
+    }
     return {{"attention", attention_.WorkspaceBytes(step.attention, step.shape)},
             {"cross-entropy logits", logits},
-            {"bfloat16 operands",
-             products_.WorkspaceBytes(std::max(inputs, logits / SizeOf(DType::kF32)),
-                                      std::max(inputs, step.matrix_elements))},
-            {"muon", CpuMuon::WorkspaceBytes(step.muon_elements, step.muon_gram_elements)},
+            {"bfloat16 operands", products_.WorkspaceBytes(products)},
+            {"muon", CpuMuon::WorkspaceBytes(step.muon_elements, step.muon_side)},
             {"rotary table", RopeTable::WorkspaceBytes(step.shape.sequence, step.shape.head_dim)}};
   }
 

@@ -17,9 +17,9 @@ class CpuMuon {
       : kernels_(kernels), pool_(pool), products_(products) {}
 
   void Step(const MuonArgs& args);
-  // For the largest matrix and the largest Gram matrix that Step is called with.
-  static int64_t WorkspaceBytes(int64_t elements, int64_t gram_elements) {
-    return 2 * (elements + gram_elements) * SizeOf(DType::kF32);
+  // For the most elements and the longest shorter side of the matrices that Step is called with.
+  static int64_t WorkspaceBytes(int64_t elements, int64_t side) {
+    return 2 * (elements + side * side) * SizeOf(DType::kF32);
   }
 
  private:

@@ -45,13 +45,12 @@ MemoryPlan::Group WorkspaceOf(const TrainingConfig& config, const ModelPlan& pla
                 config.model.head_dim()};
   step.vocabulary = config.model.vocab_size;
   step.channels = std::max(config.model.width, config.model.mlp_width);
-  step.matrix_elements = config.model.width * std::max(step.channels, step.vocabulary);
   for (const Parameter& parameter : parameters.all()) {
     if (config.optimizer.kind != OptimizerKind::kMuon) break;
     if (parameter.spec.role != ParameterRole::kMatrix) continue;
-    const int64_t small = std::min(parameter.spec.rows, parameter.spec.columns);
     step.muon_elements = std::max(step.muon_elements, parameter.spec.elements());
-    step.muon_gram_elements = std::max(step.muon_gram_elements, small * small);
+    step.muon_side =
+        std::max(step.muon_side, std::min(parameter.spec.rows, parameter.spec.columns));
   }
   MemoryPlan::Group group{"workspace", {}, 0};
   for (const kernels::Workspace& workspace : backend.PlanWorkspace(step)) {

@@ -147,8 +147,10 @@ TEST(Bfloat16Test, ProductsAreThoseOfTheRoundedOperands) {
   kernels::ThreadPool pool(3);
   for (const ProductPrecision precision : Precisions()) {
     kernels::MatrixProducts products(precision, kernels::BestSimdKernels(), &pool);
-    for (const Shape& shape : {Shape{1, 1, 1}, Shape{5, 7, 3}, Shape{130, 40, 33},
-                               Shape{33, 129, 70}, Shape{96, 64, 200}}) {
+    // The last three are several blocks: of rows, of columns, and of terms.
+    for (const Shape& shape :
+         {Shape{1, 1, 1}, Shape{5, 7, 3}, Shape{130, 40, 33}, Shape{33, 129, 70},
+          Shape{96, 64, 200}, Shape{1700, 9, 33}, Shape{9, 1700, 40}, Shape{40, 24, 1300}}) {
       for (const Transpose ta : {Transpose::kNo, Transpose::kYes}) {
         for (const Transpose tb : {Transpose::kNo, Transpose::kYes}) {
           ExpectProduct(shape, ta, tb, 1.0F, 0.0F, &products);

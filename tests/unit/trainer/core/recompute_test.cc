@@ -125,7 +125,7 @@ TEST(MemoryPlanTest, IsWhatTheTrainerAllocates) {
       EXPECT_EQ(allocated, plan.value().bytes() - BytesOfGroup(plan.value(), "workspace"));
       const std::string table = FormatMemoryPlan(plan.value());
       for (const char* name : {"transformer.wte.weight", "optimizer/adam_m/lm_head.weight",
-                               "lm_head.weight", "act or d_q, d_k, d_v", "cross-entropy logits"}) {
+                               "lm_head.weight", "d_fc or d_q, d_k, d_v", "cross-entropy logits"}) {
         EXPECT_NE(table.find(name), std::string::npos) << name << " in\n" << table;
       }
       const bool kept = table.find("layer*/q ") != std::string::npos;
