@@ -16,6 +16,20 @@ std::string Words(const std::string& name, const std::string& prefix) {
   return absl::StrReplaceAll(absl::AsciiStrToLower(absl::StripPrefix(name, prefix)), {{"_", " "}});
 }
 
+const char* WordsOf(WorkerNote::Kind kind) {
+  switch (kind) {
+    case WorkerNote::Kind::kJoined:
+      return "worker: joined";
+    case WorkerNote::Kind::kReturned:
+      return "worker: returned";
+    case WorkerNote::Kind::kLost:
+      return "worker: lost";
+    case WorkerNote::Kind::kLeft:
+      return "worker: left";
+  }
+  return "worker";
+}
+
 }  // namespace
 
 void LogEvents(const Coordinator& coordinator, const Effects& effects) {
@@ -33,6 +47,12 @@ void LogEvents(const Coordinator& coordinator, const Effects& effects) {
                {"step", int64_t{event.step()}},
                {"reason", Words(v1::Reason_Name(event.reason()), "REASON_")},
                {"detail", event.message()}});
+  }
+  for (const WorkerNote& note : effects.worker_notes) {
+    const bool is_loss = note.kind == WorkerNote::Kind::kLost;
+    base::Log(is_loss ? base::Severity::kWarning : base::Severity::kInfo, WordsOf(note.kind),
+              {{"worker", note.worker}},
+              {{"address", note.address}, {"slots", int64_t{note.slots}}});
   }
 }
 

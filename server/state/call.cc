@@ -129,6 +129,11 @@ void Call::RefreshPool(const WorkerRecord& worker) {
   state_.cluster.pool.Update(std::move(view));
 }
 
+void Call::NoteWorker(WorkerNote::Kind kind, const WorkerRecord& worker) {
+  worker_notes_.push_back(
+      {kind, worker.name, worker.snapshot.address(), worker.snapshot.slots_size()});
+}
+
 void Call::Finish(Effects* effects) {
   for (const std::string& job_id : deleted_) {
     const auto of_job = [&](const auto& message) { return message.job_id() == job_id; };
@@ -151,6 +156,7 @@ void Call::Finish(Effects* effects) {
   }
   for (v1::Event& event : events_) effects->events.push_back(std::move(event));
   effects->event_places.merge(places_);
+  for (WorkerNote& note : worker_notes_) effects->worker_notes.push_back(std::move(note));
   for (const int64_t number : watched_) {
     InsertSorted(&effects->changed_jobs, state_.jobs.at(number).job.job_id());
   }

@@ -55,6 +55,8 @@ class Call {
   // Brings the scheduler's view of the worker up to date.
   void RefreshPool(const WorkerRecord& worker);
 
+  void NoteWorker(WorkerNote::Kind kind, const WorkerRecord& worker);
+
   // Adds everything to `effects`, which may hold earlier calls.
   void Finish(Effects* effects);
 
@@ -67,6 +69,7 @@ class Call {
   std::set<std::string> revised_;
   std::vector<v1::Event> events_;
   std::map<std::pair<std::string, int64_t>, EventPlace> places_;
+  std::vector<WorkerNote> worker_notes_;
   std::vector<std::string> deleted_;
   std::set<std::string> namespaces_;
   std::set<std::string> drains_;  // workers

@@ -29,6 +29,20 @@ struct EventPlace {
   std::optional<int32_t> rank;
 };
 
+// A worker that came or went, for the log.
+struct WorkerNote {
+  enum class Kind {
+    kJoined,    // its first report to this Coordinator, or the first since it was started anew
+    kReturned,  // heard of again after its lease had ended
+    kLost,      // its lease has ended
+    kLeft,      // the same, of one that had been stopped in order
+  };
+  Kind kind = Kind::kJoined;
+  std::string worker;
+  std::string address;
+  int slots = 0;
+};
+
 // What one call changed. The owner stores jobs, events, deletions and the next job number in one
 // synced batch before anything is acknowledged or sent: before it answers the call, sends a
 // DesiredState or tells a watcher. One Effects may collect several calls.
@@ -41,6 +55,7 @@ struct Effects {
   std::map<std::string, std::optional<v1::WorkerDrain>> drains;  // by worker; absent: to delete
   // Of some of `events`, by job and sequence; not stored.
   std::map<std::pair<std::string, int64_t>, EventPlace> event_places;
+  std::vector<WorkerNote> worker_notes;      // not stored
   std::vector<std::string> changed_workers;  // whose Desired() changed: send it now; sorted
   std::vector<std::string> changed_jobs;  // for watchers, sorted. Progress alone is here at every
                                           // report, but in `jobs` only every few seconds.

@@ -184,6 +184,7 @@ absl::Status TakeSnapshot(Call* call, const v1::WorkerSnapshot& snapshot) {
   if (snapshot.report_sequence() <= worker->report_sequence) return absl::OkStatus();
 
   const bool is_new = !worker->reported;
+  const bool was_lost = !worker->alive;
   const bool drain_changed = worker->snapshot.draining() != snapshot.draining();
   const bool was_serving = worker->reported && worker->alive && !worker->snapshot.draining();
   worker->report_sequence = snapshot.report_sequence();
@@ -195,6 +196,9 @@ absl::Status TakeSnapshot(Call* call, const v1::WorkerSnapshot& snapshot) {
   worker->snapshot = snapshot;
   worker->snapshot.clear_checkpoint_parts();  // kept in `parts`
   call->state().takers.Update(*worker);       // whose number decides what is retained below
+  if (is_new || was_lost) {
+    call->NoteWorker(is_new ? WorkerNote::Kind::kJoined : WorkerNote::Kind::kReturned, *worker);
+  }
   // A former coordinator counted further: the worker ignores anything below.
   if (snapshot.applied_desired_revision() > worker->revision) {
     worker->revision = snapshot.applied_desired_revision();
@@ -235,6 +239,8 @@ void CheckLeases(Call* call) {
     if (!worker.alive || now < worker.lease_end) continue;
     worker.alive = false;
     worker.lost_at = now;
+    call->NoteWorker(SaidGoodbye(worker) ? WorkerNote::Kind::kLeft : WorkerNote::Kind::kLost,
+                     worker);
     call->RefreshPool(worker);
     PreferOtherHolders(call, name);
     NoteThinOf(call, name);

@@ -79,6 +79,17 @@ class LogsTest(harness.ClusterTest):
             self.assertEqual([found[key] for key in ("job", "attempt", "rank", "worker")],
                              [job_id, 1, 0, "w"])
 
+    def test_the_coordinator_tells_of_workers_that_come_and_are_lost(self):
+        def told():
+            lines = [json.loads(line) for line in self.cluster.coordinator.log().splitlines()]
+            return [(line["message"], line["severity"]) for line in lines
+                    if line.get("worker") == "fleeting"]
+        self.cluster.start_worker("fleeting")
+        harness.wait_until(told, "the coordinator has told of the worker")
+        self.cluster.workers["fleeting"].kill()
+        harness.wait_until(lambda: len(told()) == 2, "the coordinator has told of its loss")
+        self.assertEqual(told(), [("worker: joined", "INFO"), ("worker: lost", "WARNING")])
+
     def test_a_crash_is_told_in_words(self):
         job_id = self.submit(train__steps=100_000)
         self.cluster.await_step(job_id, 3)

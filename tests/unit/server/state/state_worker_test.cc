@@ -34,6 +34,29 @@ TEST(CoordinatorWorkerTest, AnExpiredLeaseEndsTheAttempt) {
   EXPECT_EQ(bed.coordinator.Workers()[0].state(), v1::WORKER_STATE_LOST);
 }
 
+TEST(CoordinatorWorkerTest, WorkersThatComeAndGoAreTold) {
+  TestBed bed;
+  std::vector<std::string> told;
+  const auto take = [&] {
+    for (const WorkerNote& note : bed.last.worker_notes) {
+      told.push_back(note.worker + " " + std::to_string(static_cast<int>(note.kind)));
+    }
+    bed.last = {};
+  };
+  HandWorker worker(&bed, "w1", 1);
+  ASSERT_TRUE(worker.Report().ok());
+  take();
+  ASSERT_TRUE(worker.Report().ok());
+  take();
+  EXPECT_THAT(told, testing::ElementsAre("w1 0"));  // joined, once
+  bed.Advance(seconds(6));
+  bed.Tick();
+  take();
+  ASSERT_TRUE(worker.Report().ok());
+  take();
+  EXPECT_THAT(told, testing::ElementsAre("w1 0", "w1 2", "w1 1"));  // lost, returned
+}
+
 TEST(CoordinatorWorkerTest, ALeaseDoesNotRunWhileTheCoordinatorStandsStill) {
   TestBed bed;
   HandWorker worker(&bed, "w1", 1);
