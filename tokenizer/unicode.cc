@@ -54,7 +54,7 @@ struct FreeMemory {
   void operator()(void* memory) const { std::free(memory); }
 };
 
-// Adds normalisation form C of a text without kMarksUnknownToNfc.
+// Adds normalisation form C of a text without kUntouchedByNfc.
 void AppendNfc(std::string_view text, std::string* normal) {
   utf8proc_uint8_t* mapped = nullptr;
   const auto bytes =
@@ -113,10 +113,10 @@ std::optional<std::string> ToNfc(std::string_view text) {
   if (plain) return std::nullopt;
   std::string normal;
   normal.reserve(text.size());
-  size_t start = 0;  // of what lies between two such marks
+  size_t start = 0;  // of what lies between two such characters
   for (size_t at = 0; at < text.size();) {
     const DecodedCharacter character = DecodeCharacter(text.substr(at));
-    if (Holds(kMarksUnknownToNfc, character.code)) {
+    if (Holds(kUntouchedByNfc, character.code)) {
       AppendNfc(text.substr(start, at - start), &normal);
       normal.append(text.substr(at, character.bytes));
       start = at + character.bytes;
@@ -151,7 +151,7 @@ bool IsWordCharacter(char32_t code) {
     default:
       break;
   }
-  return Holds(kNewLetters, code) || Holds(kWordSymbols, code);
+  return Holds(kNewLetters, code) || Holds(kNewMarksAndDigits, code) || Holds(kWordSymbols, code);
 }
 
 }  // namespace sinkforge::tokenizer

@@ -58,6 +58,7 @@ TEST(UnicodeTest, LeavesMarksInPlaceThatUnicode9DoesNotKnow) {
   EXPECT_EQ(ToNfc("e\u1AC3\u0301"), std::nullopt);  // and nothing composes across one
   EXPECT_EQ(ToNfc("e\u0301\u1AC3x\u0301\u0323"), "\u00E9\u1AC3x\u0323\u0301");
   EXPECT_EQ(ToNfc("\U00011935\U00011930"), std::nullopt);  // one character since Unicode 13
+  EXPECT_EQ(ToNfc("\uC5B4\u11A7"), std::nullopt);          // no final consonant
 }
 
 // Text and tokens as one string: tokens in braces.
