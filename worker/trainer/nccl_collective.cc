@@ -55,11 +55,24 @@ class Deadline {
  public:
   explicit Deadline(std::chrono::milliseconds timeout)
       : end_(base::RealClock().Read().monotonic + timeout) {}
-  bool passed() const { return base::RealClock().Read().monotonic > end_; }
+  bool passed() const { return left() < std::chrono::milliseconds(0); }
+  std::chrono::milliseconds left() const {
+    return std::chrono::floor<std::chrono::milliseconds>(end_ - base::RealClock().Read().monotonic);
+  }
 
  private:
-  decltype(base::RealClock().Read().monotonic) end_;
+  std::chrono::nanoseconds end_;
 };
+
+std::string Late(std::chrono::milliseconds timeout) {
+  return "another rank did not answer within " + std::to_string(timeout.count()) + " ms";
+}
+
+Status NotMet(const CollectiveOptions& options, const std::string& why) {
+  return Status(StatusCode::kUnavailable, "rank " + std::to_string(options.rank) + " of " +
+                                              std::to_string(options.world_size) +
+                                              " could not meet the others: " + why);
+}
 
 class NcclCollective final : public Collective {
  public:
@@ -70,20 +83,20 @@ class NcclCollective final : public Collective {
   ~NcclCollective() override {
     // Destroying a communicator waits for the other ranks, who may be gone.
     if (communicator_ != nullptr) ncclCommAbort(communicator_);
-    cudaFree(staging_);
-    cudaEventDestroy(ready_);
     cudaStreamDestroy(stream_);
+    cudaEventDestroy(ready_);
+    cudaFree(staging_);
   }
   NcclCollective(const NcclCollective&) = delete;
   NcclCollective& operator=(const NcclCollective&) = delete;
 
-  Status Connect(const ncclUniqueId& id) {
+  Status Connect(const ncclUniqueId& id, const Deadline& deadline) {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
-    const Deadline deadline(options_.meeting_timeout);
-    Take(ncclCommInitRankConfig(&communicator_, options_.world_size, id, options_.rank, &config),
-         deadline);
-    return status_;
+    const std::string why =
+        End(ncclCommInitRankConfig(&communicator_, options_.world_size, id, options_.rank, &config),
+            deadline, options_.meeting_timeout);
+    return why.empty() ? Status() : NotMet(options_, "NCCL: " + why);
   }
 
   int rank() const override { return options_.rank; }
@@ -115,10 +128,19 @@ class NcclCollective final : public Collective {
   Status Wait() override {
     const Deadline deadline(options_.operation_timeout);
     while (status_.ok()) {
-      const cudaError_t state = cudaStreamQuery(stream_);
-      if (state == cudaSuccess) break;
-      if (state != cudaErrorNotReady) CheckCuda(state, "a transfer between ranks");
-      Watch(deadline);
+      // Before the stream: what is done is done, whatever was lost since.
+      const ncclResult_t state = State();
+      const bool late = deadline.passed();
+      const cudaError_t stream = cudaStreamQuery(stream_);
+      if (stream == cudaSuccess) break;
+      if (stream != cudaErrorNotReady) CheckCuda(stream, "a transfer between ranks");
+      if (state != ncclSuccess) {
+        Fail(ncclGetErrorString(state));
+      } else if (late) {
+        Fail(Late(options_.operation_timeout));
+      } else {
+        std::this_thread::yield();
+      }
     }
     return status_;
   }
@@ -129,16 +151,18 @@ class NcclCollective final : public Collective {
                       const Operation& operation) {
     if (!status_.ok()) return;
     FollowBackend();
-    const Deadline deadline(options_.operation_timeout);
-    Take(ncclGroupStart(), deadline);
+    ncclResult_t result = ncclGroupStart();
+    if (result != ncclSuccess) return Fail(ncclGetErrorString(result));
     for (const Segment& segment : segments) {
-      if (segment.size == 0 || !status_.ok()) continue;
+      if (segment.size == 0) continue;
       char* data = static_cast<char*>(tensor.data) + segment.first * kernels::SizeOf(tensor.dtype);
-      // Inside a group calls are only gathered; what is wrong with them shows at its end.
-      const ncclResult_t result = operation(data, static_cast<size_t>(segment.size), segment.owner);
-      if (result != ncclSuccess && result != ncclInProgress) Fail(ncclGetErrorString(result));
+      result = operation(data, static_cast<size_t>(segment.size), segment.owner);
+      if (result != ncclSuccess && result != ncclInProgress) break;
     }
-    if (status_.ok()) Take(ncclGroupEnd(), deadline);
+    // Whatever went wrong: a group that stays open would take in all that this thread calls next,
+    // and a communicator cannot be aborted in it.
+    const ncclResult_t ended = ncclGroupEnd();
+    Take(result == ncclSuccess || result == ncclInProgress ? ended : result);
   }
 
   // By way of the device: NCCL does not reach ordinary host memory.
@@ -148,8 +172,7 @@ class NcclCollective final : public Collective {
     Reserve(bytes);
     CheckCuda(cudaMemcpyAsync(staging_, values, bytes, cudaMemcpyHostToDevice, stream_),
               "control values");
-    Take(ncclAllReduce(staging_, staging_, count, type, op, communicator_, stream_),
-         Deadline(options_.operation_timeout));
+    Take(ncclAllReduce(staging_, staging_, count, type, op, communicator_, stream_));
     if (Status status = Wait(); !status.ok()) return status;
     CheckCuda(cudaMemcpyAsync(values, staging_, bytes, cudaMemcpyDeviceToHost, stream_),
               "control values");
@@ -169,27 +192,30 @@ class NcclCollective final : public Collective {
     CheckCuda(cudaStreamWaitEvent(stream_, ready_, 0), "an event");
   }
 
-  // The result of a call; one that goes on in the background is waited for.
-  void Take(ncclResult_t result, const Deadline& deadline) {
-    while (status_.ok() && result == ncclInProgress) {
-      Watch(deadline);
-      if (!status_.ok()) return;
-      ncclCommGetAsyncError(communicator_, &result);
-    }
-    if (status_.ok() && result != ncclSuccess) Fail(ncclGetErrorString(result));
+  // What NCCL says of its last call and of the other ranks.
+  ncclResult_t State() const {
+    ncclResult_t state = ncclSuccess;
+    const ncclResult_t asked = ncclCommGetAsyncError(communicator_, &state);
+    return asked == ncclSuccess ? state : asked;
   }
 
-  // One look at the communicator and the time.
-  void Watch(const Deadline& deadline) {
-    ncclResult_t state = ncclSuccess;
-    if (communicator_ != nullptr) ncclCommGetAsyncError(communicator_, &state);
-    if (state != ncclSuccess && state != ncclInProgress) {
-      Fail(ncclGetErrorString(state));
-    } else if (deadline.passed()) {
-      Fail("it did not answer in time");
-    } else {
+  // The result of a call, when what goes on in the background is done: empty, or what went wrong.
+  std::string End(ncclResult_t result, const Deadline& deadline,
+                  std::chrono::milliseconds timeout) const {
+    while (result == ncclInProgress) {
+      const bool late = deadline.passed();
+      result = State();
+      if (result == ncclInProgress && late) return Late(timeout);
       std::this_thread::yield();
     }
+    return result == ncclSuccess ? "" : ncclGetErrorString(result);
+  }
+
+  // The same for an operation.
+  void Take(ncclResult_t result) {
+    const std::chrono::milliseconds timeout = options_.operation_timeout;
+    const std::string why = End(result, Deadline(timeout), timeout);
+    if (!why.empty()) Fail(why);
   }
 
   void Fail(const std::string& why) {
@@ -209,21 +235,24 @@ class NcclCollective final : public Collective {
   Status status_;  // the first error, after which nothing is done any more
 };
 
-Result<ncclUniqueId> ExchangeId(const CollectiveOptions& options, RendezvousStore* store) {
+Result<ncclUniqueId> ExchangeId(const CollectiveOptions& options, RendezvousStore* store,
+                                const Deadline& deadline) {
   ncclUniqueId id{};
   if (options.rank == 0) {
     if (const ncclResult_t made = ncclGetUniqueId(&id); made != ncclSuccess) {
-      return Status(StatusCode::kUnavailable,
-                    std::string("NCCL cannot start: ") + ncclGetErrorString(made));
+      return NotMet(options, std::string("NCCL: ") + ncclGetErrorString(made));
     }
     Status status = store->Put(kIdKey, std::string(id.internal, sizeof(id.internal)));
-    if (!status.ok()) return status;
+    if (!status.ok()) return NotMet(options, status.message());
     return id;
   }
-  const Result<std::string> bytes = store->Get(kIdKey, options.meeting_timeout);
-  if (!bytes.ok()) return bytes.status();
+  const Result<std::string> bytes = store->Get(kIdKey, deadline.left());
+  if (!bytes.ok()) return NotMet(options, bytes.status().message());
   if (bytes.value().size() != sizeof(id.internal)) {
-    return Status(StatusCode::kUnavailable, "rank 0 gave an NCCL identifier of another version");
+    return NotMet(options, "rank 0 gave an NCCL identifier of " +
+                               std::to_string(bytes.value().size()) + " bytes in place of " +
+                               std::to_string(sizeof(id.internal)) +
+                               "; run the same build of the trainer on every worker");
   }
   std::memcpy(id.internal, bytes.value().data(), sizeof(id.internal));
   return id;
@@ -233,10 +262,11 @@ Result<ncclUniqueId> ExchangeId(const CollectiveOptions& options, RendezvousStor
 
 Result<std::unique_ptr<Collective>> MakeNcclCollective(const CollectiveOptions& options,
                                                        RendezvousStore* store) {
-  const Result<ncclUniqueId> id = ExchangeId(options, store);
+  const Deadline deadline(options.meeting_timeout);
+  const Result<ncclUniqueId> id = ExchangeId(options, store, deadline);
   if (!id.ok()) return id.status();
   auto collective = std::make_unique<NcclCollective>(options);
-  if (Status status = collective->Connect(id.value()); !status.ok()) return status;
+  if (Status status = collective->Connect(id.value(), deadline); !status.ok()) return status;
   return std::unique_ptr<Collective>(std::move(collective));
 }
 

@@ -1,5 +1,7 @@
 // Stands in for the CUDA runtime's header when kernels are compiled for the processor: the
-// qualifiers mean nothing, device memory is ordinary memory, streams do everything at once.
+// qualifiers mean nothing, device memory is ordinary memory. Kernels run at once where they are
+// launched, and so cudaStreamCreate gives the default stream, which does everything at once; the
+// streams of cudaStreamCreateWithFlags run beside the caller.
 #pragma once
 
 #include <math.h>
@@ -7,9 +9,11 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <vector>
 
 #include "tests/cuda_emulation/emulation.h"
 #include "tests/cuda_emulation/hopper_emulation.h"
+#include "tests/cuda_emulation/streams.h"
 
 #define __global__
 #define __device__
@@ -46,7 +50,12 @@ T __shfl_sync(unsigned, T value, int lane) {
   return emulation::ValueOfLane<T>(emulation::Exchange(&value, sizeof(T)), lane);
 }
 
-enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorNoDevice = 100 };
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorNoDevice = 100,
+  cudaErrorNotReady = 600
+};
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
 enum cudaDeviceAttr {
   cudaDevAttrComputeCapabilityMajor,
@@ -54,7 +63,13 @@ enum cudaDeviceAttr {
   cudaDevAttrMultiProcessorCount,
   cudaDevAttrL2CacheSize
 };
-using cudaStream_t = void*;
+using cudaStream_t = emulation::Stream*;
+using cudaEvent_t = emulation::Event*;
+using cudaHostFn_t = void (*)(void*);
+inline constexpr unsigned cudaStreamDefault = 0;
+inline constexpr unsigned cudaStreamNonBlocking = 1;
+inline constexpr unsigned cudaEventDisableTiming = 2;
+inline constexpr cudaStream_t cudaStreamLegacy = nullptr;
 inline const char* cudaGetErrorString(cudaError_t) { return "emulated"; }
 inline const char* cudaGetErrorName(cudaError_t) { return "emulated"; }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
@@ -72,8 +87,43 @@ inline cudaError_t cudaStreamCreate(cudaStream_t* stream) {
   *stream = nullptr;
   return cudaSuccess;
 }
-inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  *stream =
+      emulation::MakeStream(flags == cudaStreamNonBlocking ? emulation::StreamKind::kNonBlocking
+                                                           : emulation::StreamKind::kOrdinary);
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  emulation::DestroyStream(stream);
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  emulation::WaitUntilIdle(stream);
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  return emulation::Idle(stream) ? cudaSuccess : cudaErrorNotReady;
+}
+inline cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* argument) {
+  emulation::Enqueue(stream, [function, argument] { function(argument); });
+  return cudaSuccess;
+}
+inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = emulation::MakeEvent();
+  return cudaSuccess;
+}
+inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  emulation::DestroyEvent(event);
+  return cudaSuccess;
+}
+inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  emulation::Record(event, stream);
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  emulation::WaitForEvent(stream, *event);
+  return cudaSuccess;
+}
 // Memory is never empty and starts as NaN, as a device's starts as anything.
 inline cudaError_t cudaMalloc(void** memory, size_t bytes) {
   const size_t size = (bytes + 63) / 64 * 64 + 64;
@@ -82,16 +132,26 @@ inline cudaError_t cudaMalloc(void** memory, size_t bytes) {
   std::memset(*memory, 0xFF, size);
   return cudaSuccess;
 }
+// Unlike CUDA's it does not wait for the streams: they must be done with it.
 inline cudaError_t cudaFree(void* memory) {
   std::free(memory);
   return cudaSuccess;
 }
-inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
-                                   cudaStream_t) {
-  std::memcpy(to, from, bytes);
+// The host's memory is pageable: it is read before the call returns, or is written by then.
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                                   cudaStream_t stream) {
+  if (kind == cudaMemcpyHostToDevice && stream != nullptr) {
+    const auto* first = static_cast<const unsigned char*>(from);
+    emulation::Enqueue(stream, [to, staged = std::vector<unsigned char>(first, first + bytes)] {
+      std::memcpy(to, staged.data(), staged.size());
+    });
+    return cudaSuccess;
+  }
+  emulation::Enqueue(stream, [to, from, bytes] { std::memcpy(to, from, bytes); });
+  if (kind == cudaMemcpyDeviceToHost) emulation::WaitUntilIdle(stream);
   return cudaSuccess;
 }
-inline cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t) {
-  std::memset(memory, value, bytes);
+inline cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t stream) {
+  emulation::Enqueue(stream, [memory, value, bytes] { std::memset(memory, value, bytes); });
   return cudaSuccess;
 }

@@ -1,7 +1,7 @@
 // Collective: what the core needs of the other ranks. Implementations: SoloCollective (one rank),
-// InProcessCollective (threads of one process, for tests), GlooCollective (outside the core, over
-// TCP). All pass one conformance suite. Every rank calls the same operations in the same order with
-// the same sizes and segments.
+// InProcessCollective (threads of one process, for tests); outside the core, GlooCollective (TCP)
+// and NcclCollective (GPUs). All pass one conformance suite. Every rank calls the same operations
+// in the same order with the same sizes and segments.
 //
 // There are two kinds of operations. Small control values lie in host memory and are exchanged at
 // once. Tensors lie in the memory of the backend, which may be a device's; their operations are
