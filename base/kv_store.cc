@@ -70,6 +70,9 @@ rocksdb::Options RocksOptions(const KvOptions& options) {
   // write-ahead log, which RocksDB cannot resume, RocksStore reopens the database.
   rocks.max_bgerror_resume_count = 2'000'000'000;
   rocks.bgerror_resume_retry_interval = 1'000'000;
+  // A checkpoint part makes two files, a large one and its manifest's. Fewer than four parts are
+  // not worth merging, and are safer apart.
+  rocks.level0_file_num_compaction_trigger = 8;
   rocksdb::BlockBasedTableOptions table;
   table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
   table.block_cache = rocksdb::NewLRUCache(16 << 20);
@@ -109,6 +112,8 @@ class RocksStore final : public KvStore {
     const rocksdb::Slice upper = ToSlice(end);
     rocksdb::ReadOptions read;
     read.iterate_upper_bound = &upper;
+    // A scan is long, and what checks data must see the disk's the next time as well.
+    read.fill_cache = false;
     const std::unique_ptr<rocksdb::Iterator> it((*db)->NewIterator(read));
     for (it->Seek(ToSlice(begin)); it->Valid(); it->Next()) {
       if (!visit(FromSlice(it->key()), FromSlice(it->value()))) break;

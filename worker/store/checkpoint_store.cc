@@ -474,6 +474,9 @@ absl::StatusOr<v1::CheckpointPart> PartWriter::Commit() {
   part_.set_worker(store_->options_.worker);
   if (absl::Status status = store_->Commit(part_); !status.ok()) return status;
   committed_ = true;
+  // The log has the manifest. Flushed, it is not in one file with the next part's chunks: damage
+  // there would take this part with it.
+  store_->store_->Flush().IgnoreError();
   return part_;
 }
 

@@ -59,6 +59,18 @@ class CheckpointStoreTest : public testing::Test {
     if (!status.ok()) return status;
     return stream;
   }
+  // Those of parts.
+  void DamageLargeFiles() {
+    int damaged = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(folder_.path() + "/store")) {
+      if (entry.path().extension() != ".sst" || entry.file_size() < (1 << 20)) continue;
+      std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+      file.seekp(static_cast<std::streamoff>(entry.file_size() / 2));
+      file.write("damaged!", 8);
+      ++damaged;
+    }
+    ASSERT_GT(damaged, 0);
+  }
   int64_t Rows() {
     int64_t rows = 0;
     EXPECT_TRUE(
@@ -168,20 +180,21 @@ TEST_F(CheckpointStoreTest, FindsDamageInTheDatabasesOwnFiles) {
   ASSERT_TRUE(Write(MakePart("d4-1", 1, 100, 0), MakeStream(kElements, 1)).ok());
   store_.reset();
   kv_.reset();
-  int damaged = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(folder_.path() + "/store")) {
-    if (entry.path().extension() != ".sst" || entry.file_size() < (1 << 20)) continue;
-    std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
-    file.seekp(static_cast<std::streamoff>(entry.file_size() / 2));
-    file.write("damaged!", 8);
-    ++damaged;
-  }
-  ASSERT_GT(damaged, 0);
+  DamageLargeFiles();
   kv_ = OpenKv(folder_.path() + "/store");
   Open(kv_.get());
   const absl::Status status = Read(kKey).status();
   EXPECT_TRUE(absl::IsDataLoss(status)) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("d4-1"));
+}
+
+// What was read before is not taken from memory: a check is of what the disk has now.
+TEST_F(CheckpointStoreTest, FindsDamageThatCameAfterTheLastRead) {
+  ASSERT_TRUE(Write(MakePart("d4-1", 1, 100, 0), MakeStream(kElements, 1)).ok());
+  ASSERT_TRUE(Read(kKey).ok());
+  DamageLargeFiles();
+  const absl::Status status = Read(kKey).status();
+  EXPECT_TRUE(absl::IsDataLoss(status)) << status;
 }
 
 TEST_F(CheckpointStoreTest, DropsEveryPartOfACheckpointAndNothingElse) {

@@ -134,6 +134,19 @@ class SalvageTest : public testing::Test {
   std::unique_ptr<LogSpool> logs_;
 };
 
+TEST_F(SalvageTest, ALostFileTakesNoOlderPartWithIt) {
+  for (const int64_t step : {100, 200}) WritePart(step);
+  ASSERT_EQ(LargeFiles().size(), 2U);
+  const fs::path newest = LargeFiles()[1];
+  Close();
+  fs::resize_file(newest, 3000);
+  Open();
+  const auto lost = SalvageAll(SalvageParts::KnownParts::kInDamagedFiles);
+  ASSERT_TRUE(lost.ok()) << lost.status();
+  EXPECT_THAT(Steps(), ElementsAre(100));
+  EXPECT_TRUE(Read(100).ok());
+}
+
 TEST_F(SalvageTest, MovesEverythingButTheDamagedPartWhileItIsOpen) {
   WriteRecords(1, 20);
   for (const int64_t step : {100, 200, 300}) WritePart(step);
@@ -172,8 +185,10 @@ TEST_F(SalvageTest, MovesEverythingButTheDamagedPartWhileItIsOpen) {
 
 // A compaction that meets damage makes the database refuse every write.
 TEST_F(SalvageTest, TakesWritesAgainAfterACompactionThatMetDamage) {
-  for (const int64_t step : {100, 200, 300}) WritePart(step);
-  DamageAt(LargeFiles()[1], fs::file_size(LargeFiles()[1]) / 2);
+  for (const int64_t step : {50, 100, 200, 300}) WritePart(step);
+  DamageAt(LargeFiles()[2], fs::file_size(LargeFiles()[2]) / 2);
+  // Without something to remove, files that do not overlap are moved and not read.
+  ASSERT_TRUE(checkpoints_->DropPart({"d4-1", 1, 50, 0}).ok());
   EXPECT_FALSE(database_->Reclaim("checkpoint_data", "checkpoint_datb").ok());
   ASSERT_TRUE(checkpoints_->DropPart({"d4-1", 1, 200, 0}).ok());
   WriteRecords(1, 5);
