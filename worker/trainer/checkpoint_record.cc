@@ -20,6 +20,8 @@ CheckpointRecord FromJson(const json& document) {
   state.at("rows_consumed").get_to(record.state.rows_consumed);
   state.at("tokens_total").get_to(record.state.tokens_total);
   state.at("seed").get_to(record.state.seed);
+  record.state.smooth_loss = state.value("smooth_loss", 0.0);  // added later, as the next one
+  record.state.smoothed_steps = state.value("smoothed_steps", int64_t{0});
   document.at("loss").get_to(record.loss);
   document.at("imbalance").get_to(record.imbalance);
   for (const json& item : document.at("files")) {
@@ -64,7 +66,9 @@ std::string ToJson(const CheckpointRecord& record) {
                           {{"step", record.state.step},
                            {"rows_consumed", record.state.rows_consumed},
                            {"tokens_total", record.state.tokens_total},
-                           {"seed", record.state.seed}}},
+                           {"seed", record.state.seed},
+                           {"smooth_loss", record.state.smooth_loss},
+                           {"smoothed_steps", record.state.smoothed_steps}}},
                          {"loss", record.loss},
                          {"imbalance", record.imbalance},
                          {"files", files},

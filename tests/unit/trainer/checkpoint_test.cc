@@ -25,7 +25,7 @@ using testing::IsEmpty;
 
 CheckpointRecord SampleRecord() {
   CheckpointRecord record;
-  record.state = {30, 480, 30720, 18446744073709551615U};
+  record.state = {30, 480, 30720, 18446744073709551615U, 2.0 / 3, 28};
   record.loss = 0.1 + 0.2;
   record.files = {{"a \"b\".txt", 12, 18446744073709551614U}};
   record.environment = {2, "Some CPU", "cpu", "0.1.0", 1};
@@ -47,6 +47,8 @@ TEST(CheckpointRecordTest, RoundTripsExactly) {
   ASSERT_TRUE(parsed.ok()) << parsed.status().message();
   EXPECT_EQ(ToJson(parsed.value()), ToJson(SampleRecord()));
   EXPECT_EQ(parsed.value().state.seed, 18446744073709551615U);
+  EXPECT_EQ(parsed.value().state.smooth_loss, 2.0 / 3);
+  EXPECT_EQ(parsed.value().state.smoothed_steps, 28);
   EXPECT_EQ(parsed.value().loss, 0.1 + 0.2);
   EXPECT_EQ(parsed.value().files[0].xxh3, 18446744073709551614U);
 }

@@ -51,6 +51,9 @@ struct TrainerState {
   int64_t rows_consumed = 0;  // of the training data, over all ranks
   int64_t tokens_total = 0;
   uint64_t seed = 0;
+  // What train.loss_spike compares with: a run that was interrupted decides as one that was not.
+  double smooth_loss = 0;
+  int64_t smoothed_steps = 0;
 };
 
 // A consistent copy of everything a rank needs to go on. The outer trainer adds file digests and

@@ -123,8 +123,6 @@ class CoreTrainer final : public Trainer {
   StepAverages averages_;
   TrainerState state_;
   int64_t first_row_ = 0;  // of the step under way
-  double smooth_loss_ = 0;
-  int64_t smoothed_steps_ = 0;
   double last_loss_ = 0;
   double last_imbalance_ = 0;
 };
@@ -156,16 +154,16 @@ Status CoreTrainer::CheckFinite(double value, const char* what) const {
 }
 
 Status CoreTrainer::CheckSpike(double loss) const {
-  if (config_.loss_spike <= 0 || smoothed_steps_ < kSpikeWarmupSteps ||
-      loss <= config_.loss_spike * smooth_loss_) {
+  if (config_.loss_spike <= 0 || state_.smoothed_steps < kSpikeWarmupSteps ||
+      loss <= config_.loss_spike * state_.smooth_loss) {
     return Status();
   }
   return Status(StatusCode::kDiverged,
                 "step " + std::to_string(state_.step + 1) + ": the loss of " +
                     std::to_string(loss) + " is more than train.loss_spike (" +
                     std::to_string(config_.loss_spike) + ") times the average of " +
-                    std::to_string(smooth_loss_) + "; parameters and optimizer are as after step " +
-                    std::to_string(state_.step));
+                    std::to_string(state_.smooth_loss) +
+                    "; parameters and optimizer are as after step " + std::to_string(state_.step));
 }
 
 int64_t CoreTrainer::NextRow() const {
@@ -209,9 +207,10 @@ Status CoreTrainer::Step(StepReport* report, StepDump* dump) {
   state_.tokens_total += tokens_per_step();
   last_loss_ = report->loss;
   last_imbalance_ = report->imbalance;
-  smooth_loss_ = smoothed_steps_ == 0 ? report->loss
-                                      : (1 - kSmoothing) * smooth_loss_ + kSmoothing * report->loss;
-  ++smoothed_steps_;
+  state_.smooth_loss = state_.smoothed_steps == 0
+                           ? report->loss
+                           : (1 - kSmoothing) * state_.smooth_loss + kSmoothing * report->loss;
+  ++state_.smoothed_steps;
   report->step_seconds = stopwatch.Seconds();
   report->tokens_per_second = static_cast<double>(tokens_per_step()) / report->step_seconds;
   return Status();

@@ -366,6 +366,18 @@ TEST_F(TrainerTest, StopsBeforeAStepWhoseLossIsASpike) {
   EXPECT_TRUE(SameBytes(rig.trainer->TakeSnapshot(), before));
 }
 
+TEST_F(TrainerTest, ARestoredRunFindsTheSameSpike) {
+  TrainingConfig config = SmallJob();
+  config.loss_spike = 0.1;
+  Rig first = Make(config);
+  Steps(*first.trainer, 13);
+  Rig second = Make(config);
+  ASSERT_TRUE(second.trainer->Restore(first.trainer->TakeSnapshot()).ok());
+  Steps(*second.trainer, 7);
+  StepReport report;
+  EXPECT_THAT(second.trainer->Step(&report, nullptr).message(), HasSubstr("step 21: the loss of"));
+}
+
 TEST_F(TrainerTest, LeavesItsStateAloneWhenAParameterIsPoisoned) {
   Rig rig = Make(SmallJob());
   Steps(*rig.trainer, 3);
