@@ -50,7 +50,8 @@ Wait BeyondQuota(const Cluster& cluster, const WaitingJob& job) {
       absl::StrCat("needs ", SlotCount(job.min_ranks, job.device), " at once; namespace ",
                    job.name_space, " may use ", cluster.shares.Limit(job.name_space, job.device),
                    " at most. Raise its quota (`sinkforge namespaces set ", job.name_space, " ",
-                   QuotaFlag(job.device), " ", job.min_ranks,
+                   QuotaFlag(job.device), " ",
+                   cluster.shares.Used(job.name_space, job.device) + job.min_ranks,
                    "`), or submit it again with fewer resources.ranks or for another "
                    "namespace")};
 }
@@ -114,6 +115,15 @@ void AddSlotRemedies(const Cluster& cluster, const WaitingJob& job, v1::JobWait*
   }
   const int wanted = job.min_ranks <= total ? lacking : job.min_ranks - total;
   wait->add_would_run(absl::StrCat("another worker with ", SlotCount(wanted, job.device)));
+}
+
+// With the next priority it would be before those ahead, or could preempt what has its own now.
+bool HigherPriorityHelps(const Cluster& cluster, const WaitingJob& job, int64_t ahead_count) {
+  if (job.min_ranks > cluster.pool.Total(job.device)) return false;
+  if (ahead_count > 0) return true;
+  const int free = cluster.pool.Free(job.device);
+  return job.min_ranks > free &&
+         job.min_ranks <= free + cluster.running.Below(job.device, job.key.priority + 1);
 }
 
 }  // namespace
@@ -180,6 +190,8 @@ v1::JobWait ExplainInFull(const Cluster& cluster, const WaitingJob& job) {
     for (const auto& [ranks, jobs] : classes) {
       for (const auto& [key, other] : jobs) {
         if (!IsBefore(cluster, other, job)) break;
+        // It holds up its own namespace alone.
+        if (name != job.name_space && !QuotaObstacle(cluster, other).empty()) continue;
         wait.set_ahead_count(wait.ahead_count() + 1);
         first.insert(&other);
         if (first.size() > kAheadMax) first.erase(std::prev(first.end()));
@@ -187,9 +199,12 @@ v1::JobWait ExplainInFull(const Cluster& cluster, const WaitingJob& job) {
     }
   }
   for (const WaitingJob* other : first) wait.add_ahead(other->job_id);
-  if (!QuotaObstacle(cluster, job).empty()) AddQuotaRemedies(cluster, job, &wait);
+  if (!QuotaObstacle(cluster, job).empty()) {
+    AddQuotaRemedies(cluster, job, &wait);
+    return wait;  // nothing else would help
+  }
   AddSlotRemedies(cluster, job, &wait);
-  if (wait.ahead_count() > 0) {
+  if (HigherPriorityHelps(cluster, job, wait.ahead_count())) {
     wait.add_would_run(absl::StrCat("a higher priority than ", job.key.priority,
                                     ", which also preempts jobs of lower priority: submit it "
                                     "again with --set priority=",

@@ -34,7 +34,8 @@ struct Candidate {
   int32_t priority = 0;
 };
 
-// What the head may take, the least work at risk first; lent slots before those of others.
+// What the head may take: lent slots before those of others; then the lowest priority, so that who
+// is preempted does not preempt in turn; then the least work at risk.
 std::vector<Candidate> Candidates(const Cluster& cluster, const WaitingJob& head, Nanoseconds now) {
   std::vector<Candidate> candidates;
   for (const auto& [number, running] : cluster.running.jobs()) {
@@ -47,8 +48,8 @@ std::vector<Candidate> Candidates(const Cluster& cluster, const WaitingJob& head
                           running.key.priority});
   }
   std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
-    return std::make_tuple(a.victim.how, a.at_risk, a.priority, -a.victim.number) <
-           std::make_tuple(b.victim.how, b.at_risk, b.priority, -b.victim.number);
+    return std::make_tuple(a.victim.how, a.priority, a.at_risk, -a.victim.number) <
+           std::make_tuple(b.victim.how, b.priority, b.at_risk, -b.victim.number);
   });
   return candidates;
 }
@@ -68,7 +69,7 @@ std::vector<Victim> ChooseVictims(const Cluster& cluster, const WaitingJob& head
   }
   if (slots < needed) return {};
   std::vector<Victim> victims;
-  // From those with the most at risk on: who is not needed after all stays.
+  // From the last ones on: who is not needed after all stays.
   for (auto it = chosen.rbegin(); it != chosen.rend(); ++it) {
     if (slots - it->ranks >= needed) {
       slots -= it->ranks;

@@ -10,8 +10,8 @@
 // A head that cannot start has a claim on every slot that comes free. What it cannot use yet is
 // lent to jobs behind it (backfill), and taken back at once, without a checkpoint, as soon as the
 // head can start with it: the head never starts later than it would have without. A head also
-// preempts attempts of lower priority, which checkpoint first; those are chosen that have the
-// least work at risk.
+// preempts attempts of lower priority, which checkpoint first: those of the lowest priority, and
+// among equals those with the least work at risk.
 #pragma once
 
 #include <chrono>

@@ -259,11 +259,12 @@ TEST_F(SchedulerTest, SlotsOnTheirWayToTheHeadAreNotLentAgain) {
   EXPECT_THAT(decision.message, HasSubstr("2 of 4 free, 1 being freed; first in line"));
 }
 
-TEST_F(SchedulerTest, PreemptsTheLowerPriorityThatLosesTheLeastWork) {
+TEST_F(SchedulerTest, PreemptsTheLowestPriorityAndThereWhoLosesTheLeastWork) {
   Run(1, 1, 0, seconds(500));
-  Run(2, 1, 3, seconds(10));
+  Run(2, 1, 0, seconds(10));
   Run(3, 1, 5, seconds(1));
-  cluster_.pool.Update(View("a", 3, {}));
+  Run(4, 1, 3, seconds(1));  // it would preempt one of the first two in turn
+  cluster_.pool.Update(View("a", 4, {}));
   cluster_.queue.Add(Waiter(10, 1, {.priority = 5}));
   const Decision decision = Ask();
   EXPECT_EQ(decision.action, Action::kEvict);
@@ -342,6 +343,31 @@ TEST_F(SchedulerTest, TheFullExplanationNamesWhoIsAheadAndWhoHoldsTheSlots) {
   EXPECT_THAT(wait.ahead(), ElementsAre("job-2", "job-3", "job-4", "job-5", "job-6"));
   EXPECT_THAT(wait.would_run(0), HasSubstr("`sinkforge cancel` job-1 (2 cpu slots)"));
   EXPECT_THAT(wait.would_run(wait.would_run_size() - 1), HasSubstr("--set priority=1"));
+}
+
+TEST_F(SchedulerTest, TheFullExplanationListsOnlyWhatWouldHelp) {
+  const auto would_run = [&](const WaitingJob& job) {
+    const v1::JobWait wait = ExplainInFull(cluster_, job);
+    return std::vector<std::string>(wait.would_run().begin(), wait.would_run().end());
+  };
+  cluster_.pool.Update(View("a", 2, {}));
+  Run(1, 2, 0, seconds(5));
+  // First in line, behind what has its own priority.
+  EXPECT_THAT(would_run(Waiter(2, 1)), testing::Contains(HasSubstr("--set priority=1")));
+  // More than there are.
+  cluster_.queue.Add(Waiter(3, 1));
+  EXPECT_THAT(would_run(Waiter(4, 5)), ElementsAre("another worker with 3 cpu slots"));
+  // What waits for its quota does not hold up others, and nothing but quota helps it.
+  v1::Namespace settings = Settings("small", 1);
+  settings.set_cpu_slots(1);
+  cluster_.shares.Set(settings);
+  cluster_.shares.Use("small", v1::DEVICE_CPU, 1);
+  const WaitingJob held = Waiter(5, 1, {.priority = 3, .name_space = "small"});
+  cluster_.queue.Add(held);
+  EXPECT_THAT(would_run(held), ElementsAre(HasSubstr("namespaces set small --cpu-slots 2")));
+  EXPECT_THAT(ExplainInFull(cluster_, Waiter(6, 1)).ahead(), ElementsAre("job-3"));
+  EXPECT_THAT(ExplainWait(cluster_, Waiter(7, 2, {.name_space = "small"})).message,
+              HasSubstr("--cpu-slots 3"));
 }
 
 TEST_F(SchedulerTest, AMissingHolderParks) {
