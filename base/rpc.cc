@@ -2,11 +2,13 @@
 #include "base/rpc.h"
 
 #include <arpa/inet.h>
+#include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 
 #include "absl/strings/cord.h"
 #include "absl/synchronization/mutex.h"
+#include "base/log.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
@@ -40,6 +42,21 @@ bool IsLoopback(const std::string& address) {
 // Debian builds Abseil as for debugging: gRPC's every lock looks for cycles in a graph of all
 // locks.
 void WithoutLockGraph() { absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore); }
+
+// An address that cannot be bound is told by StartServer's own error.
+thread_local bool binding = false;
+
+// Every line of a daemon's log is JSON, gRPC's own too.
+void TakeOverGrpcLog() {
+  static const bool taken = [] {
+    gpr_set_log_function([](gpr_log_func_args* line) {
+      if (binding || line->severity < GPR_LOG_SEVERITY_ERROR) return;
+      LogWarning("gRPC reports an error", {{"error", std::string(line->message)}});
+    });
+    return true;
+  }();
+  static_cast<void>(taken);
+}
 
 }  // namespace
 
@@ -113,6 +130,7 @@ absl::Status CheckLoopback(const std::string& address) {
 
 absl::StatusOr<RunningServer> StartServer(const ServerOptions& options) {
   WithoutLockGraph();
+  TakeOverGrpcLog();
   if (!options.allow_other_than_loopback) {
     const absl::Status checked = CheckLoopback(options.address);
     if (!checked.ok()) return checked;
@@ -129,7 +147,9 @@ absl::StatusOr<RunningServer> StartServer(const ServerOptions& options) {
   RunningServer running;
   builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &running.port);
   for (grpc::Service* service : options.services) builder.RegisterService(service);
+  binding = true;
   running.server = builder.BuildAndStart();
+  binding = false;
   const bool is_unix = options.address.rfind("unix:", 0) == 0;
   if (!running.server || (!is_unix && running.port == 0)) {
     return absl::UnavailableError("address " + options.address +

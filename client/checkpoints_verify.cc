@@ -81,13 +81,15 @@ absl::StatusOr<int> Verify(Session& session, const VerifyOptions& options) {
   StopSignal stop(StopSignal::Source::kSignals);
   std::vector<Finding> findings;
   int bad = 0;
+  int unread = 0;
   for (const v1::Checkpoint& checkpoint : job->checkpoints()) {
     if (checkpoint.deleting()) continue;
     if (options.step.has_value() && checkpoint.step() != *options.step) continue;
     for (const v1::CheckpointPart& part : EveryCopy(checkpoint)) {
       findings.push_back({part, VerifyCopy(*workers, part, &stop)});
       if (stop.stopped()) return absl::CancelledError("interrupted");
-      bad += findings.back().status.ok() ? 0 : 1;
+      const absl::Status& status = findings.back().status;
+      if (!status.ok()) ++(absl::IsUnavailable(status) ? unread : bad);
     }
   }
   if (findings.empty()) {
@@ -96,14 +98,19 @@ absl::StatusOr<int> Verify(Session& session, const VerifyOptions& options) {
         job->job_id(), "`"));
   }
   Print(session, findings);
-  session.Say(absl::StrCat(findings.size() - static_cast<size_t>(bad), " of ", findings.size(),
-                           " copies are good"));
+  session.Say(absl::StrCat(findings.size() - static_cast<size_t>(bad + unread), " of ",
+                           findings.size(), " copies are good"));
   if (bad > 0) {
     session.Say(
         "a worker drops a corrupt copy once it is read, and fetches it anew from another that has "
         "it; verify again to see the repair");
   }
-  return bad == 0 ? kExitOk : kExitError;
+  if (unread > 0) {
+    session.Say(absl::StrCat(unread,
+                             " could not be read, which says nothing of what is on their disks: "
+                             "start their workers, and verify again"));
+  }
+  return bad + unread == 0 ? kExitOk : kExitError;
 }
 
 }  // namespace

@@ -321,7 +321,11 @@ absl::Status ReadCheckpointPart(
   while (result.ok() && reader->Read(&data)) result = on_data(data);
   if (!result.ok()) context.TryCancel();
   const absl::Status status = base::FromGrpc(reader->Finish());
-  return result.ok() ? status : result;
+  if (!result.ok()) return result;
+  if (absl::IsUnavailable(status)) {
+    return absl::UnavailableError("the worker does not answer (see `sinkforge workers`)");
+  }
+  return status;
 }
 
 absl::Status CheckHealth(const std::string& address, nanoseconds timeout) {

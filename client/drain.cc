@@ -28,7 +28,7 @@ Command DrainCommand() {
   command.name = "drain";
   command.summary = "Take workers out of use: their jobs checkpoint and go on elsewhere";
   command.examples =
-      "  sinkforge drain gpu-box-2 --note 'new disk'   # DRAINED in `sinkforge workers` when idle\n"
+      "  sinkforge drain gpu-box-2 --note 'new disk'   # `sinkforge workers` says when it can go\n"
       "  sinkforge undrain gpu-box-2";
   command.arguments = {{.name = "WORKER", .help = "Worker names", .target = workers.get()}};
   command.options = {

@@ -133,13 +133,20 @@ void AddTime(const v1::Job& job, std::chrono::system_clock::time_point now, Line
   const double present = std::max(0.0, std::chrono::duration<double>(now - since).count());
   if (job.state() == v1::JOB_STATE_QUEUED) time.set_queue(time.queue() + present);
   if (job.state() == v1::JOB_STATE_STARTING) time.set_start(time.start() + present);
-  if (job.state() == v1::JOB_STATE_RUNNING) time.set_train(time.train() + present);
+  if (job.state() == v1::JOB_STATE_RUNNING) {
+    const double checkpoint = std::min(present, job.progress().checkpoint_stall_seconds());
+    const double stall = std::min(present - checkpoint, job.progress().stall_seconds());
+    time.set_checkpoint_stall(time.checkpoint_stall() + checkpoint);
+    time.set_stall(time.stall() + stall);
+    time.set_train(time.train() + present - checkpoint - stall);
+  }
   const std::vector<std::pair<const char*, double>> lost = {
       {"queue", time.queue()},
       {"start and restore", time.start()},
       {"detect", time.detect()},
       {"replay", time.replay()},
       {"checkpoint stall", time.checkpoint_stall()},
+      {"held up", time.stall()},
       {"pause", time.pause()}};
   double sum = time.train();
   for (const auto& [name, seconds] : lost) sum += seconds;
@@ -153,7 +160,7 @@ void AddTime(const v1::Job& job, std::chrono::system_clock::time_point now, Line
   for (const auto& [name, seconds] : lost) {
     if (seconds < 0.001) continue;
     absl::StrAppend(&losses, losses.empty() ? "" : ", ", name, " ",
-                    absl::StrFormat("%.3g s", seconds));
+                    seconds < 100 ? absl::StrFormat("%.3g s", seconds) : text(seconds));
   }
   if (!losses.empty()) lines->emplace_back("lost to", losses);
 }

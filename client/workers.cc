@@ -15,6 +15,19 @@
 namespace sinkforge::client {
 namespace {
 
+std::string StateText(const v1::Worker& worker) {
+  std::string text = WorkerStateName(worker.state());
+  if (!worker.drain().note().empty()) {
+    absl::StrAppend(&text, " (", OneLine(worker.drain().note()), ")");
+  }
+  if (worker.only_copies() > 0) {
+    absl::StrAppend(&text, ": ", worker.only_copies(),
+                    worker.only_copies() == 1 ? " checkpoint is" : " checkpoints are",
+                    " only here");
+  }
+  return text;
+}
+
 absl::StatusOr<int> Workers(Session& session) {
   const auto list = session.coordinator().ListWorkers();
   if (!list.ok()) return list.status();
@@ -40,10 +53,7 @@ absl::StatusOr<int> Workers(Session& session) {
     }
     std::set<std::string> jobs;
     for (const v1::SlotUse& use : worker.used()) jobs.insert(use.job_id());
-    const std::string& note = worker.drain().note();
-    table.AddRow({worker.worker(),
-                  absl::StrCat(WorkerStateName(worker.state()),
-                               note.empty() ? "" : absl::StrCat(" (", OneLine(note), ")")),
+    table.AddRow({worker.worker(), StateText(worker),
                   absl::StrCat(worker.used_size(), "/", worker.slots_size(), " ",
                                absl::StrJoin(devices, "+"), " used"),
                   jobs.empty() ? "-" : absl::StrJoin(jobs, ", "),

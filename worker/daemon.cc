@@ -28,6 +28,7 @@ constexpr nanoseconds kKillTimeout = seconds(10);  // the same, at the end
 // For the last records and ends, once nothing runs any more.
 constexpr nanoseconds kHandOverTimeout = seconds(5);
 constexpr nanoseconds kGoodbyeTimeout = seconds(2);
+constexpr nanoseconds kGoodbyeTimeoutInAHurry = milliseconds(200);
 constexpr nanoseconds kHandOverTimeoutAlone = seconds(1);  // the coordinator is away
 
 }  // namespace
@@ -299,15 +300,35 @@ void Daemon::Drain() {
       hurry_wakeup_.Wait(kDrainPoll);
     }
   }
-  const nanoseconds patience =
-      synchronizer_->connected() ? kHandOverTimeout : kHandOverTimeoutAlone;
-  const nanoseconds handed_over = std::min(deadline, clock_->Read().monotonic + patience);
-  while (!HandedOver() && !hurry_ && clock_->Read().monotonic < handed_over) {
-    hurry_wakeup_.Wait(kDrainPoll);
-  }
-  if (!hurry_) synchronizer_->SayGoodbye(kGoodbyeTimeout);
+  HandOver(deadline);
+  synchronizer_->SayGoodbye(hurry_ ? kGoodbyeTimeoutInAHurry : kGoodbyeTimeout);
   base::LogInfo("drained", {{"step_records_kept", steps_->size().records},
                             {"log_lines_kept", logs_->size().records}});
+}
+
+void Daemon::HandOver(nanoseconds deadline) {
+  const nanoseconds patience =
+      synchronizer_->connected() ? kHandOverTimeout : kHandOverTimeoutAlone;
+  const nanoseconds handed_over = clock_->Read().monotonic + patience;
+  bool told = false;
+  while (!hurry_) {
+    const nanoseconds now = clock_->Read().monotonic;
+    const v1::Leave leave = agent_->leave();
+    if (now >= deadline || (leave != v1::LEAVE_LATER && now >= handed_over)) break;
+    if (leave == v1::LEAVE_NOW && HandedOver()) return;
+    if (leave == v1::LEAVE_LATER && !std::exchange(told, true)) {
+      base::LogInfo(
+          "stays until others have fetched what only this worker has, or the grace "
+          "period is over",
+          {{"grace_left_seconds", std::chrono::duration<double>(deadline - now).count()}});
+    }
+    hurry_wakeup_.Wait(kDrainPoll);
+  }
+  if (agent_->leave() == v1::LEAVE_LATER) {
+    base::LogWarning(
+        "leaves although some checkpoints are on no other worker: their jobs may wait "
+        "until it is back");
+  }
 }
 
 void Daemon::Hurry() {

@@ -101,6 +101,8 @@ class Daemon {
   std::vector<RankView> RanksWithCheckpoints() const;
   int64_t DiskFree() const;
   bool HandedOver() const;
+  // Nothing runs any more: what others need of this worker goes to them, until the deadline.
+  void HandOver(std::chrono::nanoseconds deadline);
 
   DaemonOptions options_;
   const base::Clock* const clock_;

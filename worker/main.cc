@@ -72,10 +72,12 @@ void AddOptions(CLI::App* app, CommandLine* line) {
                   "Folder of this worker's database: checkpoints, unsent metrics and logs")
       ->required();
   app->add_option("--slots", daemon.slots, "CPU slots: trainers that run at the same time")
+      ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   app->add_option("--gpus", daemon.gpus,
                   "GPU slots: one for each of the first GPUs that this process sees; the trainer "
                   "must have been built with CUDA")
+      ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app->add_option("--data-root", daemon.data_roots,
                   "Folder that jobs may read training data from; may be given several times");

@@ -76,6 +76,7 @@ FleetView Look(const Coordinator& coordinator, const base::Now& now) {
     view.seconds["replay"] += time.replay();
     view.seconds["detect"] += time.detect();
     view.seconds["checkpoint_stall"] += time.checkpoint_stall();
+    view.seconds["stall"] += time.stall();
     if (job.state() != v1::JOB_STATE_QUEUED) return true;
     ++view.queued[coordinator.Explain(job.job_id(), now).reason];
     const auto age = now.wall - base::FromProto(job.create_time());

@@ -33,6 +33,7 @@ void ReleaseRank(Call* call, const RankKey& key, const RankState& rank) {
   const auto assigned = worker->assigned.find(rank.placement.slot());
   SINKFORGE_REQUIRE(assigned != worker->assigned.end() && assigned->second == key);
   worker->assigned.erase(assigned);
+  call->state().recheck_leaves = true;
   call->Touch(worker);
   if (!rank.ended()) {
     worker->removals.push_back({key, rank.placement.slot(), worker->revision, rank.seen});
@@ -389,6 +390,11 @@ void CheckAttempt(Call* call, JobRecord* record) {
     if (worker != nullptr && worker->incarnation != rank.placement.incarnation()) {
       FailAttempt(call, record, v1::REASON_WORKER_LOST,
                   absl::StrCat("worker ", name, " was started anew"), "");
+      return;
+    }
+    if (worker != nullptr && worker->left()) {
+      FailAttempt(call, record, v1::REASON_WORKER_DRAINING,
+                  absl::StrCat("worker ", name, " was stopped"), "");
       return;
     }
     if (worker == nullptr || !worker->alive) {

@@ -62,8 +62,12 @@ struct GoneParts {
   bool lost = false;        // a part that nobody else has
   bool any = false;         // a part or a copy
   bool holds_more = false;  // the worker still has another one
-  std::string repaired;     // for people: ranks whose copy counts now
+  std::string remaining;    // for people: who has what the worker has not
 };
+
+void NoteRemaining(const v1::CheckpointPart& part, std::string* text) {
+  absl::StrAppend(text, text->empty() ? "" : ", ", "rank ", part.rank(), " on ", part.worker());
+}
 
 GoneParts TakeOut(const WorkerRecord& worker, const CheckpointKey& key, const std::string& job_id,
                   v1::Checkpoint* checkpoint) {
@@ -79,6 +83,9 @@ GoneParts TakeOut(const WorkerRecord& worker, const CheckpointKey& key, const st
   for (int i = copies->size() - 1; i >= 0; --i) {
     if (!is_gone(copies->Get(i))) continue;
     gone.any = true;
+    for (const v1::CheckpointPart& part : *parts) {
+      if (part.rank() == copies->Get(i).rank()) NoteRemaining(part, &gone.remaining);
+    }
     copies->DeleteSubrange(i, 1);
   }
   for (int i = parts->size() - 1; i >= 0; --i) {
@@ -92,8 +99,7 @@ GoneParts TakeOut(const WorkerRecord& worker, const CheckpointKey& key, const st
       parts->DeleteSubrange(i, 1);
       continue;
     }
-    absl::StrAppend(&gone.repaired, gone.repaired.empty() ? "" : ", ", "rank ", copy->rank(),
-                    " on ", copy->worker());
+    NoteRemaining(*copy, &gone.remaining);
     parts->Mutable(i)->Swap(&*copy);
     copies->erase(copy);
   }
@@ -111,10 +117,10 @@ void CheckHeld(Call* call, const WorkerRecord& worker, const CheckpointKey& key)
   NoteThin(call, record);
   if (!checkpoint->deleting() && gone.lost) {
     NoteLost(call, &record, checkpoint, absl::StrCat("worker ", worker.name, " has it no more"));
-  } else if (!checkpoint->deleting() && !gone.repaired.empty()) {
+  } else if (!checkpoint->deleting() && !gone.remaining.empty()) {
     call->AddEvent(&record, {v1::EVENT_KIND_WARNING, v1::REASON_CHECKPOINT_LOST,
                              absl::StrCat("worker ", worker.name, " has the checkpoint of step ",
-                                          key.step, " no more; the copy counts: ", gone.repaired),
+                                          key.step, " no more; what counts now: ", gone.remaining),
                              key.step});
     RefreshWaiting(call, &record);
   }

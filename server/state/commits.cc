@@ -108,7 +108,7 @@ Verdict Judge(const Call& call, const State& state, const JobRecord& record,
   if (!MayBeCommitted(call, state, checkpoint)) return Verdict::kWait;
   if (!IsThin(checkpoint)) return Verdict::kCopied;
   if (!record.attempt.has_value()) return Verdict::kEnded;
-  // It takes the time from its own end.
+  // What it has said was its last word.
   if (HasLeavingHolder(state, checkpoint)) return Verdict::kLeaves;
   const bool is_fetched = IsBeingCopied(state, checkpoint);
   const bool may_come =
@@ -128,7 +128,7 @@ std::string NoteOf(const State& state, Verdict verdict) {
     case Verdict::kNotCopied:
       return "no other worker can take a copy now";
     case Verdict::kLeaves:
-      return "without a second copy, because its worker drains";
+      return "without a second copy, because its worker was stopped";
     case Verdict::kEnded:
       return "without a second copy, because its attempt has ended";
     case Verdict::kWait:

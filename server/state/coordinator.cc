@@ -14,6 +14,7 @@
 #include "server/state/commits.h"
 #include "server/state/copies.h"
 #include "server/state/job_moves.h"
+#include "server/state/leaving.h"
 #include "server/state/model.h"
 #include "server/state/settings.h"
 #include "server/state/stops.h"
@@ -113,6 +114,7 @@ class Coordinator::Impl {
     PlanCopies(call);
     SettleCommits(call);
     RunScheduler(call);
+    TellLeaves(call);
     call->Finish(effects);
   }
 

@@ -60,6 +60,7 @@ void StartCopy(Call* call, WorkerRecord* target, const v1::CheckpointPart& part)
   const PartKey key = KeyOfPart(part);
   target->copying[key] = part.bytes();
   call->state().copying[key] = target->name;
+  call->state().recheck_leaves = true;
   call->state().takers.Update(*target);
   call->Touch(target);
 }
@@ -75,6 +76,7 @@ void StopCopy(Call* call, const PartKey& key) {
 
 enum class PartPlan {
   kEnough,   // on enough workers that stay
+  kHeld,     // on all of them that there are: one that comes makes a new plan
   kFetched,  // a worker is to fetch it
   kStuck,    // nobody can read it, or nobody can take it
 };
@@ -108,6 +110,7 @@ PartPlan PlanPart(Call* call, const v1::Checkpoint& checkpoint, const v1::Checkp
     return PartPlan::kEnough;
   }
   if (!readable) return PartPlan::kStuck;
+  if (staying >= state.takers.count()) return PartPlan::kHeld;
   const auto fetched = state.copying.find(KeyOfPart(part));
   if (fetched != state.copying.end()) {
     return PlanFetched(call, state.FindWorker(fetched->second), part, holders);
@@ -180,8 +183,28 @@ bool HasLeavingHolder(const State& state, const v1::Checkpoint& checkpoint) {
   return std::any_of(checkpoint.parts().begin(), checkpoint.parts().end(), [&](const auto& part) {
     if (HoldersOfRank(checkpoint, part.rank()).size() >= kCheckpointHolders) return false;
     const WorkerRecord* holder = state.FindWorker(part.worker());
-    return holder == nullptr || !holder->takes_work();
+    return holder == nullptr || holder->left();
   });
+}
+
+bool IsElsewhere(const State& state, const PartKey& key, const std::string& worker) {
+  const JobRecord* record = state.Find(key.job_id);
+  if (record == nullptr) return true;
+  const auto stays = [&](const std::string& holder) {
+    const WorkerRecord* other = state.FindWorker(holder);
+    return holder != worker && IsServing(state, holder) && !other->snapshot.draining();
+  };
+  for (const v1::Checkpoint& checkpoint : record->job.checkpoints()) {
+    if (checkpoint.attempt() != key.attempt || checkpoint.step() != key.step) continue;
+    const std::vector<std::string> holders = HoldersOfRank(checkpoint, key.rank);
+    return std::any_of(holders.begin(), holders.end(), stays);
+  }
+  const auto pending = record->pending.find(key.step);
+  if (pending == record->pending.end()) return false;
+  const auto rank = pending->second.find(key.rank);
+  return rank != pending->second.end() &&
+         std::any_of(rank->second.begin(), rank->second.end(),
+                     [&](const auto& part) { return stays(part.worker()); });
 }
 
 void NoteThin(Call* call, const JobRecord& record) {
@@ -266,6 +289,7 @@ void PreferOtherHolders(Call* call, const std::string& worker) {
 void EndCopy(State* state, WorkerRecord* worker, const PartKey& key) {
   if (worker->copying.erase(key) == 0) return;
   state->copying.erase(key);
+  state->recheck_leaves = true;
   state->takers.Update(*worker);
 }
 
@@ -286,8 +310,6 @@ void PlanCopies(Call* call) {
   } else if (!plan) {
     return;
   }
-  // The next worker that comes makes a new plan.
-  if (state.takers.count() < kCheckpointHolders) return;
   const std::set<int64_t> numbers = std::exchange(state.thin_to_plan, {});
   for (const int64_t number : numbers) {
     const auto job = state.jobs.find(number);

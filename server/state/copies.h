@@ -27,8 +27,10 @@ bool IsHeard(const WorkerRecord& worker, Monotonic since);
 bool IsReadable(const State& state, const v1::Checkpoint& checkpoint);
 // Some worker is to fetch a part that is on one worker only.
 bool IsBeingCopied(const State& state, const v1::Checkpoint& checkpoint);
-// A worker that alone has a part takes no work any more.
+// A worker that alone has a part has said goodbye.
 bool HasLeavingHolder(const State& state, const v1::Checkpoint& checkpoint);
+// Another worker that serves and is not being stopped has the part of a checkpoint.
+bool IsElsewhere(const State& state, const PartKey& key, const std::string& worker);
 
 // The job has a checkpoint whose copies are to be looked at.
 void NoteThin(Call* call, const JobRecord& record);

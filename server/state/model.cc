@@ -27,6 +27,11 @@ const WorkerRecord* State::FindWorker(const std::string& name) const {
 }
 
 void Takers::Update(const WorkerRecord& worker) {
+  if (worker.reported && worker.alive && worker.snapshot.draining()) {
+    stopping_.insert(worker.name);
+  } else {
+    stopping_.erase(worker.name);
+  }
   const size_t load = worker.parts.size() + worker.copying.size();
   const auto known = load_.find(worker.name);
   if (known != load_.end()) {

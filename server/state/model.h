@@ -121,15 +121,18 @@ struct WorkerRecord {
   std::set<PartKey> unsettled;
   std::map<int32_t, RankKey> assigned;  // by slot: ranks of attempts under way, ended ones too
   std::vector<Removal> removals;
-  std::map<PartKey, int64_t> copying;  // to fetch from their holders, with their bytes
-  int64_t bytes_refused = 0;           // of the least that it had no room for; 0: of nothing
+  std::map<PartKey, int64_t> copying;       // to fetch from their holders, with their bytes
+  v1::Leave leave = v1::LEAVE_UNSPECIFIED;  // what it is told while it is being stopped
+  int64_t bytes_refused = 0;                // of the least that it had no room for; 0: of nothing
 
   bool leaving() const { return drained || snapshot.draining(); }
   bool takes_work() const { return reported && alive && !leaving(); }
+  // It was stopped in order, and has said its last word.
+  bool left() const { return snapshot.goodbye(); }
 };
 
 // The workers that take work, by what they hold and are to fetch: where the next copy goes is found
-// without looking at all of them.
+// without looking at all of them. And those that are being stopped.
 class Takers {
  public:
   using Key = std::pair<size_t, std::string>;  // parts, worker
@@ -139,10 +142,12 @@ class Takers {
   // The least loaded first, then by name.
   const std::set<Key>& by_load() const { return by_load_; }
   int count() const { return static_cast<int>(by_load_.size()); }
+  const std::set<std::string>& stopping() const { return stopping_; }
 
  private:
   std::unordered_map<std::string, size_t> load_;
   std::set<Key> by_load_;
+  std::set<std::string> stopping_;
 };
 
 // A committed checkpoint of a job.
@@ -189,6 +194,7 @@ struct State {
   std::map<PartKey, std::string> copying;  // what is to be fetched, and by which worker
   bool plan_copies = false;                // `thin_to_plan` is to be looked at
   bool replan_copies = false;              // and all of `thin`: a worker came or went
+  bool recheck_leaves = false;             // whether workers that are being stopped may go
   // All `commit_deadlines`: deadline, job, step.
   std::set<std::tuple<Monotonic, int64_t, int64_t>> commits;
   std::set<int64_t> commits_to_check;  // jobs of which something changed about one

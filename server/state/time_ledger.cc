@@ -16,17 +16,21 @@ double SecondsBetween(Wall from, Wall to) {
 }
 
 // A running job's time: what was done after its last checkpoint is lost when it does not end there.
-void AccountRun(Wall since, Wall now, v1::Job* job) {
+// Where the user has cancelled it, nothing of it is done again.
+void AccountRun(v1::JobState to, Wall since, Wall now, v1::Job* job) {
   v1::TimeLedger* ledger = job->mutable_time();
   v1::JobProgress* progress = job->mutable_progress();
   const double total = SecondsBetween(since, now);
-  const double stall = std::min(total, progress->checkpoint_stall_seconds());
+  const double checkpoint = std::min(total, progress->checkpoint_stall_seconds());
+  const double held_up = std::min(total - checkpoint, progress->stall_seconds());
+  const double stall = checkpoint + held_up;
   progress->clear_checkpoint_stall_seconds();
+  progress->clear_stall_seconds();
   double detect = 0;
   double replay = 0;
   const v1::Checkpoint* newest = NewestCheckpoint(*job);
   const int64_t kept = newest == nullptr ? 0 : newest->step();
-  if (progress->step() > kept) {
+  if (progress->step() > kept && to != v1::JOB_STATE_CANCELLED) {
     const Wall last_step =
         progress->has_update_time()
             ? std::clamp(base::FromProto(progress->update_time()), since, std::max(since, now))
@@ -36,7 +40,8 @@ void AccountRun(Wall since, Wall now, v1::Job* job) {
     detect = std::min(total - stall, SecondsBetween(last_step, now));
     replay = std::min(total - stall - detect, SecondsBetween(safe, last_step));
   }
-  ledger->set_checkpoint_stall(ledger->checkpoint_stall() + stall);
+  ledger->set_checkpoint_stall(ledger->checkpoint_stall() + checkpoint);
+  ledger->set_stall(ledger->stall() + held_up);
   ledger->set_detect(ledger->detect() + detect);
   ledger->set_replay(ledger->replay() + replay);
   ledger->set_train(ledger->train() + total - stall - detect - replay);
@@ -56,12 +61,7 @@ void AccountTime(v1::JobState to, Wall now, v1::Job* job) {
       ledger->set_start(ledger->start() + SecondsBetween(since, now));
       break;
     case v1::JOB_STATE_RUNNING:
-      // The user's own end: nothing of it is done again.
-      if (to == v1::JOB_STATE_CANCELLED) {
-        ledger->set_train(ledger->train() + SecondsBetween(since, now));
-      } else {
-        AccountRun(since, now, job);
-      }
+      AccountRun(to, since, now, job);
       break;
     default:
       ledger->set_pause(ledger->pause() + SecondsBetween(since, now));

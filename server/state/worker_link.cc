@@ -9,6 +9,7 @@
 #include "server/state/checkpoints.h"
 #include "server/state/copies.h"
 #include "server/state/fault_text.h"
+#include "server/state/leaving.h"
 #include "server/state/snapshot_check.h"
 #include "server/state/stops.h"
 #include "server/state/waiting.h"
@@ -46,6 +47,7 @@ void ReplaceIncarnation(Call* call, WorkerRecord* worker, const std::string& inc
   worker->report_sequence = -1;
   worker->reported = false;
   worker->snapshot.Clear();
+  worker->leave = v1::LEAVE_UNSPECIFIED;
   worker->removals.clear();
   const std::map<int32_t, RankKey> assigned = std::exchange(worker->assigned, {});
   for (const auto& [slot, key] : assigned) {
@@ -157,20 +159,13 @@ void TakeRanks(Call* call, WorkerRecord* worker) {
   if (must_answer) call->Touch(worker);
 }
 
-// It was stopped in order: it took no more work, and nothing ran on it any more.
-bool SaidGoodbye(const WorkerRecord& worker) {
-  const auto& ranks = worker.snapshot.ranks();
-  return worker.snapshot.draining() &&
-         std::all_of(ranks.begin(), ranks.end(), [](const v1::RankStatus& rank) {
-           return rank.phase() == v1::RANK_PHASE_ENDED;
-         });
-}
-
-v1::WorkerState StateOf(const WorkerRecord& worker) {
-  if (!worker.alive) return v1::WORKER_STATE_LOST;
+v1::WorkerState StateOf(const WorkerRecord& worker, int64_t only_copies) {
+  // Until it is forgotten, one that was stopped in order is not taken for lost.
+  if (!worker.alive && !worker.left()) return v1::WORKER_STATE_LOST;
   if (!worker.leaving()) return v1::WORKER_STATE_LIVE;
   const bool is_idle = worker.assigned.empty() && worker.removals.empty();
-  return worker.drained && is_idle ? v1::WORKER_STATE_DRAINED : v1::WORKER_STATE_DRAINING;
+  return worker.drained && is_idle && only_copies == 0 ? v1::WORKER_STATE_DRAINED
+                                                       : v1::WORKER_STATE_DRAINING;
 }
 
 }  // namespace
@@ -217,6 +212,7 @@ absl::Status TakeSnapshot(Call* call, const v1::WorkerSnapshot& snapshot) {
   SettleRemovals(worker);
   TakeRanks(call, worker);
   if (drain_changed) {
+    call->state().recheck_leaves = true;
     for (const auto& [slot, key] : worker->assigned) {
       TouchRanks(call, *call->state().Find(key.job_id));
     }
@@ -224,6 +220,7 @@ absl::Status TakeSnapshot(Call* call, const v1::WorkerSnapshot& snapshot) {
   call->RefreshPool(*worker);
   if (is_new || !was_serving || drain_changed) NoteThinOf(call, worker->name);
   if (!was_serving && !snapshot.draining()) WakeParked(call, worker->name);
+  if (snapshot.goodbye()) SayGoodbye(call, worker);
   return absl::OkStatus();
 }
 
@@ -236,14 +233,9 @@ void CheckLeases(Call* call) {
       worker.silent = true;
       NoteCopier(call, worker);
     }
-    if (!worker.alive || now < worker.lease_end) continue;
-    worker.alive = false;
-    worker.lost_at = now;
-    call->NoteWorker(SaidGoodbye(worker) ? WorkerNote::Kind::kLeft : WorkerNote::Kind::kLost,
-                     worker);
-    call->RefreshPool(worker);
-    PreferOtherHolders(call, name);
-    NoteThinOf(call, name);
+    if (worker.alive && now >= worker.lease_end) {
+      EndLease(call, &worker, WorkerNote::Kind::kLost);
+    }
   }
   const std::set<int64_t> active = state.active;
   for (const int64_t number : active) {
@@ -254,8 +246,10 @@ void CheckLeases(Call* call) {
   std::erase_if(state.workers, [&](const auto& entry) {
     const WorkerRecord& worker = entry.second;
     if (worker.alive || !worker.assigned.empty()) return false;
-    // One that was stopped is not lost: nobody needs to look for it.
-    return SaidGoodbye(worker) || now - worker.lost_at >= call->options().forget_worker_after;
+    // One that was stopped is not lost: nobody needs to look for it. One that is only started anew
+    // is back before its lease would have ended, and what it has is remembered until then.
+    return worker.left() ? now >= worker.lease_end
+                         : now - worker.lost_at >= call->options().forget_worker_after;
   });
 }
 
@@ -289,7 +283,8 @@ v1::Worker Describe(const State& state, const WorkerRecord& record) {
   v1::Worker worker = DescribeSnapshot(record.snapshot, record.last_seen);
   worker.set_worker(record.name);
   worker.set_incarnation(record.incarnation);
-  worker.set_state(StateOf(record));
+  if (record.alive && record.leaving()) worker.set_only_copies(OnlyCopies(state, record));
+  worker.set_state(StateOf(record, worker.only_copies()));
   const auto drain = state.drains.find(record.name);
   if (drain != state.drains.end()) *worker.mutable_drain() = drain->second;
   for (const auto& [slot, key] : record.assigned) {

@@ -96,6 +96,19 @@ class CopiesTest(unittest.TestCase):
         self.assertGreaterEqual(restored[0], committed[-1])
         self.assertEqual(self.cluster.history(job_id, SERIES), expected)
 
+    def test_a_worker_that_is_stopped_leaves_what_it_alone_had_to_another(self):
+        expected = self.undisturbed()
+        job_id = self.cluster.submit(name="left", **{**SETTINGS, "checkpoint__every_steps": 0})
+        self.cluster.await_step(job_id, 30)
+        self.cluster.start_worker("b")
+        harness.wait_until(lambda: "b" in self.cluster.ok("workers").out, "b is known")
+        # Its trainer stops with a checkpoint that is nowhere else, and the worker never comes back.
+        self.assertEqual(self.cluster.workers["a"].stop(), 0, self.cluster.workers["a"].log())
+        self.cluster.ok("wait", job_id)
+        self.assertEqual(self.cluster.history(job_id, SERIES), expected)
+        kinds = [event["kind"] for event in self.cluster.events(job_id)]
+        self.assertEqual(kinds.count("EVENT_KIND_RESTORED"), 1, "nothing was done twice")
+
     def test_damage_is_named_and_repaired_from_the_other_worker(self):
         job_id = self.cluster.submit(name="copied", **SETTINGS)
         self.cluster.await_step(job_id, 1)

@@ -45,13 +45,16 @@ class SchedulingTest(unittest.TestCase):
         cluster.await_step(job_id, 20)
         cluster.ok("drain", "a", "--note", "new disk")
         cluster.await_state(job_id, "QUEUED")
-        harness.wait_until(lambda: "drained (new disk)" in cluster.ok("workers").out,
-                           "the worker is drained")
+        harness.wait_until(lambda: "draining (new disk): " in cluster.ok("workers").out and
+                           "only here" in cluster.ok("workers").out,
+                           "the worker is known to have the only copies")
         self.assertIn("sinkforge undrain a", cluster.ok("show", job_id).out)
         step = int(cluster.job(job_id)["checkpoints"][-1]["step"])
         cluster.start_worker("b")
         cluster.await_step(job_id, step + 1)
         self.assertEqual(cluster.job(job_id)["placement"][0]["worker"], "b")
+        harness.wait_until(lambda: "drained (new disk)" in cluster.ok("workers").out,
+                           "the worker can be taken away")
         cluster.ok("undrain", "a")
         cluster.ok("cancel", job_id)
         self.assertEqual(cluster.client("drain", "nobody").code, 3)

@@ -36,6 +36,7 @@ TEST(CoordinatorSimCoverageTest, TheSeedsExerciseEverything) {
                            "checkpoint deletes",
                            "worker kills",
                            "worker drains",
+                           "worker hurries",
                            "coordinator restarts",
                            "store failures",
                            "crashes after a write",

@@ -102,8 +102,11 @@ void SimCluster::TickLink(const Faults& faults, Link* link) {
     link->next_report = tick_;
   }
   const bool is_killed = Happens(&random_, faults.kill_worker);
-  if (is_killed || (worker.drained() && tick_ >= link->next_report && random_.OneIn(10))) {
-    ++counters_[is_killed ? "worker kills" : "worker drains"];
+  const bool is_patient = worker.may_leave() && tick_ >= link->next_report;
+  const bool leaves = is_patient ? random_.OneIn(10) : worker.drained() && random_.OneIn(200);
+  if (is_killed || leaves) {
+    ++counters_[is_killed ? "worker kills" : is_patient ? "worker drains" : "worker hurries"];
+    if (leaves && !Happens(&random_, faults.lose_message)) SayGoodbye(link);
     BreakStream(link);
     worker.Kill();
     if (is_killed && Happens(&random_, faults.wipe_disk)) worker.WipeDisk();
@@ -124,6 +127,16 @@ void SimCluster::TickLink(const Faults& faults, Link* link) {
       link->up.push_back({tick_ + random_.Below(faults.delay_ticks_max + 1), snapshot});
     }
   }
+  Deliver(link);
+}
+
+// The last snapshot of a stream comes after all before it.
+void SimCluster::SayGoodbye(Link* link) {
+  link->up.clear();
+  link->down.clear();
+  v1::WorkerSnapshot last = link->worker->Snapshot();
+  last.set_goodbye(true);
+  link->up.push_back({tick_, last});
   Deliver(link);
 }
 

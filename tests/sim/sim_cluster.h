@@ -93,6 +93,7 @@ class SimCluster {
   void ActOnSettings();
   void TickLink(const Faults& faults, Link* link);
   void BreakStream(Link* link);
+  void SayGoodbye(Link* link);
   void Deliver(Link* link);
   void NoteHeard(const v1::WorkerSnapshot& snapshot, Link* link);
   void RestartCoordinator();

@@ -42,6 +42,7 @@ void SimWorker::Start() {
   Kill();
   running_ = true;
   draining_ = false;
+  leave_ = v1::LEAVE_UNSPECIFIED;
   incarnation_ = absl::StrCat(name_, "/", ++starts_);
   report_sequence_ = 0;
   applied_revision_ = 0;
@@ -67,6 +68,7 @@ bool SimWorker::HasPart(const v1::CheckpointPart& part) const {
 std::string SimWorker::Apply(const v1::DesiredState& desired) {
   if (desired.desired_revision() < applied_revision_) return "";
   applied_revision_ = desired.desired_revision();
+  leave_ = desired.leave();
   std::map<RankKey, const v1::DesiredRank*> wanted;
   for (const v1::DesiredRank& rank : desired.ranks()) {
     wanted[{rank.job_id(), rank.attempt(), rank.rank()}] = &rank;

@@ -54,11 +54,12 @@ class SimWorker {
   // The daemon starts, with what its disk holds; a running one is killed first.
   void Start();
   void Kill();
-  // SIGTERM: no new work; ends when its ranks have.
+  // SIGTERM: no new work; leaves when its ranks have ended and nobody waits for it.
   void Drain();
   void WipeDisk();
   bool is_running() const { return running_; }
   bool drained() const { return running_ && draining_ && ranks_.empty(); }
+  bool may_leave() const { return drained() && leave_ == v1::LEAVE_NOW; }
 
   // Stale ones are ignored. Returns what is wrong with it, empty where it can be followed.
   std::string Apply(const v1::DesiredState& desired);
@@ -102,6 +103,7 @@ class SimWorker {
   int64_t starts_ = 0;
   bool running_ = false;
   bool draining_ = false;
+  v1::Leave leave_ = v1::LEAVE_UNSPECIFIED;
   std::string incarnation_;
   int64_t report_sequence_ = 0;
   int64_t applied_revision_ = 0;

@@ -253,6 +253,11 @@ int Agent::running() const {
                                         [](const auto& rank) { return !rank.second.ended(); }));
 }
 
+v1::Leave Agent::leave() const {
+  base::MutexLock lock(&mutex_);
+  return has_desired_ ? desired_.leave() : v1::LEAVE_UNSPECIFIED;
+}
+
 int Agent::unacknowledged() const {
   base::MutexLock lock(&mutex_);
   const std::set<std::string> known(desired_.acknowledged_ends().begin(),

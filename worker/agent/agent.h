@@ -90,6 +90,8 @@ class Agent {
   int running() const EXCLUDES_LOCK(mutex_);
   // Ranks that ended and that the coordinator has not dropped.
   int unacknowledged() const EXCLUDES_LOCK(mutex_);
+  // What the coordinator says of leaving, on the present stream.
+  v1::Leave leave() const EXCLUDES_LOCK(mutex_);
   std::vector<RankView> Ranks() const EXCLUDES_LOCK(mutex_);
 
   // For the trainer's service. FAILED_PRECONDITION: the token is unknown or its attempt is over;

@@ -19,14 +19,26 @@ std::string Shorten(std::string text) {
   return text;
 }
 
-void UpdateProgress(const v1::StepRecord& record, const base::Now& now, RankState* rank) {
-  // A few steps' memory: one slow step (an evaluation) must not throw the estimate about.
+// What a step takes; returns what this one took beyond that, where it was held up. A few steps'
+// memory: one slow step must not throw the estimate about, and a machine that has become slow is
+// known as such soon.
+double SmoothStep(double seconds, RankState* rank) {
   constexpr double kWeight = 0.1;
-  rank->step_seconds_smooth =
-      rank->step_seconds_smooth == 0
-          ? record.step_seconds()
-          : (1 - kWeight) * rank->step_seconds_smooth + kWeight * record.step_seconds();
+  constexpr double kHeldUp = 5;  // times the usual
+  constexpr double kHeldUpSeconds = 1;
+  double& usual = rank->step_seconds_smooth;
+  const double before = usual;
+  if (before == 0) {
+    usual = seconds;
+    return 0;
+  }
+  usual = (1 - kWeight) * before + kWeight * std::min(seconds, kHeldUp * before);
+  return seconds > kHeldUp * before && seconds - before > kHeldUpSeconds ? seconds - before : 0;
+}
+
+void UpdateProgress(const v1::StepRecord& record, const base::Now& now, RankState* rank) {
   v1::JobProgress& progress = *rank->status.mutable_progress();
+  progress.set_stall_seconds(progress.stall_seconds() + SmoothStep(record.step_seconds(), rank));
   progress.set_step(record.step());
   progress.set_steps_total(rank->desired.spec().train().steps());
   progress.set_loss(record.loss());

@@ -130,7 +130,9 @@ void Synchronizer::SendSnapshots(Stream* stream, const std::atomic<bool>& broken
   if (!stream->Write(callbacks_.snapshot())) return;
   while (!broken && !stopping_) {
     if (leaving_) {
-      if (stream->Write(callbacks_.snapshot())) stream->WritesDone();
+      v1::WorkerSnapshot last = callbacks_.snapshot();
+      last.set_goodbye(true);
+      if (stream->Write(last)) stream->WritesDone();
       return;
     }
     const nanoseconds interval(interval_nanoseconds_);

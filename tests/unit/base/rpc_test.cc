@@ -48,7 +48,10 @@ TEST(StartServerTest, DoesNotShareAPort) {
   const auto first = StartServer(options);
   ASSERT_TRUE(first.ok()) << first.status();
   options.address = "127.0.0.1:" + std::to_string(first->port);
+  testing::internal::CaptureStderr();
   const auto second = StartServer(options);
+  // The caller's error says all of it.
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
   ASSERT_FALSE(second.ok());
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_NE(std::string(second.status().message()).find(options.address), std::string::npos);

@@ -268,6 +268,10 @@ TEST_F(DataCommandsTest, WorkersShowWhyOneIsDrained) {
   worker->mutable_drain()->set_note("new disk");
   fake_.SetWorkers(workers);
   EXPECT_THAT(Run({"workers"}).out, HasSubstr("drained (new disk)"));
+  workers.mutable_workers(0)->set_state(v1::WORKER_STATE_DRAINING);
+  workers.mutable_workers(0)->set_only_copies(3);
+  fake_.SetWorkers(workers);
+  EXPECT_THAT(Run({"workers"}).out, HasSubstr("draining (new disk): 3 checkpoints are only here"));
 }
 
 TEST_F(DataCommandsTest, DrainAndUndrainNameTheWorkers) {
@@ -429,6 +433,22 @@ TEST_F(ExportTest, VerifyNamesTheCopyThatIsCorruptAndItsChunk) {
   EXPECT_EQ(found[1]["worker"], "local");
   EXPECT_THAT(found[1]["error"].get<std::string>(), HasSubstr("chunk 0"));
   EXPECT_EQ(Run({"checkpoints", "verify", "d4-1", "--step", "7"}).code, kExitNotFound);
+}
+
+// A worker that was just killed is in the list until its lease ends.
+TEST_F(ExportTest, VerifyTellsWhatItCouldNotReadFromWhatIsCorrupt) {
+  v1::ListWorkersResponse workers;
+  v1::Worker* worker = workers.add_workers();
+  worker->set_worker("local");
+  worker->set_state(v1::WORKER_STATE_LIVE);
+  worker->set_address("127.0.0.1:1");
+  fake_.SetWorkers(workers);
+  const ClientRun run = Run({"checkpoints", "verify", "d4-1", "--step", "20"});
+  EXPECT_EQ(run.code, kExitError);
+  EXPECT_THAT(run.out, HasSubstr("the worker does not answer (see `sinkforge workers`)"));
+  EXPECT_THAT(run.err, HasSubstr("0 of 2 copies are good"));
+  EXPECT_THAT(run.err, HasSubstr("2 could not be read"));
+  EXPECT_THAT(run.err, testing::Not(HasSubstr("corrupt")));
 }
 
 TEST_F(ExportTest, ACorruptChunkIsNamedAndNothingIsWritten) {

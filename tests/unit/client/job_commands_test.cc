@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/clock.h"
 #include "client/coordinator.h"
 #include "client/exit_code.h"
 #include "client/local_start.h"
@@ -236,6 +237,18 @@ TEST_F(JobCommandsTest, ShowSaysWhereTheTimeWent) {
   const ClientRun run = Run({"show", "d4-1"});
   EXPECT_THAT(run.out, HasSubstr("90.0% goodput"));
   EXPECT_THAT(run.out, HasSubstr("queue 4 s, replay 5.5 s, checkpoint stall 0.5 s"));
+}
+
+TEST_F(JobCommandsTest, ShowSaysWhatHeldARunningJobUp) {
+  v1::Job job = MakeJob("d4-1", v1::JOB_STATE_RUNNING, 20);
+  const auto now = std::chrono::system_clock::now();
+  *job.mutable_create_time() = base::ToProto(now - std::chrono::hours(1));
+  *job.mutable_state_time() = job.create_time();
+  job.mutable_progress()->set_stall_seconds(1800);
+  fake_.PutJob(job);
+  const ClientRun run = Run({"show", "d4-1"});
+  EXPECT_THAT(run.out, HasSubstr("50.0% goodput"));
+  EXPECT_THAT(run.out, HasSubstr("held up 30m00s"));
 }
 
 TEST_F(JobCommandsTest, AnUnknownJobIsNotFoundEverywhere) {

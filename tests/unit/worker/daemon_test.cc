@@ -341,7 +341,42 @@ TEST_F(DaemonTest, SaysGoodbyeAlsoWhereNothingRan) {
   ASSERT_TRUE(Eventually([&] { return coordinator_.snapshot().worker() == "node-1"; }));
   daemon->Drain();
   EXPECT_TRUE(coordinator_.snapshot().draining());
+  EXPECT_TRUE(coordinator_.snapshot().goodbye());
   EXPECT_EQ(coordinator_.snapshot().ranks_size(), 0);
+}
+
+TEST_F(DaemonTest, StaysUntilOthersHaveWhatItAloneHas) {
+  const auto daemon = Start(Options("a"));
+  coordinator_.Want([](v1::DesiredState* desired) { desired->set_leave(v1::LEAVE_LATER); });
+  std::thread drain([&] { daemon->Drain(); });
+  EXPECT_TRUE(Eventually([&] { return coordinator_.snapshot().draining(); }));
+  EXPECT_FALSE(coordinator_.snapshot().goodbye());
+  // What it alone has can be read, and the coordinator goes on hearing of it.
+  const int64_t heard = coordinator_.snapshot().report_sequence();
+  EXPECT_TRUE(Eventually([&] { return coordinator_.snapshot().report_sequence() > heard + 1; }));
+  EXPECT_FALSE(coordinator_.snapshot().goodbye());
+  coordinator_.Want([](v1::DesiredState* desired) { desired->set_leave(v1::LEAVE_NOW); });
+  drain.join();
+  EXPECT_TRUE(coordinator_.snapshot().goodbye());
+}
+
+TEST_F(DaemonTest, StaysNoLongerThanItsGracePeriod) {
+  DaemonOptions options = Options("a");
+  options.grace = std::chrono::milliseconds(300);
+  const auto daemon = Start(options);
+  coordinator_.Want([](v1::DesiredState* desired) { desired->set_leave(v1::LEAVE_LATER); });
+  daemon->Drain();
+  EXPECT_TRUE(coordinator_.snapshot().goodbye());
+}
+
+TEST_F(DaemonTest, SaysGoodbyeAlsoInAHurry) {
+  const auto daemon = Start(Options("a"));
+  coordinator_.Want([](v1::DesiredState* desired) { desired->set_leave(v1::LEAVE_LATER); });
+  std::thread drain([&] { daemon->Drain(); });
+  EXPECT_TRUE(Eventually([&] { return coordinator_.snapshot().draining(); }));
+  daemon->Hurry();
+  drain.join();
+  EXPECT_TRUE(Eventually([&] { return coordinator_.snapshot().goodbye(); }));
 }
 
 TEST_F(DaemonTest, KillsAtTheEndOfTheGracePeriod) {

@@ -89,8 +89,9 @@ int64_t FakeCoordinator::starts(const std::string& job_id) const {
   return found == starts_.end() ? 0 : found->second;
 }
 
-void FakeCoordinator::AcknowledgeEndsLocked() {
-  bool changed = false;
+void FakeCoordinator::AnswerDrainLocked() {
+  bool changed = desired_.leave() == v1::LEAVE_UNSPECIFIED;
+  if (changed) desired_.set_leave(v1::LEAVE_NOW);
   for (const v1::RankStatus& rank : snapshot_.ranks()) {
     if (rank.phase() != v1::RANK_PHASE_ENDED) continue;
     desired_.clear_ranks();
@@ -121,7 +122,7 @@ grpc::Status FakeCoordinator::Synchronize(grpc::ServerContext*, Stream* stream) 
       stream->Write(desired_);
       first = false;
     }
-    if (snapshot.draining()) AcknowledgeEndsLocked();
+    if (snapshot.draining()) AnswerDrainLocked();
   }
   base::MutexLock lock(&mutex_);
   if (stream_ == stream) stream_ = nullptr;

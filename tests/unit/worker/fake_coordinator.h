@@ -59,8 +59,9 @@ class FakeCoordinator final : public v1::WorkerService::Service,
 
  private:
   using Stream = grpc::ServerReaderWriter<v1::DesiredState, v1::WorkerSnapshot>;
-  // While the worker drains, as the coordinator does it once an attempt has ended.
-  void AcknowledgeEndsLocked() REQUIRES_LOCK(mutex_);
+  // While the worker drains, as the coordinator does it once an attempt has ended. The worker may
+  // leave, if the test does not want something else.
+  void AnswerDrainLocked() REQUIRES_LOCK(mutex_);
 
   mutable base::Mutex mutex_;
   std::unique_ptr<grpc::Server> server_;

@@ -36,6 +36,34 @@ v1::TrainerReport Step(int64_t step, double step_seconds) {
   return report;
 }
 
+TEST(RankStateTest, AStepThatWasHeldUpIsNotTraining) {
+  RankState rank = Started();
+  for (int64_t step = 31; step <= 40; ++step) {
+    ApplyReport(Step(step, 0.5), At(seconds(step)), &rank);
+  }
+  EXPECT_EQ(rank.status.progress().stall_seconds(), 0);
+  ApplyReport(Step(41, 20.5), At(seconds(61)), &rank);
+  EXPECT_DOUBLE_EQ(rank.status.progress().stall_seconds(), 20);
+  // Slower than usual is what the machine does; twice as slow from now on is nothing held up.
+  ApplyReport(Step(42, 1.5), At(seconds(63)), &rank);
+  EXPECT_DOUBLE_EQ(rank.status.progress().stall_seconds(), 20);
+  // One that stays slow is known for it soon.
+  for (int64_t step = 43; step <= 60; ++step) {
+    ApplyReport(Step(step, 20), At(seconds(step)), &rank);
+  }
+  const double before = rank.status.progress().stall_seconds();
+  ApplyReport(Step(61, 20), At(seconds(61)), &rank);
+  EXPECT_DOUBLE_EQ(rank.status.progress().stall_seconds(), before);
+}
+
+// Of a quick step, a short wait is many times its length.
+TEST(RankStateTest, MomentsAreNoStall) {
+  RankState rank = Started();
+  ApplyReport(Step(31, 0.01), At(seconds(31)), &rank);
+  ApplyReport(Step(32, 0.9), At(seconds(32)), &rank);
+  EXPECT_EQ(rank.status.progress().stall_seconds(), 0);
+}
+
 TEST(RankStateTest, StartsAtTheRestoredStep) {
   const RankState rank = Started();
   EXPECT_EQ(rank.status.step(), 30);

@@ -31,14 +31,6 @@ class CommitTest : public testing::Test {
     w1_.Checkpoint(id_, step);
     w1_.Sync();
   }
-  // The worker fetches all that it is to fetch.
-  static void Copy(HandWorker* worker) {
-    const v1::DesiredState desired = worker->Desired();
-    for (const v1::CopyPart& copy : desired.copy_parts()) {
-      *worker->snapshot.add_checkpoint_parts() = copy.part();
-    }
-    worker->Sync();
-  }
   // Time goes by, in which these workers report.
   void Advance(std::chrono::seconds duration, const std::vector<HandWorker*>& workers) {
     for (std::chrono::seconds done{0}; done < duration; done += std::chrono::seconds(1)) {

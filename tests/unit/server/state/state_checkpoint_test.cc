@@ -417,7 +417,7 @@ TEST_F(CopiesTest, EveryPartGoesToASecondWorker) {
   EXPECT_EQ(w2_.Desired().copy_parts(0).address(), "w1:7000");
   EXPECT_EQ(w2_.Desired().copy_parts(0).part().worker(), "w1");
   EXPECT_EQ(w1_.Desired().copy_parts_size(), 0);
-  Copy(&w2_);
+  w2_.Fetch();
   EXPECT_EQ(Holders(), "w1|w2");
   EXPECT_EQ(w2_.Desired().copy_parts_size(), 0);
   EXPECT_EQ(w2_.Desired().committed_parts(0), id_ + "/1/10/0");
@@ -440,7 +440,7 @@ TEST_F(CopiesTest, AFullDiskTakesNoCopy) {
 
 TEST_F(CopiesTest, AJobGoesOnFromTheCopyWithoutTheWorkerThatWroteIt) {
   w2_.Sync();
-  Copy(&w2_);
+  w2_.Fetch();
   bed_.Advance(seconds(3));
   w2_.Sync();
   bed_.Advance(seconds(3));
@@ -453,7 +453,7 @@ TEST_F(CopiesTest, AJobGoesOnFromTheCopyWithoutTheWorkerThatWroteIt) {
 
 TEST_F(CopiesTest, AWorkerThatLostAPartFetchesItAnew) {
   w2_.Sync();
-  Copy(&w2_);
+  w2_.Fetch();
   Forget(&w1_, 10);  // as one does that found it corrupt
   w1_.Sync();
   EXPECT_EQ(Holders(), "w2|");
@@ -463,13 +463,13 @@ TEST_F(CopiesTest, AWorkerThatLostAPartFetchesItAnew) {
   EXPECT_THAT(warnings[0].message(), HasSubstr("worker w1 has the checkpoint of step 10 no more"));
   ASSERT_EQ(w1_.Desired().copy_parts_size(), 1);
   EXPECT_EQ(w1_.Desired().copy_parts(0).address(), "w2:7000");
-  Copy(&w1_);
+  w1_.Fetch();
   EXPECT_EQ(Holders(), "w2|w1");
 }
 
 TEST_F(CopiesTest, ACheckpointIsLostOnlyWithItsLastCopy) {
   w2_.Sync();
-  Copy(&w2_);
+  w2_.Fetch();
   Forget(&w1_, 10);
   w1_.Sync();
   Forget(&w2_, 10);
@@ -479,12 +479,12 @@ TEST_F(CopiesTest, ACheckpointIsLostOnlyWithItsLastCopy) {
 
 TEST_F(CopiesTest, TheNewestCheckpointOnTwoWorkersStaysUntilANewerOneIs) {
   w2_.Sync();
-  Copy(&w2_);
+  w2_.Fetch();
   for (const int64_t step : {20, 30, 40}) Commit(step);
   // Two are kept, and the one of step 10, because neither of them has a second copy.
   EXPECT_FALSE(bed_.Job(id_).checkpoints(0).deleting());
   EXPECT_TRUE(bed_.Job(id_).checkpoints(1).deleting());
-  Copy(&w2_);
+  w2_.Fetch();
   w1_.Sync();
   EXPECT_THAT(StepsOf(bed_.Job(id_)), testing::ElementsAre(10, 30, 40));
   EXPECT_TRUE(bed_.Job(id_).checkpoints(0).deleting());
@@ -495,7 +495,7 @@ TEST_F(CopiesTest, TheNewestCheckpointOnTwoWorkersStaysUntilANewerOneIs) {
 
 TEST_F(CopiesTest, ADeletedCheckpointGoesFromEveryHolder) {
   w2_.Sync();
-  Copy(&w2_);
+  w2_.Fetch();
   Commit(20);
   ASSERT_TRUE(bed_.DeleteCheckpoint(id_, 10).ok());
   EXPECT_EQ(w2_.Desired().drop_checkpoints(0).step(), 10);
@@ -507,7 +507,7 @@ TEST_F(CopiesTest, ADeletedCheckpointGoesFromEveryHolder) {
 
 TEST_F(CopiesTest, ADrainingWorkerIsNoSecondHolder) {
   w2_.Sync();
-  Copy(&w2_);
+  w2_.Fetch();
   HandWorker w3(&bed_, "w3", 1);
   w3.snapshot.set_disk_free_bytes(1'000'000);
   w3.Sync();
@@ -518,7 +518,7 @@ TEST_F(CopiesTest, ADrainingWorkerIsNoSecondHolder) {
 
 TEST_F(CopiesTest, TheWorkerThatHoldsTheLeastFetches) {
   w2_.Sync();
-  Copy(&w2_);
+  w2_.Fetch();
   HandWorker w3(&bed_, "w3", 1);
   w3.snapshot.set_disk_free_bytes(1'000'000);
   w3.Sync();
@@ -548,7 +548,7 @@ TEST_F(CopiesTest, WhatAWorkerWasFetchingWhenItWentIsFetchedByAnother) {
 
 TEST_F(CopiesTest, WhatALostWorkerHeldIsFetchedNoMoreWhenItIsBack) {
   w2_.Sync();
-  Copy(&w2_);
+  w2_.Fetch();
   HandWorker w3(&bed_, "w3", 1);
   w3.snapshot.set_disk_free_bytes(1'000'000);
   for (int i = 0; i < 5; ++i) {
@@ -565,7 +565,7 @@ TEST_F(CopiesTest, WhatALostWorkerHeldIsFetchedNoMoreWhenItIsBack) {
 
 TEST_F(CopiesTest, TheDropOfADeletedJobIsSaidUntilItIsDone) {
   w2_.Sync();
-  Copy(&w2_);
+  w2_.Fetch();
   ASSERT_TRUE(bed_.Cancel(id_).ok());
   ASSERT_TRUE(bed_.Delete(id_).ok());
   // A report that was on its way.
@@ -591,7 +591,7 @@ TEST_F(CopiesTest, WhatIsDeletedIsFetchedNoMore) {
 
 TEST_F(CopiesTest, APartThatIsReportedTwiceInOneSnapshotIsOne) {
   w2_.Sync();
-  Copy(&w2_);
+  w2_.Fetch();
   *w1_.snapshot.add_checkpoint_parts() = w1_.snapshot.checkpoint_parts(0);
   w1_.Sync();
   EXPECT_EQ(Holders(), "w1|w2");

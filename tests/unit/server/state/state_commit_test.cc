@@ -24,7 +24,7 @@ TEST_F(CommitTest, WaitsForTheSecondCopyAndSaysSo) {
   EXPECT_EQ(w1_.Desired().drop_checkpoints_size(), 0);
   EXPECT_THAT(Explained(), HasSubstr("trains on w1 slot 0; the checkpoint of step 10 waits for its "
                                      "second copy, on w2, for at most 4 s more"));
-  Copy(&w2_);
+  w2_.Fetch();
   EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|w2"));
   EXPECT_EQ(w2_.Desired().copy_parts_size(), 0);
   EXPECT_TRUE(bed_.Events(id_, v1::EVENT_KIND_WARNING).empty());
@@ -56,7 +56,7 @@ TEST_F(CommitTest, WaitsForTheCopyOfEveryRank) {
   }
   for (HandWorker* worker : copiers) {
     EXPECT_THAT(Checkpoints(), ElementsAre());
-    Copy(worker);
+    worker->Fetch();
   }
   ASSERT_EQ(bed_.Job(id_).checkpoints_size(), 1);
   EXPECT_EQ(bed_.Job(id_).checkpoints(0).copies_size(), 2);
@@ -72,7 +72,7 @@ TEST_F(CommitTest, GoesAheadWithOneCopyWhenTheSecondIsLate) {
   EXPECT_THAT(
       LastMessage(v1::EVENT_KIND_WARNING),
       HasSubstr("step 10 is committed with one copy: w2 has not made the second within 8 s"));
-  Copy(&w2_);
+  w2_.Fetch();
   EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|w2"));
 }
 
@@ -138,7 +138,7 @@ TEST_F(CommitTest, WhatFailedBeforeACheckpointIsForgivenAlsoWhereItWaits) {
   w2_.Sync();
   Checkpoint(10);
   EXPECT_EQ(bed_.Job(id_).retries().infrastructure(), 1);
-  Copy(&w2_);
+  w2_.Fetch();
   EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|w2"));
   EXPECT_EQ(bed_.Job(id_).retries().infrastructure(), 0);
 }
@@ -155,21 +155,49 @@ TEST_F(CommitTest, WaitsNoShorterBecauseTheCoordinatorStoodStill) {
   EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|"));
 }
 
-TEST_F(CommitTest, DoesNotWaitWhereTheHolderIsAboutToLeave) {
-  HandWorker w3(&bed_, "w3", 1);
-  Join(&w3);
+TEST_F(CommitTest, AHolderThatLeavesStaysUntilTheCopyIsMade) {
   Checkpoint(10);
-  EXPECT_THAT(Checkpoints(), ElementsAre());
   w1_.snapshot.set_draining(true);
+  w1_.Sync();
+  w1_.End(id_, v1::RANK_OUTCOME_STOPPED);
+  w1_.Sync();
+  EXPECT_THAT(Checkpoints(), ElementsAre());
+  EXPECT_EQ(w1_.Desired().leave(), v1::LEAVE_LATER);
+  w2_.Fetch();
+  EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|w2"));
+  EXPECT_EQ(w1_.Desired().leave(), v1::LEAVE_NOW);
+  EXPECT_EQ(w1_.Desired().acknowledged_ends_size(), 1);
+  EXPECT_THAT(bed_.last.changed_workers, testing::Contains("w1"));
+}
+
+TEST_F(CommitTest, AHolderThatCannotStayTakesNoProgressAlong) {
+  Checkpoint(10);
+  w1_.snapshot.set_draining(true);
+  w1_.Sync();
+  w1_.End(id_, v1::RANK_OUTCOME_STOPPED);
+  w1_.Sync();
+  EXPECT_THAT(Checkpoints(), ElementsAre());
+  w1_.snapshot.set_goodbye(true);
   w1_.Sync();
   EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|"));
   EXPECT_THAT(LastMessage(v1::EVENT_KIND_CHECKPOINT_COMMITTED),
-              HasSubstr("without a second copy, because its worker drains"));
+              HasSubstr("without a second copy, because its worker was stopped"));
+  // It is known to be away at once.
+  EXPECT_EQ(bed_.Job(id_).reason(), v1::REASON_WAITING_FOR_CHECKPOINT_HOLDER);
+}
+
+TEST_F(CommitTest, AHolderThatIsDrainedByTheUserIsWaitedForLikeAnyOther) {
+  Checkpoint(10);
+  ASSERT_TRUE(bed_.Drain("w1").ok());
+  w1_.Sync();
+  EXPECT_THAT(Checkpoints(), ElementsAre());
+  w2_.Fetch();
+  EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|w2"));
 }
 
 TEST_F(CommitTest, AJobGoesBackToWhatIsOnTwoWorkersRatherThanWaitForALostOne) {
   Checkpoint(10);
-  Copy(&w2_);
+  w2_.Fetch();
   Checkpoint(20);
   Advance(seconds(5), {&w2_});
   EXPECT_THAT(Checkpoints(), ElementsAre("10:w2|w1"));
@@ -302,7 +330,7 @@ TEST_F(CommitTest, IsReadWhereItCanBeWhenOneHolderOfAGangIsLost) {
   // One of the two parts has its copy when the worker that wrote it is lost.
   HandWorker* copier = others[0]->Desired().copy_parts_size() > 0 ? others[0] : gang[1];
   const std::string writer = copier->Desired().copy_parts(0).part().worker();
-  Copy(copier);
+  copier->Fetch();
   ASSERT_THAT(Checkpoints(), ElementsAre());
   std::vector<HandWorker*> rest;
   for (HandWorker* worker : {&w1_, &w2_, &w3}) {
@@ -319,7 +347,7 @@ TEST_F(CommitTest, IsReadWhereItCanBeWhenOneHolderOfAGangIsLost) {
 
 TEST_F(CommitTest, WaitsAlsoAfterARestart) {
   Checkpoint(10);
-  Copy(&w2_);
+  w2_.Fetch();
   Checkpoint(20);
   bed_.Restart();
   // The one that is to take the copy is not heard of at once.
@@ -327,13 +355,13 @@ TEST_F(CommitTest, WaitsAlsoAfterARestart) {
   EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|w2"));
   w2_.Sync();
   EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|w2"));
-  Copy(&w2_);
+  w2_.Fetch();
   EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|w2", "20:w1|w2"));
 }
 
 TEST_F(CommitTest, ARestartedCoordinatorDoesNotWaitForeverForWhoDoesNotComeBack) {
   Checkpoint(10);
-  Copy(&w2_);
+  w2_.Fetch();
   Checkpoint(20);
   bed_.Restart();
   Advance(seconds(4), {&w1_});
@@ -381,7 +409,7 @@ TEST_F(CommitTest, ACancelledJobKeepsWhatWaited) {
   Checkpoint(10);
   ASSERT_TRUE(bed_.Cancel(id_).ok());
   EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|"));
-  Copy(&w2_);
+  w2_.Fetch();
   EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|w2"));
   ASSERT_TRUE(bed_.Delete(id_).ok());
   Advance(seconds(9), {&w1_, &w2_});
@@ -390,14 +418,14 @@ TEST_F(CommitTest, ACancelledJobKeepsWhatWaited) {
 
 TEST_F(CommitTest, AJobIsPausedWhenItsLastCheckpointIsOnTwoWorkers) {
   Checkpoint(10);
-  Copy(&w2_);
+  w2_.Fetch();
   ASSERT_TRUE(bed_.Pause(id_).ok());
   Checkpoint(15);
   w1_.End(id_, v1::RANK_OUTCOME_STOPPED);
   w1_.Sync();
   EXPECT_EQ(bed_.StateOf(id_), v1::JOB_STATE_RUNNING);
   EXPECT_THAT(Explained(), HasSubstr("the checkpoint of step 15 waits for its second copy"));
-  Copy(&w2_);
+  w2_.Fetch();
   EXPECT_EQ(bed_.StateOf(id_), v1::JOB_STATE_PAUSED);
   EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|w2", "15:w1|w2"));
 }
@@ -443,7 +471,7 @@ TEST_F(CommitTest, AJobHasSucceededWhenItsLastCheckpointIsOnTwoWorkers) {
   w1_.End(id_, v1::RANK_OUTCOME_COMPLETED);
   w1_.Sync();
   EXPECT_EQ(bed_.StateOf(id_), v1::JOB_STATE_RUNNING);
-  Copy(&w2_);
+  w2_.Fetch();
   EXPECT_EQ(bed_.StateOf(id_), v1::JOB_STATE_SUCCEEDED);
   EXPECT_THAT(Checkpoints(), ElementsAre("100:w1|w2"));
 }
@@ -454,13 +482,13 @@ TEST_F(CommitTest, AJobSucceedsAlsoWithoutTheSecondCopy) {
   Advance(seconds(8), {&w1_, &w2_});
   EXPECT_EQ(bed_.StateOf(id_), v1::JOB_STATE_SUCCEEDED);
   EXPECT_THAT(Checkpoints(), ElementsAre("100:w1|"));
-  Copy(&w2_);
+  w2_.Fetch();
   EXPECT_THAT(Checkpoints(), ElementsAre("100:w1|w2"));
 }
 
 TEST_F(CommitTest, AJobWhoseLastWorkerIsLostMeanwhileDoesTheRestAgain) {
   Checkpoint(90);
-  Copy(&w2_);
+  w2_.Fetch();
   Checkpoint(100);
   w1_.End(id_, v1::RANK_OUTCOME_COMPLETED);
   w1_.Sync();
@@ -472,12 +500,12 @@ TEST_F(CommitTest, AJobWhoseLastWorkerIsLostMeanwhileDoesTheRestAgain) {
 TEST_F(CommitTest, TheOldestGoesWhenANewOneIsOnTwoWorkersAndNotBefore) {
   for (const int64_t step : {10, 20}) {
     Checkpoint(step);
-    Copy(&w2_);
+    w2_.Fetch();
   }
   Checkpoint(30);
   EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|w2", "20:w1|w2"));
   EXPECT_EQ(w1_.Desired().drop_checkpoints_size(), 0);
-  Copy(&w2_);
+  w2_.Fetch();
   EXPECT_THAT(Checkpoints(), ElementsAre("20:w1|w2", "30:w1|w2"));
   EXPECT_EQ(w1_.Desired().drop_checkpoints(0).step(), 10);
 }
@@ -490,7 +518,7 @@ TEST_F(CommitTest, APartThatIsGoneBeforeTheCommitIsNotCommitted) {
   EXPECT_THAT(Checkpoints(), ElementsAre());
   EXPECT_EQ(w2_.Desired().copy_parts_size(), 0);
   Checkpoint(20);
-  Copy(&w2_);
+  w2_.Fetch();
   EXPECT_THAT(Checkpoints(), ElementsAre("20:w1|w2"));
 }
 

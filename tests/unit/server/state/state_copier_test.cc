@@ -54,7 +54,7 @@ TEST_F(CopierTest, AThirdWorkerTakesOverFromACopierThatIsLost) {
   Advance(seconds(5), {&w1_, &w3});
   EXPECT_THAT(Checkpoints(), ElementsAre());
   ASSERT_EQ(w3.Desired().copy_parts_size(), 1);
-  Copy(&w3);
+  w3.Fetch();
   EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|w3"));
 }
 
@@ -66,7 +66,7 @@ TEST_F(CopierTest, ACopierThatIsGoneIsReplacedAtOnce) {
   w2_.Disconnect();  // as when it is killed: its lease still runs
   EXPECT_EQ(w2_.Desired().copy_parts_size(), 0);
   ASSERT_EQ(w3.Desired().copy_parts_size(), 1);
-  Copy(&w3);
+  w3.Fetch();
   EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|w3"));
 }
 
@@ -87,7 +87,7 @@ TEST_F(CopierTest, ACopierThatSaysNothingIsWaitedForWhereNobodyElseCanTakeTheCop
   Advance(seconds(4), {&w1_});
   EXPECT_THAT(Checkpoints(), ElementsAre());
   ASSERT_EQ(w2_.Desired().copy_parts_size(), 1);
-  Copy(&w2_);
+  w2_.Fetch();
   EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|w2"));
 }
 
@@ -113,7 +113,7 @@ TEST_F(CopierTest, ACopierWhoseDiskFillsUpIsWaitedForNoMore) {
   w2_.snapshot.set_disk_free_bytes(1000);
   w2_.Sync();
   ASSERT_EQ(w2_.Desired().copy_parts_size(), 1);
-  Copy(&w2_);
+  w2_.Fetch();
   EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|w2"));
 }
 
@@ -149,9 +149,9 @@ TEST_F(CopierTest, ACheckpointWaitsForTheOneThatItOvertook) {
   Checkpoint(20);
   ASSERT_EQ(w2_.Desired().copy_parts(0).part().step(), 10);
   ASSERT_EQ(w3.Desired().copy_parts(0).part().step(), 20);
-  Copy(&w3);
+  w3.Fetch();
   EXPECT_THAT(Checkpoints(), ElementsAre());
-  Copy(&w2_);
+  w2_.Fetch();
   EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|w2", "20:w1|w3"));
 }
 
@@ -161,7 +161,7 @@ TEST_F(CopierTest, ACheckpointWaitsForTheOneThatItOvertookNoLongerThanThatOneMay
   Checkpoint(10);
   Advance(seconds(2), {&w1_, &w2_, &w3});
   Checkpoint(20);
-  Copy(&w3);
+  w3.Fetch();
   Advance(seconds(5), {&w1_, &w2_, &w3});
   EXPECT_THAT(Checkpoints(), ElementsAre());
   Advance(seconds(1), {&w1_, &w2_, &w3});
@@ -173,7 +173,7 @@ TEST_F(CopierTest, AnAttemptThatEndsTakesAlongWhatOvertookAnother) {
   Join(&w3);
   Checkpoint(10);
   Checkpoint(20);
-  Copy(&w3);
+  w3.Fetch();
   Advance(seconds(5), {&w2_, &w3});  // without the worker that wrote them
   EXPECT_THAT(Checkpoints(), ElementsAre("20:w3|w1"));
 }

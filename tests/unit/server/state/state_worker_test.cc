@@ -284,8 +284,10 @@ TEST(CoordinatorWorkerTest, AWorkerThatWasStoppedLeavesTheListAndOneThatVanished
   const std::string id = StartOn(&bed, &killed, 5);
   for (HandWorker* worker : {&stopped, &vanished}) worker->Sync();
   stopped.snapshot.set_draining(true);
+  stopped.snapshot.set_goodbye(true);
   ASSERT_TRUE(stopped.Report().ok());
-  // Not in order: its grace period was over before its trainer had ended.
+  EXPECT_EQ(bed.coordinator.Workers()[0].state(), v1::WORKER_STATE_DRAINING);
+  // Not in order: without a last word.
   killed.snapshot.set_draining(true);
   ASSERT_TRUE(killed.Report().ok());
   for (HandWorker* worker : {&stopped, &vanished, &killed}) worker->Disconnect();
@@ -297,6 +299,81 @@ TEST(CoordinatorWorkerTest, AWorkerThatWasStoppedLeavesTheListAndOneThatVanished
   EXPECT_EQ(workers[0].state(), v1::WORKER_STATE_LOST);
   EXPECT_EQ(workers[1].worker(), "w3");
   EXPECT_EQ(workers[1].state(), v1::WORKER_STATE_LOST);
+}
+
+TEST(CoordinatorWorkerTest, AWorkerThatWasStoppedIsAwayAtOnceAndItsJobsGoOn) {
+  TestBed bed;
+  HandWorker w1(&bed, "w1", 1);
+  HandWorker w2(&bed, "w2", 1);
+  const std::string id = StartOn(&bed, &w1, 5);
+  w2.snapshot.set_disk_free_bytes(1'000'000);
+  w2.Sync();
+  w1.snapshot.set_draining(true);
+  w1.Sync();
+  w1.Checkpoint(id, 5);
+  w1.End(id, v1::RANK_OUTCOME_STOPPED);
+  w1.Sync();
+  w2.Fetch();
+  w1.snapshot.set_goodbye(true);
+  w1.Sync();
+  bed.Advance(std::chrono::milliseconds(1500));  // the back-off
+  w2.Sync();
+  bed.Tick();
+  EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_STARTING) << bed.Job(id).message();
+  EXPECT_EQ(bed.Job(id).placement(0).worker(), "w2");
+  // Started anew within its lease, it is known with all that it has.
+  w1.Disconnect();
+  w1.snapshot.set_draining(false);
+  w1.snapshot.set_goodbye(false);
+  w1.RestartDaemon("w1/2");
+  w1.snapshot.clear_checkpoint_parts();
+  w1.Sync();
+  EXPECT_THAT(bed.Events(id, v1::EVENT_KIND_WARNING).back().message(), HasSubstr("w1"));
+}
+
+TEST(CoordinatorWorkerTest, ARankOfAWorkerThatWasStoppedEndsWithIt) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  const std::string id = StartOn(&bed, &worker, 5);
+  worker.snapshot.set_draining(true);
+  worker.snapshot.set_goodbye(true);
+  worker.Sync();
+  EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_QUEUED);
+  EXPECT_EQ(bed.Events(id, v1::EVENT_KIND_ATTEMPT_ENDED)[0].reason(), v1::REASON_WORKER_DRAINING);
+  EXPECT_TRUE(bed.Job(id).avoided_workers().empty());
+}
+
+TEST(CoordinatorWorkerTest, OneThatAloneHasACheckpointIsNotDrained) {
+  TestBed bed;
+  HandWorker w1(&bed, "w1", 1);
+  HandWorker w2(&bed, "w2", 1);
+  const std::string id = StartOn(&bed, &w1, 5);
+  ASSERT_TRUE(bed.Drain("w1").ok());
+  w1.Sync();
+  w1.Checkpoint(id, 5);
+  w1.End(id, v1::RANK_OUTCOME_STOPPED);
+  w1.Sync();
+  w2.snapshot.set_disk_free_bytes(1'000'000);
+  w2.Sync();
+  v1::Worker drained = bed.coordinator.Workers()[0];
+  EXPECT_EQ(drained.state(), v1::WORKER_STATE_DRAINING);
+  EXPECT_EQ(drained.only_copies(), 1);
+  w2.Fetch();
+  drained = bed.coordinator.Workers()[0];
+  EXPECT_EQ(drained.state(), v1::WORKER_STATE_DRAINED);
+  EXPECT_EQ(drained.only_copies(), 0);
+}
+
+// It is told so as soon as it says that it is being stopped: it waits for that.
+TEST(CoordinatorWorkerTest, AWorkerThatHasNothingMayLeave) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  EXPECT_EQ(worker.Desired().leave(), v1::LEAVE_UNSPECIFIED);
+  worker.snapshot.set_draining(true);
+  worker.Sync();
+  EXPECT_EQ(worker.Desired().leave(), v1::LEAVE_NOW);
+  EXPECT_THAT(bed.last.changed_workers, testing::Contains("w1"));
 }
 
 TEST(CoordinatorWorkerTest, AKillDuringADrainIsTheWorkersFault) {

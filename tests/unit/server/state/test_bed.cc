@@ -247,6 +247,14 @@ void HandWorker::Sync() {
   SINKFORGE_REQUIRE(Report().ok());
 }
 
+void HandWorker::Fetch() {
+  const v1::DesiredState desired = Desired();
+  for (const v1::CopyPart& copy : desired.copy_parts()) {
+    *snapshot.add_checkpoint_parts() = copy.part();
+  }
+  Sync();
+}
+
 void HandWorker::Disconnect() {
   Effects effects;
   bed_->coordinator.HandleDisconnect(snapshot.worker(), snapshot.incarnation(), bed_->now,

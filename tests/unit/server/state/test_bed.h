@@ -81,6 +81,8 @@ class HandWorker {
   absl::Status Report();
   // Obey, Report.
   void Sync();
+  // Has all that it is to fetch from others, and says so.
+  void Fetch();
   void Disconnect();
   // A new incarnation: its ranks are gone, its parts are not.
   void RestartDaemon(const std::string& incarnation);

@@ -10,7 +10,7 @@ using std::chrono::seconds;
 
 double Sum(const v1::TimeLedger& time) {
   return time.queue() + time.start() + time.train() + time.replay() + time.detect() +
-         time.checkpoint_stall() + time.pause();
+         time.checkpoint_stall() + time.pause() + time.stall();
 }
 
 TEST(TimeLedgerTest, AttributesEverySecondOfAJobThatIsDisturbed) {
@@ -30,6 +30,7 @@ TEST(TimeLedgerTest, AttributesEverySecondOfAJobThatIsDisturbed) {
   bed.Advance(seconds(4));  // steps that are lost
   worker.Train(id, 27);
   worker.Rank(id).mutable_progress()->set_checkpoint_stall_seconds(0.5);
+  worker.Rank(id).mutable_progress()->set_stall_seconds(0.25);
   worker.Sync();
   bed.Advance(seconds(1));  // until the crash is seen
   worker.End(id, v1::RANK_OUTCOME_FAILED, v1::REASON_TRAINER_CRASHED, "boom");
@@ -40,7 +41,8 @@ TEST(TimeLedgerTest, AttributesEverySecondOfAJobThatIsDisturbed) {
   EXPECT_DOUBLE_EQ(time.detect(), 1);
   EXPECT_DOUBLE_EQ(time.replay(), 4);
   EXPECT_DOUBLE_EQ(time.checkpoint_stall(), 0.5);
-  EXPECT_DOUBLE_EQ(time.train(), 9.5);
+  EXPECT_DOUBLE_EQ(time.stall(), 0.25);
+  EXPECT_DOUBLE_EQ(time.train(), 9.25);
   EXPECT_DOUBLE_EQ(Sum(time), 20);
 }
 
