@@ -3,8 +3,8 @@
 // weights are bfloat16 beside float32 parameters, in kFloat32 everything is float32, which is for
 // checking rather than for speed.
 //
-// A CUDA call that fails ends the process with the reason
-// (exit code 26): nothing computed after it could be trusted.
+// A CUDA call that fails ends the process with the reason: nothing computed after it could be
+// trusted.
 #pragma once
 
 #include <memory>
@@ -13,6 +13,9 @@
 #include "kernels/status.h"
 
 namespace sinkforge::kernels {
+
+// Of a process that ends because a GPU or its libraries failed.
+inline constexpr int kDeviceFailureExitCode = 26;
 
 enum class CudaPrecision { kFloat32, kMixed };
 

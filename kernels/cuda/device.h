@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "kernels/cuda/cuda_backend.h"
 #include "kernels/formulas.h"
 
 namespace sinkforge::kernels::cuda {
@@ -25,7 +26,7 @@ inline void CheckCuda(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
   std::fprintf(stderr, "CUDA: %s: %s (%s)\n", what, cudaGetErrorString(error),
                cudaGetErrorName(error));
-  std::_Exit(26);
+  std::_Exit(kDeviceFailureExitCode);
 }
 
 __device__ __forceinline__ float ToFloat(float x) { return x; }

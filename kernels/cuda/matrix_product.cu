@@ -21,7 +21,7 @@ constexpr uint32_t kAlignmentBytes = 16;
 void CheckLibrary(cublasStatus_t status, const char* what) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
   std::fprintf(stderr, "cuBLASLt: %s: %s\n", what, cublasLtGetStatusString(status));
-  std::_Exit(26);
+  std::_Exit(kDeviceFailureExitCode);
 }
 
 cudaDataType_t TypeOf(DType dtype) { return dtype == DType::kBF16 ? CUDA_R_16BF : CUDA_R_32F; }

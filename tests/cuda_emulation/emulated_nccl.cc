@@ -150,6 +150,16 @@ class World {
     while (At(rank).in_transfer) changed_.Wait(&lock);
   }
 
+  // This rank is done with the communicator. True when every rank is, and the first `operations`
+  // operations are done.
+  bool Finalize(int rank, uint64_t operations) {
+    const MutexLock lock(&mutex_);
+    At(rank).finalized = true;
+    return done_ >= operations &&
+           std::all_of(members_.begin(), members_.end(),
+                       [](const Member& member) { return member.finalized; });
+  }
+
   // `operations`: how many the rank has put on its stream. What is done stays done.
   bool ReportsLoss(uint64_t operations) {
     const MutexLock lock(&mutex_);
@@ -189,6 +199,7 @@ class World {
     bool joined = false;
     bool connects = false;
     bool in_transfer = false;
+    bool finalized = false;
     bool aborted = false;
   };
   struct Exchange {
@@ -268,6 +279,7 @@ struct ncclComm {
       if (!world_->AllConnect(rank_)) return state_;
       Launch();
     }
+    if (finalizing_ && !world_->Finalize(rank_, operations_)) return state_;
     return state_ = ncclSuccess;
   }
 
@@ -275,7 +287,7 @@ struct ncclComm {
     if (const ncclResult_t state = Poll(); state != ncclSuccess) {
       return state == ncclInProgress ? ncclInvalidArgument : state;
     }
-    if (operation.signature.root < 0 || operation.signature.root >= size_) {
+    if (finalizing_ || operation.signature.root < 0 || operation.signature.root >= size_) {
       return ncclInvalidArgument;
     }
     operation.signature.group = groups_;
@@ -293,6 +305,17 @@ struct ncclComm {
       gathered_.clear();
     }
   }
+
+  ncclResult_t Finalize() {
+    if (const ncclResult_t state = Poll(); state != ncclSuccess) {
+      return state == ncclInProgress ? ncclInvalidArgument : state;
+    }
+    if (finalizing_) return ncclInvalidArgument;
+    finalizing_ = true;
+    Begin(ncclSuccess);
+    return ncclInProgress;
+  }
+  bool IsFinalized() const { return finalizing_ && state_ == ncclSuccess; }
 
   void Abort() { world_->Abort(rank_); }
 
@@ -317,6 +340,7 @@ struct ncclComm {
   std::vector<Operation> gathered_;  // not on their streams yet
   uint64_t operations_ = 0;          // on their streams
   uint64_t groups_ = 0;
+  bool finalizing_ = false;
 };
 
 namespace {
@@ -338,7 +362,20 @@ ncclResult_t Call(emulation::NcclCall call, ncclComm_t comm, const Operation& op
 
 }  // namespace
 
+namespace {
+
+std::atomic<int> destroyed = 0;
+std::atomic<int> aborted = 0;
+
+void MustBeOutsideOfGroups(const char* what) {
+  if (group.depth > 0) EndProgram(std::string("a communicator is ") + what + " inside a group");
+}
+
+}  // namespace
+
 namespace emulation {
+
+CommunicatorEnds EndsOfCommunicators() { return {destroyed, aborted}; }
 
 void SetLostRank(LostRank lost) { lost_rank = lost; }
 
@@ -379,11 +416,29 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
   return ncclInProgress;
 }
 
+ncclResult_t ncclCommFinalize(ncclComm_t comm) {
+  if (comm == nullptr) return ncclInvalidArgument;
+  MustBeOutsideOfGroups("finalized");
+  const ncclResult_t failure = Failure(emulation::NcclCall::kCommFinalize);
+  return failure == ncclSuccess ? comm->Finalize() : failure;
+}
+
+ncclResult_t ncclCommDestroy(ncclComm_t comm) {
+  if (comm == nullptr) return ncclSuccess;
+  MustBeOutsideOfGroups("destroyed");
+  if (!comm->IsFinalized()) EndProgram("a communicator is destroyed that is not finalized yet");
+  const ncclResult_t failure = Failure(emulation::NcclCall::kCommDestroy);
+  delete comm;
+  ++destroyed;
+  return failure;
+}
+
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
   if (comm == nullptr) return ncclSuccess;
-  if (group.depth > 0) EndProgram("a communicator is aborted inside a group");
+  MustBeOutsideOfGroups("aborted");
   comm->Abort();
   delete comm;
+  ++aborted;
   return ncclSuccess;
 }
 

@@ -1,6 +1,7 @@
 // NCCL with a communicator that never blocks: every call and every transfer is watched from here
 // against a deadline, so that a rank that dies or hangs ends the others with a reason. After an
-// error the communicator is aborted, which the other ranks notice.
+// error the communicator is aborted, which the other ranks notice; a run that ended well finalizes
+// and destroys it.
 //
 // Order on the device: the backend's stream is an ordinary one, so an event on the default stream
 // comes after everything that the backend was told before; the communicator's stream waits for that
@@ -10,13 +11,15 @@
 #include <cuda_runtime.h>
 #include <nccl.h>
 
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "base/clock.h"
+#include "base/log.h"
+#include "kernels/cuda/cuda_backend.h"
 
 namespace sinkforge::trainer {
 
@@ -33,8 +36,9 @@ constexpr char kIdKey[] = "nccl-id";
 // As in kernels/cuda: nothing computed after a failed call could be trusted.
 void CheckCuda(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
-  std::fprintf(stderr, "CUDA: %s: %s\n", what, cudaGetErrorString(error));
-  std::_Exit(26);
+  base::LogError("a CUDA call failed",
+                 {{"call", std::string(what)}, {"error", std::string(cudaGetErrorString(error))}});
+  std::_Exit(kernels::kDeviceFailureExitCode);
 }
 
 ncclDataType_t TypeOf(DType dtype) {
@@ -81,8 +85,9 @@ class NcclCollective final : public Collective {
     CheckCuda(cudaEventCreateWithFlags(&ready_, cudaEventDisableTiming), "an event");
   }
   ~NcclCollective() override {
-    // Destroying a communicator waits for the other ranks, who may be gone.
-    if (communicator_ != nullptr) ncclCommAbort(communicator_);
+    // Not finished, so something went wrong, on this rank or another: finalizing a communicator
+    // waits for the other ranks, who may be gone.
+    Abort();
     cudaStreamDestroy(stream_);
     cudaEventDestroy(ready_);
     cudaFree(staging_);
@@ -143,6 +148,24 @@ class NcclCollective final : public Collective {
       }
     }
     return status_;
+  }
+
+  // Finalizing waits until every rank is done with the communicator; destroying it frees what is
+  // left on this one, and waits for nobody.
+  void Finish() override {
+    if (communicator_ == nullptr) return;
+    const std::chrono::milliseconds timeout = options_.operation_timeout;
+    std::string why = End(ncclCommFinalize(communicator_), Deadline(timeout), timeout);
+    if (why.empty()) {
+      const ncclResult_t destroyed = ncclCommDestroy(std::exchange(communicator_, nullptr));
+      if (destroyed != ncclSuccess) why = ncclGetErrorString(destroyed);
+    }
+    if (why.empty()) return;
+    Abort();
+    base::LogWarning(
+        "the connection to the other ranks did not end in order and was cut; the "
+        "run's results are not affected",
+        {{"error", "NCCL: " + why}});
   }
 
  private:
@@ -222,6 +245,10 @@ class NcclCollective final : public Collective {
     status_ = Status(StatusCode::kUnavailable,
                      "the connection to another rank is lost (NCCL: " + why +
                          "); the job goes on from its last checkpoint with a new attempt");
+    Abort();
+  }
+
+  void Abort() {
     if (communicator_ != nullptr) ncclCommAbort(communicator_);
     communicator_ = nullptr;
   }

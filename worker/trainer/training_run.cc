@@ -182,8 +182,10 @@ class Run {
     if (!ended.ok()) return FailedTraining(ended.status());
     switch (ended.value()) {
       case TrainingEnd::kCompleted:
+        collective_->Finish();
         return {};
       case TrainingEnd::kStopped:
+        collective_->Finish();
         return {ExitCode::kStopped, v1::RANK_OUTCOME_STOPPED, v1::REASON_UNSPECIFIED, ""};
       case TrainingEnd::kAbandoned:
         return {ExitCode::kAbandoned, v1::RANK_OUTCOME_KILLED, v1::REASON_UNSPECIFIED, ""};

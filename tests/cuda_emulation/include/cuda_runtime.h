@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "tests/cuda_emulation/emulation.h"
+#include "tests/cuda_emulation/failures.h"
 #include "tests/cuda_emulation/hopper_emulation.h"
 #include "tests/cuda_emulation/streams.h"
 
@@ -126,6 +127,9 @@ inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, u
 }
 // Memory is never empty and starts as NaN, as a device's starts as anything.
 inline cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  if (const int error = emulation::FailureOf(emulation::CudaCall::kMalloc); error != 0) {
+    return static_cast<cudaError_t>(error);
+  }
   const size_t size = (bytes + 63) / 64 * 64 + 64;
   *memory = std::aligned_alloc(64, size);
   if (*memory == nullptr) return cudaErrorMemoryAllocation;

@@ -276,6 +276,138 @@ TEST(NcclCollectiveTest, FailedCallLeavesNoGroupOpen) {
   });
 }
 
+constexpr char kNotInOrder[] = "did not end in order and was cut";
+
+// What the ranks log while `body` runs on each of them.
+std::string LogOf(int world_size, const std::function<void(int rank)>& body) {
+  testing::internal::CaptureStderr();
+  OnRanks(world_size, body);
+  return testing::internal::GetCapturedStderr();
+}
+
+// How the communicators ended that `body` used.
+emulation::CommunicatorEnds EndsIn(const std::function<void()>& body) {
+  const emulation::CommunicatorEnds before = emulation::EndsOfCommunicators();
+  body();
+  const emulation::CommunicatorEnds after = emulation::EndsOfCommunicators();
+  return {after.destroyed - before.destroyed, after.aborted - before.aborted};
+}
+
+TEST(NcclCollectiveTest, FinishedCommunicatorsAreDestroyedAndNotAborted) {
+  const emulation::CommunicatorEnds ends = EndsIn([] {
+    auto collectives = MakeNccl(3);
+    const std::string log = LogOf(3, [&](int rank) {
+      std::unique_ptr<Collective>& collective = collectives[static_cast<size_t>(rank)];
+      std::vector<float> values(kElements, 1.0F);
+      collective->BeginAllGather(FlatTensor(values), TwoSegments());
+      EXPECT_TRUE(collective->Wait().ok());
+      collective->Finish();
+      collective.reset();
+    });
+    EXPECT_EQ(log, "");
+  });
+  EXPECT_EQ(ends.destroyed, 3);
+  EXPECT_EQ(ends.aborted, 0);
+}
+
+// A rank that never used its communicator ends in the same way.
+TEST(NcclCollectiveTest, UnusedCommunicatorsAreDestroyed) {
+  const emulation::CommunicatorEnds ends = EndsIn([] {
+    auto collectives = MakeNccl(2);
+    OnRanks(2, [&](int rank) { collectives[static_cast<size_t>(rank)]->Finish(); });
+  });
+  EXPECT_EQ(ends.destroyed, 2);
+}
+
+TEST(NcclCollectiveTest, RankThatIsGoneAtTheEndIsReported) {
+  const emulation::CommunicatorEnds ends = EndsIn([] {
+    auto collectives = MakeNccl(3);
+    const std::string log = LogOf(3, [&](int rank) {
+      std::unique_ptr<Collective>& collective = collectives[static_cast<size_t>(rank)];
+      EXPECT_TRUE(collective->Barrier().ok());
+      if (rank != 2) collective->Finish();
+      collective.reset();
+    });
+    EXPECT_THAT(log, HasSubstr(kNotInOrder));
+    EXPECT_THAT(log, HasSubstr("remote process lost"));
+  });
+  EXPECT_EQ(ends.destroyed, 0);
+  EXPECT_EQ(ends.aborted, 3);
+}
+
+// Gone in silence, or there but never at its end: the same for those who wait.
+TEST(NcclCollectiveTest, RankThatDoesNotFinishEndsByTheDeadline) {
+  const LostRankIs silent(emulation::LostRank::kIsSilent);
+  const emulation::CommunicatorEnds ends = EndsIn([] {
+    auto collectives = Make(3, kShort);
+    std::latch others_ended(2);
+    const std::string log = LogOf(3, [&](int rank) {
+      if (rank == 1) return others_ended.wait();
+      collectives[static_cast<size_t>(rank)]->Finish();
+      others_ended.count_down();
+    });
+    EXPECT_THAT(log, HasSubstr(kNotInOrder));
+    EXPECT_THAT(log, HasSubstr("another rank did not answer within 300 ms"));
+  });
+  EXPECT_EQ(ends.destroyed, 0);
+  EXPECT_EQ(ends.aborted, 3);
+}
+
+TEST(NcclCollectiveTest, FailedFinalizationIsCut) {
+  for (const NcclCall call : {NcclCall::kCommFinalize, NcclCall::kInBackground}) {
+    const emulation::CommunicatorEnds ends = EndsIn([call] {
+      auto collectives = MakeNccl(2);
+      const std::string log = LogOf(2, [&](int rank) {
+        if (rank == 0) FailNext(call, ncclInternalError);
+        collectives[static_cast<size_t>(rank)]->Finish();
+      });
+      EXPECT_THAT(log, HasSubstr("NCCL: internal error"));
+      EXPECT_THAT(log, HasSubstr("NCCL: remote process lost"));
+    });
+    EXPECT_EQ(ends.destroyed, 0);
+    EXPECT_EQ(ends.aborted, 2);
+  }
+}
+
+TEST(NcclCollectiveTest, FailedDestructionIsSaid) {
+  auto collectives = MakeNccl(2);
+  const std::string log = LogOf(2, [&](int rank) {
+    if (rank == 0) FailNext(NcclCall::kCommDestroy, ncclSystemError);
+    collectives[static_cast<size_t>(rank)]->Finish();
+  });
+  EXPECT_THAT(log, HasSubstr("NCCL: a system call failed"));
+}
+
+TEST(NcclCollectiveTest, CollectiveThatFailedHasNothingToFinish) {
+  const emulation::CommunicatorEnds ends = EndsIn([] {
+    auto collectives = MakeNccl(2);
+    const std::string log = LogOf(2, [&](int rank) {
+      std::unique_ptr<Collective>& collective = collectives[static_cast<size_t>(rank)];
+      if (rank == 0) FailNext(NcclCall::kReduce, ncclInternalError);
+      EXPECT_FALSE(UseUntilItFails(collective.get()).ok());
+      collective->Finish();
+    });
+    EXPECT_EQ(log, "");
+  });
+  EXPECT_EQ(ends.destroyed, 0);
+  EXPECT_EQ(ends.aborted, 2);
+}
+
+// As every line of a trainer, one object of JSON; the exit code is that of a failed device.
+TEST(NcclCollectiveDeathTest, FailedCudaCallEndsTheProcessWithALine) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto fail = [] {
+    auto collectives = MakeNccl(2);
+    OnRanks(2, [&](int rank) {
+      if (rank == 0) emulation::FailNext(emulation::CudaCall::kMalloc, cudaErrorMemoryAllocation);
+      (void)collectives[static_cast<size_t>(rank)]->Barrier();
+    });
+  };
+  EXPECT_EXIT(fail(), testing::ExitedWithCode(26),
+              "\\{.*\"severity\":\"ERROR\".*\"a CUDA call failed\".*"
+              "\"call\":\"control values\".*\\}");
+}
+
 // A stream of the backend that stands still until it is told to go on, and then writes.
 class HeldBackend {
  public:

@@ -62,6 +62,16 @@ inline double ConformanceValue(size_t rank, size_t index) {
   return 1.0 / static_cast<double>(1 + (index * 7 + rank * 13) % 101);
 }
 
+TEST_P(CollectiveConformanceTest, FinishesWhenEveryRankDoes) {
+  std::atomic<int> finished = 0;
+  Run([&](std::unique_ptr<Collective>& collective) {
+    EXPECT_TRUE(collective->Barrier().ok());
+    collective->Finish();
+    ++finished;
+  });
+  EXPECT_EQ(finished, world_size());
+}
+
 TEST_P(CollectiveConformanceTest, NumbersItsRanks) {
   std::vector<int> seen(static_cast<size_t>(world_size()));
   Run([&](std::unique_ptr<Collective>& collective) {
