@@ -13,20 +13,6 @@ using std::chrono::minutes;
 using std::chrono::seconds;
 using testing::HasSubstr;
 
-// Starts the job's attempt on the worker and trains it to `step`.
-void RunTo(HandWorker* worker, const std::string& id, int64_t step) {
-  worker->Sync();
-  worker->Train(id, step);
-  worker->Sync();
-}
-
-void Crash(HandWorker* worker, const std::string& id,
-           v1::Reason reason = v1::REASON_TRAINER_CRASHED, const std::string& message = "boom") {
-  worker->End(id, v1::RANK_OUTCOME_FAILED, reason, message);
-  worker->Sync();
-  worker->Sync();
-}
-
 TEST(RetryPolicyTest, BacksOffExponentiallyAndInfrastructureStartsAtOnce) {
   const CoordinatorOptions options{.infrastructure_retries = 4,
                                    .crash_retries = 2,
@@ -52,8 +38,8 @@ TEST(CoordinatorAttemptTest, CrashIsRetriedAfterABackOffThenGivenUp) {
   worker.Sync();
   const std::string id = bed.Submit();
   for (int crash = 1; crash <= 3; ++crash) {
-    RunTo(&worker, id, 5);
-    Crash(&worker, id);
+    worker.RunTo(id, 5);
+    worker.Crash(id);
     EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_QUEUED);
     EXPECT_EQ(bed.Job(id).reason(), v1::REASON_TRAINER_CRASHED);
     EXPECT_EQ(bed.Job(id).retries().crash(), crash);
@@ -67,8 +53,8 @@ TEST(CoordinatorAttemptTest, CrashIsRetriedAfterABackOffThenGivenUp) {
     bed.Tick();
     EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_STARTING);
   }
-  RunTo(&worker, id, 5);
-  Crash(&worker, id);
+  worker.RunTo(id, 5);
+  worker.Crash(id);
   EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_FAILED);
   EXPECT_EQ(bed.Job(id).reason(), v1::REASON_RETRIES_EXHAUSTED);
   EXPECT_THAT(bed.Job(id).message(), HasSubstr("sinkforge resume job-1"));
@@ -86,11 +72,11 @@ TEST(CoordinatorAttemptTest, ANewCheckpointResetsTheBudgets) {
   worker.Sync();
   const std::string id = bed.Submit();
   for (int64_t step = 1; step <= 10; ++step) {
-    RunTo(&worker, id, step);
+    worker.RunTo(id, step);
     worker.Checkpoint(id, step);
     worker.Sync();
     EXPECT_EQ(bed.Job(id).retries().crash(), 0);
-    Crash(&worker, id);
+    worker.Crash(id);
     bed.Advance(seconds(1));
     worker.Sync();
     bed.Tick();
@@ -104,10 +90,10 @@ TEST(CoordinatorAttemptTest, TheSameCheckpointAgainResetsNothing) {
   worker.Sync();
   const std::string id = bed.Submit();
   for (int crash = 1; crash <= 3; ++crash) {
-    RunTo(&worker, id, 5);
+    worker.RunTo(id, 5);
     worker.Checkpoint(id, 5);
     worker.Sync();
-    Crash(&worker, id);
+    worker.Crash(id);
     EXPECT_EQ(bed.Job(id).retries().crash(), crash);
     bed.Advance(minutes(1));
     worker.Sync();
@@ -127,11 +113,11 @@ TEST_P(FatalFaultTest, FailsAtOnceWithTheNextStep) {
   HandWorker worker(&bed, "w1", 1);
   worker.Sync();
   const std::string id = bed.Submit();
-  RunTo(&worker, id, 10);
+  worker.RunTo(id, 10);
   worker.Checkpoint(id, 10);
   worker.Sync();
-  RunTo(&worker, id, 16);
-  Crash(&worker, id, GetParam().reason, "the cause");
+  worker.RunTo(id, 16);
+  worker.Crash(id, GetParam().reason, "the cause");
   EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_FAILED);
   EXPECT_EQ(bed.Job(id).reason(), GetParam().reason);
   EXPECT_THAT(bed.Job(id).message(), HasSubstr("the cause"));
@@ -151,8 +137,8 @@ TEST(CoordinatorAttemptTest, AHolderThatCannotBeReachedIsNotTheTrainersFault) {
   HandWorker worker(&bed, "w1", 1);
   worker.Sync();
   const std::string id = bed.Submit();
-  RunTo(&worker, id, 5);
-  Crash(&worker, id, v1::REASON_WORKER_LOST, "checkpoint of step 5: from worker w2: unreachable");
+  worker.RunTo(id, 5);
+  worker.Crash(id, v1::REASON_WORKER_LOST, "checkpoint of step 5: from worker w2: unreachable");
   EXPECT_EQ(bed.Job(id).retries().infrastructure(), 1);
   EXPECT_EQ(bed.Job(id).retries().crash(), 0);
   EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_STARTING);  // the first time at once
@@ -163,11 +149,11 @@ TEST(CoordinatorAttemptTest, GoesBackToTheCheckpointAndOnWithoutTheBadBatch) {
   HandWorker worker(&bed, "w1", 1);
   worker.Sync();
   const std::string id = bed.Submit({.bad_batches = v1::BAD_BATCHES_SKIP});
-  RunTo(&worker, id, 10);
+  worker.RunTo(id, 10);
   worker.Checkpoint(id, 10);
   worker.Sync();
-  RunTo(&worker, id, 16);
-  Crash(&worker, id, v1::REASON_NON_FINITE_LOSS, "the cause");
+  worker.RunTo(id, 16);
+  worker.Crash(id, v1::REASON_NON_FINITE_LOSS, "the cause");
   // At once, from the checkpoint.
   EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_STARTING);
   ASSERT_EQ(worker.Desired().ranks_size(), 1);
@@ -180,12 +166,12 @@ TEST(CoordinatorAttemptTest, GoesBackToTheCheckpointAndOnWithoutTheBadBatch) {
   EXPECT_THAT(events[0].message(),
               HasSubstr("back to the checkpoint of step 10, and on without batch 16"));
   // The same step reads the next batch now, and that one is bad as well.
-  RunTo(&worker, id, 16);
-  Crash(&worker, id, v1::REASON_LOSS_SPIKE, "a spike");
+  worker.RunTo(id, 16);
+  worker.Crash(id, v1::REASON_LOSS_SPIKE, "a spike");
   EXPECT_THAT(bed.Job(id).skipped_batches(), testing::ElementsAre(16, 17));
   // An earlier one is counted from the beginning.
-  RunTo(&worker, id, 12);
-  Crash(&worker, id, v1::REASON_LOSS_SPIKE, "a spike");
+  worker.RunTo(id, 12);
+  worker.Crash(id, v1::REASON_LOSS_SPIKE, "a spike");
   EXPECT_THAT(bed.Job(id).skipped_batches(), testing::ElementsAre(12, 16, 17));
   bed.Restart();
   EXPECT_THAT(bed.Job(id).skipped_batches(), testing::ElementsAre(12, 16, 17));
@@ -198,8 +184,8 @@ TEST(CoordinatorAttemptTest, GivesUpOnAJobWhoseBatchesAreAllBad) {
   const std::string id = bed.Submit({.bad_batches = v1::BAD_BATCHES_SKIP});
   for (int failures = 1; bed.StateOf(id) != v1::JOB_STATE_FAILED; ++failures) {
     ASSERT_LE(failures, bed.options.bad_batch_retries + 1);
-    RunTo(&worker, id, 3);
-    Crash(&worker, id, v1::REASON_NON_FINITE_LOSS, "the cause");
+    worker.RunTo(id, 3);
+    worker.Crash(id, v1::REASON_NON_FINITE_LOSS, "the cause");
   }
   EXPECT_EQ(bed.Job(id).reason(), v1::REASON_RETRIES_EXHAUSTED);
   EXPECT_EQ(bed.Job(id).retries().bad_batch(), bed.options.bad_batch_retries + 1);
@@ -229,8 +215,8 @@ TEST(CoordinatorAttemptTest, LosingARankEndsTheAttemptEverywhere) {
   w1.Sync();
   w2.Sync();
   const std::string id = bed.Submit({.ranks = 2});
-  RunTo(&w1, id, 5);
-  RunTo(&w2, id, 5);
+  w1.RunTo(id, 5);
+  w2.RunTo(id, 5);
   w2.End(id, v1::RANK_OUTCOME_FAILED, v1::REASON_TRAINER_CRASHED, "signal 9");
   ASSERT_TRUE(w2.Report().ok());
   EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_QUEUED);
@@ -260,8 +246,8 @@ TEST(CoordinatorAttemptTest, TheCauseCountsRatherThanItsConsequence) {
   w1.Sync();
   w2.Sync();
   const std::string id = bed.Submit({.ranks = 2});
-  RunTo(&w1, id, 5);
-  RunTo(&w2, id, 5);
+  w1.RunTo(id, 5);
+  w2.RunTo(id, 5);
   w1.End(id, v1::RANK_OUTCOME_FAILED, v1::REASON_RANK_LOST, "connection reset");
   ASSERT_TRUE(w1.Report().ok());
   EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_RUNNING);
@@ -278,8 +264,8 @@ TEST(CoordinatorAttemptTest, ALostPeerEndsTheAttemptSoonAlsoWithoutACause) {
   w1.Sync();
   w2.Sync();
   const std::string id = bed.Submit({.ranks = 2});
-  RunTo(&w1, id, 5);
-  RunTo(&w2, id, 5);
+  w1.RunTo(id, 5);
+  w2.RunTo(id, 5);
   w1.End(id, v1::RANK_OUTCOME_FAILED, v1::REASON_RANK_LOST, "connection reset");
   ASSERT_TRUE(w1.Report().ok());
   bed.Advance(seconds(2));
@@ -293,7 +279,7 @@ TEST(CoordinatorAttemptTest, ARankThatItsWorkerForgotHasCrashed) {
   HandWorker worker(&bed, "w1", 1);
   worker.Sync();
   const std::string id = bed.Submit();
-  RunTo(&worker, id, 5);
+  worker.RunTo(id, 5);
   worker.snapshot.clear_ranks();
   ASSERT_TRUE(worker.Report().ok());
   EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_QUEUED);
@@ -332,9 +318,9 @@ TEST(CoordinatorAttemptTest, NoProgressEndsTheAttempt) {
   HandWorker worker(&bed, "w1", 1);
   worker.Sync();
   const std::string id = bed.Submit();
-  RunTo(&worker, id, 5);
+  worker.RunTo(id, 5);
   bed.Advance(seconds(50));
-  RunTo(&worker, id, 6);
+  worker.RunTo(id, 6);
   bed.Advance(seconds(50));
   worker.Sync();
   bed.Tick();
@@ -350,7 +336,7 @@ TEST(CoordinatorAttemptTest, ARankThatItsWorkerHoldsUpIsNoHang) {
   HandWorker worker(&bed, "w1", 1);
   worker.Sync();
   const std::string id = bed.Submit();
-  RunTo(&worker, id, 5);
+  worker.RunTo(id, 5);
   worker.Rank(id).set_message("training waits: disk full");
   for (int i = 0; i < 10; ++i) {
     bed.Advance(seconds(50));
@@ -373,8 +359,8 @@ TEST(CoordinatorAttemptTest, BackOffOutlivesARestart) {
   HandWorker worker(&bed, "w1", 1);
   worker.Sync();
   const std::string id = bed.Submit();
-  RunTo(&worker, id, 5);
-  Crash(&worker, id);
+  worker.RunTo(id, 5);
+  worker.Crash(id);
   bed.Advance(seconds(10));
   bed.Restart();
   worker.Sync();

@@ -228,8 +228,7 @@ TEST(CoordinatorCheckpointTest, ACorruptCheckpointIsNotTriedAgain) {
     worker.Checkpoint(id, step);
     worker.Sync();
   }
-  worker.End(id, v1::RANK_OUTCOME_FAILED, v1::REASON_TRAINER_CRASHED, "boom");
-  worker.Sync();
+  worker.Crash(id);
   bed.Advance(seconds(1));
   bed.Tick();
   worker.Sync();

@@ -121,8 +121,7 @@ TEST_F(CommitTest, AWorkerAloneWaitsForNobody) {
 
 TEST_F(CommitTest, WhatFailedBeforeACheckpointIsForgivenAlsoWhereItWaits) {
   w1_.Train(id_, 5);
-  w1_.End(id_, v1::RANK_OUTCOME_FAILED, v1::REASON_TRAINER_CRASHED, "crash");
-  w1_.Sync();
+  w1_.Crash(id_);
   EXPECT_EQ(bed_.Job(id_).retries().crash(), 1);
   Advance(seconds(3), {&w1_, &w2_});
   ASSERT_TRUE(w2_.Holds(id_, 2));  // where it has not crashed yet
@@ -393,8 +392,7 @@ TEST_F(CommitTest, ARestartedCoordinatorFindsBothCopies) {
 
 TEST_F(CommitTest, KeepsTheProgressOfAnAttemptThatEndsMeanwhile) {
   Checkpoint(10);
-  w1_.End(id_, v1::RANK_OUTCOME_FAILED, v1::REASON_TRAINER_CRASHED, "crash");
-  w1_.Sync();
+  w1_.Crash(id_);
   EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|"));
   EXPECT_THAT(LastMessage(v1::EVENT_KIND_CHECKPOINT_COMMITTED),
               HasSubstr("because its attempt has ended"));

@@ -14,12 +14,6 @@ using std::chrono::hours;
 using std::chrono::seconds;
 using testing::HasSubstr;
 
-void RunTo(HandWorker* worker, const std::string& id, int64_t step) {
-  worker->Sync();
-  worker->Train(id, step);
-  worker->Sync();
-}
-
 // Its ranks here, all of the gang, stop as asked, with a checkpoint of `step`.
 void Stop(TestBed* bed, HandWorker* worker, const std::string& id, int64_t step) {
   worker->Train(id, step);
@@ -30,7 +24,7 @@ void Stop(TestBed* bed, HandWorker* worker, const std::string& id, int64_t step)
 }
 
 void Complete(TestBed* bed, HandWorker* worker, const std::string& id) {
-  RunTo(worker, id, 99);
+  worker->RunTo(id, 99);
   worker->Train(id, 100);
   worker->Checkpoint(id, 100, bed->Job(id).world_size());
   worker->End(id, v1::RANK_OUTCOME_COMPLETED);
@@ -50,7 +44,7 @@ TEST(CoordinatorPreemptionTest, TheVictimCheckpointsStopsAndGoesOnLater) {
   HandWorker worker(&bed, "w1", 1);
   worker.Sync();
   const std::string low = bed.Submit();
-  RunTo(&worker, low, 5);
+  worker.RunTo(low, 5);
   const std::string high = bed.Submit({.priority = 3});
   EXPECT_TRUE(IsAskedToStop(worker, low));
   EXPECT_EQ(bed.StateOf(low), v1::JOB_STATE_RUNNING);
@@ -75,7 +69,7 @@ TEST(CoordinatorPreemptionTest, WhoDoesNotStopInTimeIsEnded) {
   HandWorker worker(&bed, "w1", 1);
   worker.Sync();
   const std::string low = bed.Submit();
-  RunTo(&worker, low, 5);
+  worker.RunTo(low, 5);
   const std::string high = bed.Submit({.priority = 1});
   for (int i = 0; i < 119; ++i) {
     bed.Advance(seconds(1));
@@ -97,7 +91,7 @@ TEST(CoordinatorPreemptionTest, APauseUnderWayStaysAPause) {
   HandWorker worker(&bed, "w1", 1);
   worker.Sync();
   const std::string low = bed.Submit();
-  RunTo(&worker, low, 5);
+  worker.RunTo(low, 5);
   ASSERT_TRUE(bed.Pause(low).ok());
   bed.Submit({.priority = 1});
   Stop(&bed, &worker, low, 6);
@@ -112,14 +106,14 @@ TEST(CoordinatorBackfillTest, TheHeadStartsNoLaterThanWithoutBackfill) {
     HandWorker worker(&bed, "w1", 4);
     worker.Sync();
     const std::string first = bed.Submit({.ranks = 2});
-    RunTo(&worker, first, 5);
+    worker.RunTo(first, 5);
     const std::string head = bed.Submit({.ranks = 4});
     std::string small;
     if (backfills) {
       small = bed.Submit({.ranks = 2});
       EXPECT_EQ(bed.StateOf(small), v1::JOB_STATE_STARTING);
       EXPECT_EQ(bed.Job(small).lent_from(), head);
-      RunTo(&worker, small, 3);
+      worker.RunTo(small, 3);
     }
     EXPECT_EQ(bed.StateOf(head), v1::JOB_STATE_QUEUED);
     worker.Train(first, 100);
@@ -142,7 +136,7 @@ TEST(CoordinatorBackfillTest, LentSlotsBelongToTheBorrowerOnceTheHeadIsGone) {
   HandWorker worker(&bed, "w1", 3);
   worker.Sync();
   const std::string first = bed.Submit();
-  RunTo(&worker, first, 5);
+  worker.RunTo(first, 5);
   const std::string head = bed.Submit({.ranks = 3});
   const std::string small = bed.Submit();
   ASSERT_EQ(bed.Job(small).lent_from(), head);
@@ -162,8 +156,8 @@ TEST(CoordinatorElasticTest, ShrinksWhenAWorkerIsLostAndGrowsBack) {
   two.Sync();
   const std::string id = bed.Submit({.ranks = 2, .min_ranks = 1});
   EXPECT_EQ(bed.Job(id).world_size(), 2);
-  RunTo(&one, id, 3);
-  RunTo(&two, id, 3);
+  one.RunTo(id, 3);
+  two.RunTo(id, 3);
   // The second worker falls silent.
   for (int i = 0; i < 6; ++i) {
     bed.Advance(seconds(1));
@@ -174,7 +168,7 @@ TEST(CoordinatorElasticTest, ShrinksWhenAWorkerIsLostAndGrowsBack) {
   EXPECT_EQ(bed.Job(id).attempt(), 2);
   EXPECT_EQ(bed.Job(id).world_size(), 1);
   EXPECT_EQ(one.Desired().ranks(0).world_size(), 1);
-  RunTo(&one, id, 4);
+  one.RunTo(id, 4);
   one.Checkpoint(id, 4, 1);
   one.Sync();
   EXPECT_EQ(bed.Job(id).checkpoints(0).parts_size(), 1) << "all parts of the gang there is";
@@ -201,10 +195,8 @@ TEST(CoordinatorPlacementTest, AvoidsTheWorkerWhereItFailed) {
   one.Sync();
   two.Sync();
   const std::string id = bed.Submit();
-  RunTo(&one, id, 3);
-  one.End(id, v1::RANK_OUTCOME_FAILED, v1::REASON_TRAINER_CRASHED, "boom");
-  one.Sync();
-  one.Sync();
+  one.RunTo(id, 3);
+  one.Crash(id);
   bed.Restart();
   one.Sync();
   two.Sync();
@@ -265,7 +257,7 @@ TEST(CoordinatorDrainTest, ADrainedWorkersJobsGoOnElsewhereAndItStaysDrained) {
   HandWorker two(&bed, "w2", 1);
   one.Sync();
   const std::string id = bed.Submit();
-  RunTo(&one, id, 5);
+  one.RunTo(id, 5);
   ASSERT_TRUE(bed.Drain("w1", "new disk").ok());
   EXPECT_TRUE(IsAskedToStop(one, id));
   EXPECT_EQ(bed.coordinator.Workers()[0].state(), v1::WORKER_STATE_DRAINING);
@@ -294,7 +286,7 @@ TEST(CoordinatorDeadlineTest, FailsWhatWaitsAndStopsWhatRuns) {
   HandWorker worker(&bed, "w1", 1);
   worker.Sync();
   const std::string runs = bed.Submit({.deadline_hours = 1});
-  RunTo(&worker, runs, 5);
+  worker.RunTo(runs, 5);
   const std::string waits = bed.Submit({.deadline_hours = 1});
   const std::string later = bed.Submit({.deadline_hours = 2});
   bed.Restart();
@@ -342,9 +334,8 @@ TEST(CoordinatorSweepTest, RunsNoMoreAtATimeThanAllowed) {
   EXPECT_EQ(bed.StateOf(ids[3]), v1::JOB_STATE_STARTING);
   // A member that fails makes room while it backs off, and waits for room afterwards.
   const std::string fifth = bed.Submit({.sweep = "s", .sweep_running_max = 2});
-  RunTo(&worker, ids[1], 3);
-  worker.End(ids[1], v1::RANK_OUTCOME_FAILED, v1::REASON_TRAINER_CRASHED, "boom");
-  worker.Sync();
+  worker.RunTo(ids[1], 3);
+  worker.Crash(ids[1]);
   EXPECT_EQ(bed.StateOf(fifth), v1::JOB_STATE_STARTING);
   bed.Advance(seconds(1));
   worker.Sync();

@@ -298,6 +298,18 @@ void HandWorker::Train(const std::string& job_id, int64_t step) {
   }
 }
 
+void HandWorker::RunTo(const std::string& job_id, int64_t step) {
+  Sync();
+  Train(job_id, step);
+  Sync();
+}
+
+void HandWorker::Crash(const std::string& job_id, v1::Reason reason, const std::string& message) {
+  End(job_id, v1::RANK_OUTCOME_FAILED, reason, message);
+  Sync();
+  Sync();
+}
+
 void HandWorker::Checkpoint(const std::string& job_id, int64_t step, int world_size) {
   const auto ranks = snapshot.ranks();
   for (const v1::RankStatus& status : ranks) {

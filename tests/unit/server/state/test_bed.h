@@ -91,6 +91,11 @@ class HandWorker {
   v1::RankStatus& Rank(const std::string& job_id, int rank = 0);  // of the newest attempt here
   // All ranks of the job here train and have done `step` steps.
   void Train(const std::string& job_id, int64_t step);
+  // Starts what it is to start, and trains the job to `step`.
+  void RunTo(const std::string& job_id, int64_t step);
+  // The job's ranks here end with this fault, and are gone when that is acknowledged.
+  void Crash(const std::string& job_id, v1::Reason reason = v1::REASON_TRAINER_CRASHED,
+             const std::string& message = "boom");
   // Parts of the ranks of the job here are durable.
   void Checkpoint(const std::string& job_id, int64_t step, int world_size = 1);
   void End(const std::string& job_id, v1::RankOutcome outcome,

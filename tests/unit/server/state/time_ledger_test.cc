@@ -33,8 +33,7 @@ TEST(TimeLedgerTest, AttributesEverySecondOfAJobThatIsDisturbed) {
   worker.Rank(id).mutable_progress()->set_stall_seconds(0.25);
   worker.Sync();
   bed.Advance(seconds(1));  // until the crash is seen
-  worker.End(id, v1::RANK_OUTCOME_FAILED, v1::REASON_TRAINER_CRASHED, "boom");
-  worker.Sync();
+  worker.Crash(id);
   const v1::TimeLedger& time = bed.Job(id).time();
   EXPECT_DOUBLE_EQ(time.queue(), 3);
   EXPECT_DOUBLE_EQ(time.start(), 2);
