@@ -1,7 +1,6 @@
 // Servers, channels and the status mapping; see rpc.h.
 #include "base/rpc.h"
 
-#include <arpa/inet.h>
 #include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
@@ -23,20 +22,6 @@ template <typename Message>
 bool ReadPayload(const absl::Status& status, const char* url, Message* message) {
   const auto payload = status.GetPayload(url);
   return payload.has_value() && message->ParseFromString(std::string(*payload));
-}
-
-// A name other than "localhost" is not: it may resolve to anything.
-bool IsLoopback(const std::string& address) {
-  if (address.rfind("unix:", 0) == 0) return true;
-  std::string host = address.substr(0, address.rfind(':'));
-  if (host == "localhost") return true;
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
-    host = host.substr(1, host.size() - 2);
-  }
-  in_addr four{};
-  if (inet_pton(AF_INET, host.c_str(), &four) == 1) return ntohl(four.s_addr) >> 24 == 127;
-  in6_addr six{};
-  return inet_pton(AF_INET6, host.c_str(), &six) == 1 && IN6_IS_ADDR_LOOPBACK(&six);
 }
 
 // Debian builds Abseil as for debugging: gRPC's every lock looks for cycles in a graph of all
@@ -120,21 +105,11 @@ absl::Status FromGrpc(const grpc::Status& status) {
   return result;
 }
 
-absl::Status CheckLoopback(const std::string& address) {
-  if (IsLoopback(address)) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      "address " + address +
-      ": not a loopback address, and traffic is not encrypted yet; give --insecure-listen to "
-      "listen there all the same");
-}
-
 absl::StatusOr<RunningServer> StartServer(const ServerOptions& options) {
   WithoutLockGraph();
   TakeOverGrpcLog();
-  if (!options.allow_other_than_loopback) {
-    const absl::Status checked = CheckLoopback(options.address);
-    if (!checked.ok()) return checked;
-  }
+  const absl::Status checked = CheckListenAddress(options.address, "--listen", options.reach);
+  if (!checked.ok()) return checked;
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;

@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/address.h"
 
 namespace sinkforge::base {
 
@@ -31,14 +32,10 @@ std::vector<FieldViolation> ViolationsOf(const absl::Status& status);
 grpc::Status ToGrpc(const absl::Status& status);
 absl::Status FromGrpc(const grpc::Status& status);
 
-// INVALID_ARGUMENT where others than this machine could reach "host:port". StartServer checks its
-// address; this is for what listens by other means (/metrics).
-absl::Status CheckLoopback(const std::string& address);
-
 struct ServerOptions {
-  std::string address;                     // "host:port" or "unix:/path"; port 0 picks one
-  bool allow_other_than_loopback = false;  // --insecure-listen: there is no TLS yet
-  std::vector<grpc::Service*> services;    // not owned
+  std::string address;  // "host:port" or "unix:/path"; port 0 picks one
+  Reach reach = Reach::kLoopback;
+  std::vector<grpc::Service*> services;  // not owned
 };
 
 struct RunningServer {
@@ -46,8 +43,8 @@ struct RunningServer {
   int port = 0;
 };
 
-// With the health service (SERVING), reflection, no shared port. INVALID_ARGUMENT: not a loopback
-// address; UNAVAILABLE: the address is in use (named).
+// With the health service (SERVING), reflection, no shared port. INVALID_ARGUMENT: see
+// CheckListenAddress; UNAVAILABLE: the address is in use (named).
 absl::StatusOr<RunningServer> StartServer(const ServerOptions& options);
 
 // Keep-alive and message sizes set; connects lazily, reconnects within a second.

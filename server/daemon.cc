@@ -56,9 +56,10 @@ absl::Status CheckOptions(const DaemonOptions& options) {
   if (options.retention.history_bytes < (1 << 20) || options.retention.log_bytes < (1 << 20)) {
     return absl::InvalidArgumentError("--history-bytes, --log-bytes: give at least 1 MiB each");
   }
-  if (options.allow_other_than_loopback) return absl::OkStatus();
-  for (const std::string& address : {options.metrics_listen, options.http_listen}) {
-    const absl::Status checked = address.empty() ? absl::OkStatus() : base::CheckLoopback(address);
+  for (const auto& [flag, address] : {std::pair("--metrics-listen", options.metrics_listen),
+                                      std::pair("--http", options.http_listen)}) {
+    if (address.empty()) continue;
+    const absl::Status checked = base::CheckListenAddress(address, flag, options.reach);
     if (!checked.ok()) return checked;
   }
   return absl::OkStatus();
@@ -215,7 +216,7 @@ absl::Status Daemon::Impl::Start() {
   }
   base::ServerOptions server;
   server.address = options_.listen;
-  server.allow_other_than_loopback = options_.allow_other_than_loopback;
+  server.reach = options_.reach;
   server.services = {&job_service_, &worker_service_, &metrics_service_, &log_service_,
                      &rendezvous_service_};
   auto running = base::StartServer(server);

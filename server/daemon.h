@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "base/address.h"
 #include "base/clock.h"
 #include "server/engine/retention.h"
 
@@ -17,7 +18,7 @@ struct DaemonOptions {
   std::string metrics_listen = "127.0.0.1:9470";  // empty: no /metrics
   std::string http_listen;                        // empty: no page
   std::string data_dir;
-  bool allow_other_than_loopback = false;
+  base::Reach reach = base::Reach::kLoopback;
   std::chrono::nanoseconds lease = std::chrono::seconds(5);
   RetentionOptions retention;
   std::chrono::nanoseconds retention_interval = std::chrono::seconds(5);

@@ -27,6 +27,7 @@ constexpr int kExitData = 4;
 struct Flags {
   DaemonOptions daemon;
   double lease_seconds = 5;
+  bool insecure_listen = false;
   std::string port_file;
 };
 
@@ -58,7 +59,7 @@ void AddFlags(CLI::App* app, Flags* flags) {
   app->add_option("--port-file", flags->port_file,
                   "write {\"port\": N, \"metrics_port\": N, \"http_port\": N, \"pid\": N} to this "
                   "file when ready; 0 for what is off");
-  app->add_flag("--insecure-listen", daemon.allow_other_than_loopback,
+  app->add_flag("--insecure-listen", flags->insecure_listen,
                 "allow addresses other than loopback, without encryption");
 }
 
@@ -88,6 +89,7 @@ int main(int argc, char** argv) {
     return app.exit(error) == 0 ? 0 : kExitUsage;
   }
   flags.daemon.version = SINKFORGE_VERSION;
+  if (flags.insecure_listen) flags.daemon.reach = sinkforge::base::Reach::kAnywhere;
   // Beyond an hour, and not a number, is refused like 0.
   const bool is_lease = flags.lease_seconds > 0 && flags.lease_seconds < 3601;
   flags.daemon.lease =

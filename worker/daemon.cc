@@ -58,11 +58,10 @@ absl::Status Daemon::CheckOptions() {
     return absl::InvalidArgumentError("--gpus " + std::to_string(options_.gpus) +
                                       ": must be 0 to 1024");
   }
-  if (options_.reach == DaemonOptions::Reach::kLoopback) {
-    absl::Status loopback = CheckLoopback(options_.listen, "--listen");
-    if (!loopback.ok()) return loopback;
-    loopback = CheckLoopback(options_.metrics_listen, "--metrics-listen");
-    if (!loopback.ok()) return loopback;
+  for (const auto& [flag, address] : {std::pair("--listen", options_.listen),
+                                      std::pair("--metrics-listen", options_.metrics_listen)}) {
+    const absl::Status checked = base::CheckListenAddress(address, flag, options_.reach);
+    if (!checked.ok()) return checked;
   }
   auto roots = ResolveDataRoots(options_.data_roots);
   if (!roots.ok()) return roots.status();
@@ -138,7 +137,7 @@ absl::Status Daemon::StartServers() {
   checkpoint_service_ = std::make_unique<CheckpointService>(checkpoints_.get());
   base::ServerOptions server;
   server.address = options_.listen;
-  server.allow_other_than_loopback = options_.reach == DaemonOptions::Reach::kAnywhere;
+  server.reach = options_.reach;
   server.services = {checkpoint_service_.get()};
   auto running = base::StartServer(server);
   if (!running.ok()) return running.status();

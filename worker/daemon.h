@@ -44,8 +44,7 @@ struct DaemonOptions {
   std::vector<std::string> data_roots;
   std::string listen = "127.0.0.1:0";
   std::string metrics_listen = "127.0.0.1:9471";
-  enum class Reach { kLoopback, kAnywhere };
-  Reach reach = Reach::kLoopback;
+  base::Reach reach = base::Reach::kLoopback;
   std::string trainer;  // empty: beside this program
   std::vector<std::string> trainer_arguments;
   std::chrono::nanoseconds grace = std::chrono::seconds(60);

@@ -68,17 +68,6 @@ std::string DefaultWorkerName() {
   return CheckWorkerName(name).ok() ? name : "worker";
 }
 
-absl::Status CheckLoopback(const std::string& address, const std::string& flag) {
-  const std::string host = HostOf(address);
-  if (host == "localhost" || host == "[::1]" || host.compare(0, 4, "127.") == 0) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      flag + " " + address +
-      ": not a loopback address, and traffic is not encrypted yet; give --insecure-listen to "
-      "listen there all the same");
-}
-
 std::string AdvertisedAddress(const std::string& address, int port) {
   std::string host = HostOf(address);
   if (host == "0.0.0.0" || host == "[::]" || host.empty()) host = HostName();

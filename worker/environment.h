@@ -15,9 +15,6 @@ absl::Status CheckWorkerName(const std::string& name);
 // The machine's host name, or "worker" where it has none that could be a worker's name.
 std::string DefaultWorkerName();
 
-// INVALID_ARGUMENT: `address` is reachable from other machines; `flag` is where it came from.
-absl::Status CheckLoopback(const std::string& address, const std::string& flag);
-
 // The address that others use for a server that listens on `address` and got `port`. A wildcard
 // host is replaced by the machine's name.
 std::string AdvertisedAddress(const std::string& address, int port);

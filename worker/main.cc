@@ -144,7 +144,7 @@ void Finish(CommandLine* line) {
   line->daemon.patience.no_progress = to_time(line->no_progress_seconds);
   line->daemon.version = SINKFORGE_VERSION;
   if (line->daemon.name.empty()) line->daemon.name = DefaultWorkerName();
-  if (line->insecure_listen) line->daemon.reach = DaemonOptions::Reach::kAnywhere;
+  if (line->insecure_listen) line->daemon.reach = base::Reach::kAnywhere;
   if (line->export_importance) line->daemon.importance = ImportanceSeries::kEveryHead;
 }
 
