@@ -12,8 +12,11 @@
 // input, same backend, same thread count, same bits. A backend is used by one thread at a time.
 #pragma once
 
+#include <array>
+#include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -124,6 +127,14 @@ struct Workspace {
   int64_t bytes = 0;
 };
 
+// Names work that does the same whenever it is done: whose it is, and which of the owner's work,
+// with every number that changes what its ops are given (a layer, the rows of a batch).
+struct WorkKey {
+  const void* owner = nullptr;
+  std::array<int64_t, 3> what{};
+  auto operator<=>(const WorkKey&) const = default;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -142,6 +153,10 @@ class Backend {
   virtual void Copy(const Tensor& from, const Tensor& to) = 0;
   // What the backend itself holds after a step of this shape, beside the tensors that it is given.
   virtual std::vector<Workspace> PlanWorkspace(const StepShape& /*shape*/) const { return {}; }
+  // Does `work`: ops on the tensors and with the numbers that they had when the key was last used,
+  // without copies from or to the host, Sum and SumOfSquares. A backend may keep what the ops came
+  // to and do that without calling `work`, until any memory of it is freed.
+  virtual void Replay(const WorkKey& /*key*/, const std::function<void()>& work) { work(); }
 
   // out[n] = table[tokens[n]].
   virtual void Embedding(const Tensor& tokens, const Tensor& table, const Tensor& out) = 0;

@@ -66,7 +66,7 @@ bool IsScaledOutput(const AttentionConfig& config) {
 }  // namespace
 
 template <typename T>
-AttentionOp<T>::AttentionOp(CudaAttention kernels, int device, cudaStream_t stream)
+AttentionOp<T>::AttentionOp(CudaAttention kernels, int device, Stream* stream)
     : kernels_(kernels), stream_(stream) {
   SINKFORGE_CHECK(kernels != CudaAttention::kDefault);
   CheckCuda(
@@ -110,16 +110,16 @@ void AttentionOp<T>::Forward(const AttentionConfig& config, const AttentionShape
           gate_partials_.Reserve<float>(shape.batch * shape.heads * partials, stream_);
       if (kernels == CudaAttention::kHopper) {
         hopper_.next_work = next_work_.Reserve<int>(1, stream_);
-        ForwardOnHopper(kernel, hopper_, stream_);
+        ForwardOnHopper(kernel, hopper_, stream_->get());
       } else {
-        ForwardOnTensorCores(kernel, stream_);
+        ForwardOnTensorCores(kernel, stream_->get());
       }
-      LaunchHeadSums(kernel.gate_partials, batch, heads, partials, sums, stream_);
+      LaunchHeadSums(kernel.gate_partials, batch, heads, partials, sums, stream_->get());
       return;
     }
   }
-  LaunchAttentionForwardRows(kernel, stream_);
-  LaunchHeadSums(kernel.gate, batch, heads, shape.sequence, sums, stream_);
+  LaunchAttentionForwardRows(kernel, stream_->get());
+  LaunchHeadSums(kernel.gate, batch, heads, shape.sequence, sums, stream_->get());
 }
 
 template <typename T>
@@ -153,10 +153,10 @@ void AttentionOp<T>::Backward(const AttentionConfig& config, const AttentionShap
                               const AttentionBackwardArgs& args) {
   const AttentionGeometry geometry = GeometryOf(shape);
   const AttentionRowsArgs<T> rows = RowsArgs(config, geometry, args);
-  LaunchAttentionRowTerms(rows, stream_);
+  LaunchAttentionRowTerms(rows, stream_->get());
   if (config.variant == AttentionVariant::kSink) {
     LaunchHeadSums(rows.d_sink, geometry.batch, geometry.heads, shape.sequence,
-                   args.d_sinks.as<float>(), stream_);
+                   args.d_sinks.as<float>(), stream_->get());
   }
   AttentionBackwardKernelArgs<T> kernel;
   kernel.geometry = geometry;
@@ -175,10 +175,11 @@ void AttentionOp<T>::Backward(const AttentionConfig& config, const AttentionShap
   kernel.d_v = args.d_v.as<T>();
   if constexpr (std::is_same_v<T, Bf16>) {
     const CudaAttention kernels = KernelsFor(shape.head_dim);
-    if (kernels == CudaAttention::kHopper) return BackwardOnHopper(kernel, stream_);
-    if (kernels == CudaAttention::kTensorCores) return BackwardOnTensorCores(kernel, stream_);
+    if (kernels == CudaAttention::kHopper) return BackwardOnHopper(kernel, stream_->get());
+    if (kernels == CudaAttention::kTensorCores)
+      return BackwardOnTensorCores(kernel, stream_->get());
   }
-  LaunchAttentionBackwardRows(kernel, stream_);
+  LaunchAttentionBackwardRows(kernel, stream_->get());
 }
 
 template class AttentionOp<float>;

@@ -11,7 +11,7 @@ namespace sinkforge::kernels::cuda {
 template <typename T>
 class AttentionOp {
  public:
-  AttentionOp(CudaAttention kernels, int device, cudaStream_t stream);
+  AttentionOp(CudaAttention kernels, int device, Stream* stream);
 
   void Forward(const AttentionConfig& config, const AttentionShape& shape,
                const AttentionForwardArgs& args);
@@ -25,7 +25,7 @@ class AttentionOp {
                                 const AttentionBackwardArgs& args);
 
   CudaAttention kernels_;
-  cudaStream_t stream_;
+  Stream* stream_;
   HopperResources hopper_;
   Workspace gate_partials_;
   Workspace next_work_;

@@ -9,6 +9,7 @@
 
 #include "kernels/cuda/attention_op.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/graphs.h"
 #include "kernels/cuda/matrix_product.h"
 #include "kernels/cuda/muon_op.h"
 #include "kernels/cuda/ops.h"
@@ -18,26 +19,17 @@ namespace sinkforge::kernels {
 namespace cuda {
 namespace {
 
-// Owns the stream, which everything else is given.
-class Stream {
- public:
-  Stream() { CheckCuda(cudaStreamCreate(&stream_), "a stream"); }
-  ~Stream() { cudaStreamDestroy(stream_); }
-  Stream(const Stream&) = delete;
-  Stream& operator=(const Stream&) = delete;
-  cudaStream_t get() const { return stream_; }
-
- private:
-  cudaStream_t stream_ = nullptr;
-};
-
 // Cosines and sines in float64 on the host, so that late positions keep their digits; one table for
 // every (sequence, head size, base) that was used.
 class RopeTables {
  public:
-  const float2* Find(int64_t sequence, int64_t head_dim, double base, cudaStream_t stream) {
-    const auto [at, inserted] = tables_.try_emplace({sequence, head_dim, base});
+  const float2* Find(int64_t sequence, int64_t head_dim, double base, Stream* stream) {
     const int64_t half = head_dim / 2;
+    const std::tuple<int64_t, int64_t, double> key = {sequence, head_dim, base};
+    if (tables_.count(key) == 0 && RefuseCapture("a table of angles", "it is not there yet")) {
+      return nullptr;
+    }
+    const auto [at, inserted] = tables_.try_emplace(key);
     auto* table = at->second.Reserve<float2>(sequence * half, stream);
     if (!inserted) return table;
     std::vector<float2> values(static_cast<size_t>(sequence * half));
@@ -50,9 +42,9 @@ class RopeTables {
       }
     }
     CheckCuda(cudaMemcpyAsync(table, values.data(), values.size() * sizeof(float2),
-                              cudaMemcpyHostToDevice, stream),
+                              cudaMemcpyHostToDevice, stream->get()),
               "table of angles");
-    CheckCuda(cudaStreamSynchronize(stream), "table of angles");
+    stream->Wait();
     return table;
   }
 
@@ -66,9 +58,10 @@ class CudaBackend final : public Backend {
  public:
   explicit CudaBackend(const CudaBackendOptions& options)
       : logits_max_(options.logits_max),
+        graphs_(options.graphs, &stream_, options.warn),
         products_(stream()),
-        attention_(options.attention, options.device, stream()),
-        muon_(&products_, stream()) {}
+        attention_(options.attention, options.device, &stream_),
+        muon_(&products_, &graphs_, &stream_) {}
   ~CudaBackend() override { cudaStreamSynchronize(stream()); }
 
   std::string_view name() const override { return "cuda"; }
@@ -91,6 +84,7 @@ class CudaBackend final : public Backend {
   }
   void Free(void* memory) override {
     Wait();
+    stream_.MemoryFreed();
     CheckCuda(cudaFree(memory), "freeing memory");
   }
   void CopyFromHost(const Tensor& to, const void* from) override {
@@ -106,6 +100,9 @@ class CudaBackend final : public Backend {
                               cudaMemcpyDeviceToHost, stream()),
               "copy from the device");
     Wait();
+  }
+  void Replay(const WorkKey& key, const std::function<void()>& work) override {
+    graphs_.Run(key, work);
   }
   void Zero(const Tensor& x) override {
     CheckCuda(cudaMemsetAsync(x.data, 0, static_cast<size_t>(x.bytes()), stream()), "zeroing");
@@ -134,8 +131,8 @@ class CudaBackend final : public Backend {
     const MatrixShape table = MatrixOf(d_table);
     LaunchEmbeddingBackward(tokens.as<int32_t>(), n, static_cast<int>(table.rows), Wide(d_out),
                             static_cast<int>(table.cols), Float(d_table),
-                            token_order_.Reserve<int32_t>(n, stream()),
-                            token_scratch_.Reserve<int32_t>(n, stream()), stream());
+                            token_order_.Reserve<int32_t>(n, &stream_),
+                            token_scratch_.Reserve<int32_t>(n, &stream_), stream());
   }
 
   void RmsNorm(const Tensor& x, double epsilon, const Tensor& y, const Tensor& rstd) override {
@@ -229,14 +226,14 @@ class CudaBackend final : public Backend {
     const int64_t rows = MatrixOf(args.x).rows;
     const int64_t vocabulary = MatrixOf(args.w).rows;
     const int64_t block = std::min(rows, std::max<int64_t>(1, logits_max_ / vocabulary));
-    float* logits = logits_.Reserve<float>(block * vocabulary, stream());
+    float* logits = logits_.Reserve<float>(block * vocabulary, &stream_);
     T* d_logits = nullptr;
     if (!args.d_x.empty()) {
       // The gradient of float32 logits takes their place.
       if constexpr (std::is_same_v<T, float>) {
         d_logits = logits;
       } else {
-        d_logits = d_logits_.Reserve<T>(block * vocabulary, stream());
+        d_logits = d_logits_.Reserve<T>(block * vocabulary, &stream_);
       }
     }
     for (int64_t first = 0; first < rows; first += block) {
@@ -284,7 +281,10 @@ class CudaBackend final : public Backend {
   static constexpr int64_t kMuonElementsMax = int64_t{64} << 20;
 
   cudaStream_t stream() const { return stream_.get(); }
-  void Wait() { CheckCuda(cudaStreamSynchronize(stream()), "a kernel"); }
+  void Wait() {
+    SINKFORGE_CHECK(!graphs_.running());  // what Replay was given waits for the device
+    stream_.Wait();
+  }
 
   static T* Wide(const Tensor& x) {
     SINKFORGE_CHECK(!x.empty() && x.dtype == kActivation);
@@ -313,7 +313,7 @@ class CudaBackend final : public Backend {
             static_cast<int>(shape.cols / heads)};
   }
   const float2* Angles(const RopeShape& shape, double base) {
-    return rope_tables_.Find(shape.sequence, shape.head_dim, base, stream());
+    return rope_tables_.Find(shape.sequence, shape.head_dim, base, &stream_);
   }
 
   void CrossEntropyBlock(const CrossEntropyArgs& args, int64_t first, int64_t rows, float* logits,
@@ -362,7 +362,7 @@ class CudaBackend final : public Backend {
   }
 
   double Reduce(Reduction reduction, const Tensor& x) {
-    double* sums = reduction_.Reserve<double>(kReductionBlocks + 1, stream());
+    double* sums = reduction_.Reserve<double>(kReductionBlocks + 1, &stream_);
     double* total = sums + kReductionBlocks;
     if (x.dtype == DType::kF32) {
       LaunchReduction(reduction, x.as<float>(), x.elements(), sums, total, stream());
@@ -378,6 +378,7 @@ class CudaBackend final : public Backend {
 
   const int64_t logits_max_;
   Stream stream_;
+  Graphs graphs_;
   MatrixProducts products_;
   AttentionOp<T> attention_;
   MuonOp<T> muon_;
@@ -432,6 +433,11 @@ Result<std::unique_ptr<Backend>> MakeCudaBackend(const CudaBackendOptions& asked
   if (options.attention == CudaAttention::kDefault) {
     options.attention =
         kHopperByDefault && has_hopper ? CudaAttention::kHopper : CudaAttention::kTensorCores;
+  }
+  if (!options.warn) {
+    options.warn = [](const std::string& message) {
+      std::fprintf(stderr, "warning: %s\n", message.c_str());
+    };
   }
   cuda::CheckCuda(cudaSetDevice(options.device), "device");
   if (options.precision == CudaPrecision::kFloat32) {

@@ -7,7 +7,9 @@
 // trusted.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <string>
 
 #include "kernels/backend.h"
 #include "kernels/status.h"
@@ -29,12 +31,21 @@ enum class CudaAttention { kDefault, kHopper, kTensorCores, kRows };
 // `tests/gpu/run.sh check` has passed on one, and its `bench` has shown them to be the faster ones.
 inline constexpr bool kHopperByDefault = false;
 
+// Whether what Backend::Replay is given is kept as CUDA graphs: the same bits, and one launch for
+// many. To be turned once `tests/gpu/run.sh` has shown on a device that it is right (`check`) and
+// what it gains (`bench`).
+enum class CudaGraphs { kOff, kOn };
+inline constexpr CudaGraphs kGraphsByDefault = CudaGraphs::kOff;
+
 struct CudaBackendOptions {
   int device = 0;
   CudaPrecision precision = CudaPrecision::kMixed;
   CudaAttention attention = CudaAttention::kDefault;
   // The most logits that the cross-entropy holds at once: 1,024 rows of 65,536 tokens.
   int64_t logits_max = int64_t{64} << 20;
+  CudaGraphs graphs = kGraphsByDefault;
+  // Told what a person should know though the work goes on; empty: it goes to stderr.
+  std::function<void(const std::string&)> warn;
 };
 
 // Whether the device can run CudaAttention::kHopper; false where there is no device.

@@ -20,10 +20,15 @@ using Bf16 = __nv_bfloat16;
 inline constexpr int kWarpThreads = 32;
 inline constexpr unsigned kFullWarp = 0xFFFFFFFFU;
 
+// Where this thread captures a graph (graphs.h), the capture comes to nothing for this reason:
+// true, and the caller goes on. Nothing that is launched in a capture runs before its graph does,
+// so nothing is wrong yet.
+bool RefuseCapture(const char* what, const char* why);
+
 // A failed call means a broken device or a bug in a launch, and nothing computed after it can be
 // trusted: the process ends with the reason, and the worker reports it.
 inline void CheckCuda(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return;
+  if (error == cudaSuccess || RefuseCapture(what, cudaGetErrorString(error))) return;
   std::fprintf(stderr, "CUDA: %s: %s (%s)\n", what, cudaGetErrorString(error),
                cudaGetErrorName(error));
   std::_Exit(kDeviceFailureExitCode);
@@ -91,12 +96,13 @@ void Launch(void (*kernel)(Parameters...), const LaunchShape& shape, cudaStream_
   }
   kernel<<<shape.grid, shape.threads, shape.shared_bytes, stream>>>(
       static_cast<Parameters>(arguments)...);
-  CheckCuda(cudaGetLastError(), "launch of a kernel");
 #else
-  (void)stream;
-  emulation::Run({shape.grid, shape.threads, shape.shared_bytes},
-                 [&] { kernel(static_cast<Parameters>(arguments)...); });
+  emulation::Launch(stream, [kernel, shape, arguments...] {
+    emulation::Run({shape.grid, shape.threads, shape.shared_bytes},
+                   [&] { kernel(static_cast<Parameters>(arguments)...); });
+  });
 #endif
+  CheckCuda(cudaGetLastError(), "launch of a kernel");
 }
 
 // The block's dynamic shared memory.

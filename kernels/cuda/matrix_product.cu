@@ -144,10 +144,15 @@ MatrixProducts::~MatrixProducts() {
 
 void MatrixProducts::Multiply(const ProductArgs& args) {
   const Plan& plan = state_->PlanOf(args);
-  CheckLibrary(cublasLtMatmul(state_->handle, plan.operation, &args.alpha, args.b, plan.b, args.a,
-                              plan.a, &args.beta, args.c, plan.c, args.c, plan.c, &plan.algorithm,
-                              state_->workspace, kWorkspaceBytes, state_->stream),
-               "product");
+  const cublasStatus_t status =
+      cublasLtMatmul(state_->handle, plan.operation, &args.alpha, args.b, plan.b, args.a, plan.a,
+                     &args.beta, args.c, plan.c, args.c, plan.c, &plan.algorithm, state_->workspace,
+                     kWorkspaceBytes, state_->stream);
+  if (status != CUBLAS_STATUS_SUCCESS &&
+      RefuseCapture("cuBLASLt: product", cublasLtGetStatusString(status))) {
+    return;
+  }
+  CheckLibrary(status, "product");
 }
 
 }  // namespace sinkforge::kernels::cuda

@@ -15,12 +15,14 @@ constexpr DType kDTypeOf = sizeof(T) == sizeof(float) ? DType::kF32 : DType::kBF
 }  // namespace
 
 template <typename T>
-T* MuonOp<T>::NewtonSchulz(const MuonShape& shape, int64_t batch, T* x, T* next) {
+void MuonOp<T>::NewtonSchulz(const MuonShape& shape, int64_t batch, T* x, T* next) {
   const bool tall = shape.rows > shape.cols;
   const int64_t small = tall ? shape.cols : shape.rows;
   const int64_t large = tall ? shape.rows : shape.cols;
   T* gram = gram_.Reserve<T>(batch * small * small, stream_);
   T* square = square_.Reserve<T>(batch * small * small, stream_);
+  static_assert(kNewtonSchulzSteps % 2 ==
+                1);  // x and next change places, and the result is in next
   ProductArgs products;
   products.input = products.output = kDTypeOf<T>;
   products.batch = batch;
@@ -41,11 +43,11 @@ T* MuonOp<T>::NewtonSchulz(const MuonShape& shape, int64_t batch, T* x, T* next)
     p.c = square;
     p.a_stride = p.b_stride = p.c_stride = small * small;
     products_->Multiply(p);
-    LaunchMuonPolynomial(gram, batch * small * small, square, stream_);
+    LaunchMuonPolynomial(gram, batch * small * small, square, stream_->get());
 
     // next = a X, then the polynomial's product is added to it by the library.
     CheckCuda(cudaMemcpyAsync(next, x, static_cast<size_t>(batch * small * large) * sizeof(T),
-                              cudaMemcpyDeviceToDevice, stream_),
+                              cudaMemcpyDeviceToDevice, stream_->get()),
               "Newton-Schulz");
     p = products;
     p.m = shape.rows;
@@ -61,7 +63,6 @@ T* MuonOp<T>::NewtonSchulz(const MuonShape& shape, int64_t batch, T* x, T* next)
     products_->Multiply(p);
     std::swap(x, next);
   }
-  return x;
 }
 
 template <typename T>
@@ -76,16 +77,18 @@ void MuonOp<T>::Update(std::span<const MuonArgs> all) {
   for (int64_t i = 0; i < batch; ++i) {
     const MuonArgs& args = all[static_cast<size_t>(i)];
     LaunchMuonMomentum(args.gradient.as<float>(), args, n, args.momentum_buffer.as<float>(), ahead,
-                       partials, stream_);
-    LaunchMuonNormalise(ahead, partials, n, x + i * n, stream_);
+                       partials, stream_->get());
+    LaunchMuonNormalise(ahead, partials, n, x + i * n, stream_->get());
   }
-  const T* result = NewtonSchulz(shape, batch, x, next);
+  // It takes nothing of the step's own: the same launches every time.
+  graphs_->Run({this, {shape.rows, shape.cols, batch}},
+               [&] { NewtonSchulz(shape, batch, x, next); });
   const double ratio = static_cast<double>(shape.rows) / static_cast<double>(shape.cols);
   const double factor = std::sqrt(ratio > 1.0 ? ratio : 1.0);
   for (int64_t i = 0; i < batch; ++i) {
     const MuonArgs& args = all[static_cast<size_t>(i)];
-    LaunchMuonUpdate(result + i * n, n, static_cast<float>(args.learning_rate * factor),
-                     args.parameter.as<float>(), stream_);
+    LaunchMuonUpdate(next + i * n, n, static_cast<float>(args.learning_rate * factor),
+                     args.parameter.as<float>(), stream_->get());
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <span>
 
+#include "kernels/cuda/graphs.h"
 #include "kernels/cuda/matrix_product.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/workspace.h"
@@ -14,17 +15,19 @@ namespace sinkforge::kernels::cuda {
 template <typename T>
 class MuonOp {
  public:
-  MuonOp(MatrixProducts* products, cudaStream_t stream) : products_(products), stream_(stream) {}
+  MuonOp(MatrixProducts* products, Graphs* graphs, Stream* stream)
+      : products_(products), graphs_(graphs), stream_(stream) {}
 
   // All of one shape.
   void Update(std::span<const MuonArgs> all);
 
  private:
-  // x to its polynomial, `next` is scratch of the same size; returns where the result is.
-  T* NewtonSchulz(const MuonShape& shape, int64_t batch, T* x, T* next);
+  // x to its polynomial; the result is in `next`, of the same size, and x is overwritten.
+  void NewtonSchulz(const MuonShape& shape, int64_t batch, T* x, T* next);
 
   MatrixProducts* products_;
-  cudaStream_t stream_;
+  Graphs* graphs_;
+  Stream* stream_;
   Workspace ahead_;          // Nesterov's look ahead, float32
   Workspace partials_;       // of its sum of squares
   Workspace x_, next_;       // [batch, rows, cols]

@@ -2,7 +2,7 @@
 // shape seen, so that a steady step allocates nothing.
 #pragma once
 
-#include "kernels/cuda/device.h"
+#include "kernels/cuda/stream.h"
 
 namespace sinkforge::kernels::cuda {
 
@@ -17,10 +17,11 @@ class Workspace {
   // What it held is lost where it grows. The stream is waited for then: a kernel may still use the
   // old memory.
   template <typename T>
-  T* Reserve(int64_t count, cudaStream_t stream) {
+  T* Reserve(int64_t count, Stream* stream) {
     const int64_t bytes = count * static_cast<int64_t>(sizeof(T));
-    if (bytes > bytes_) {
-      CheckCuda(cudaStreamSynchronize(stream), "a workspace grows");
+    if (bytes > bytes_ && !RefuseCapture("a workspace", "it would have to grow")) {
+      stream->Wait();
+      if (memory_ != nullptr) stream->MemoryFreed();
       CheckCuda(cudaFree(memory_), "a workspace grows");
       memory_ = nullptr;
       bytes_ = 0;

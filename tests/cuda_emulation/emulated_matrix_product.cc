@@ -1,6 +1,7 @@
 // The matrix library of the emulated device: plain loops behind kernels/cuda/matrix_product.h,
 // accumulated in float32, rounded once.
 #include "kernels/bfloat16.h"
+#include "kernels/cuda/device.h"
 #include "kernels/cuda/matrix_product.h"
 
 namespace sinkforge::kernels::cuda {
@@ -36,12 +37,19 @@ void MultiplyOne(const ProductArgs& args, int64_t batch) {
 
 }  // namespace
 
-struct MatrixProducts::State {};
-MatrixProducts::MatrixProducts(cudaStream_t) {}
+struct MatrixProducts::State {
+  cudaStream_t stream = nullptr;
+};
+MatrixProducts::MatrixProducts(cudaStream_t stream) : state_(std::make_unique<State>()) {
+  state_->stream = stream;
+}
 MatrixProducts::~MatrixProducts() = default;
 
 void MatrixProducts::Multiply(const ProductArgs& args) {
-  for (int64_t batch = 0; batch < args.batch; ++batch) MultiplyOne(args, batch);
+  const int error = emulation::Enqueue(state_->stream, [args] {
+    for (int64_t batch = 0; batch < args.batch; ++batch) MultiplyOne(args, batch);
+  });
+  if (error != 0) (void)RefuseCapture("product", "the library cannot be captured");
 }
 
 }  // namespace sinkforge::kernels::cuda

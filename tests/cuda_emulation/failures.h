@@ -3,7 +3,7 @@
 
 namespace emulation {
 
-enum class CudaCall { kMalloc };
+enum class CudaCall { kMalloc, kBeginCapture, kLaunchInCapture, kEndCapture, kInstantiate };
 // The calling thread's next such call fails with `error`, a cudaError_t.
 void FailNext(CudaCall call, int error);
 // For the emulated calls: what the test asked for, once; else 0.

@@ -1,4 +1,4 @@
-// A thread for each stream.
+// A thread for each stream that has one.
 #include "tests/cuda_emulation/streams.h"
 
 #include <deque>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "tests/cuda_emulation/capture.h"
 
 namespace emulation {
 
@@ -18,8 +19,11 @@ using sinkforge::base::MutexLock;
 
 struct Stream {
  public:
-  Stream() : thread_([this] { Run(); }) {}
+  explicit Stream(StreamKind kind) {
+    if (kind != StreamKind::kImmediate) thread_ = std::thread([this] { Run(); });
+  }
   ~Stream() {
+    if (!thread_.joinable()) return;
     {
       const MutexLock lock(&mutex_);
       ending_ = true;
@@ -31,6 +35,7 @@ struct Stream {
   Stream& operator=(const Stream&) = delete;
 
   void Enqueue(std::function<void()> work) {
+    if (!thread_.joinable()) return work();
     const MutexLock lock(&mutex_);
     work_.push_back(std::move(work));
     changed_.NotifyAll();
@@ -97,7 +102,7 @@ std::shared_future<void> EndOf(Stream* stream) {
 }  // namespace
 
 Stream* MakeStream(StreamKind kind) {
-  auto* stream = new Stream();
+  auto* stream = new Stream(kind);
   if (kind == StreamKind::kOrdinary) {
     const MutexLock lock(&Ordinary().mutex);
     Ordinary().streams.push_back(stream);
@@ -113,12 +118,15 @@ void DestroyStream(Stream* stream) {
   delete stream;
 }
 
-void Enqueue(Stream* stream, std::function<void()> work) {
+int Enqueue(Stream* stream, std::function<void()> work) {
+  int error = 0;
+  if (Captures(stream, work, &error)) return error;
   if (stream == nullptr) {
     work();
   } else {
     stream->Enqueue(std::move(work));
   }
+  return 0;
 }
 
 bool Idle(Stream* stream) { return stream == nullptr || stream->Idle(); }

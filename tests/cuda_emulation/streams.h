@@ -3,8 +3,9 @@
 // waits for.
 //
 // The default stream, which is nullptr here, does everything at once on the caller's thread, as the
-// emulated kernels do. Its events come after all that the ordinary streams were given before, as
-// CUDA's legacy default stream has it; the streams of kNonBlocking know nothing of it.
+// emulated kernels need it. Its events come after all that the ordinary streams were given before,
+// as CUDA's legacy default stream has it; the streams of kNonBlocking know nothing of it. Streams
+// of kImmediate work as the default stream does, and are the ones that can capture (capture.h).
 #pragma once
 
 #include <functional>
@@ -14,11 +15,12 @@ namespace emulation {
 struct Stream;
 struct Event;
 
-enum class StreamKind { kOrdinary, kNonBlocking };
+enum class StreamKind { kOrdinary, kNonBlocking, kImmediate };
 
 Stream* MakeStream(StreamKind kind);
 void DestroyStream(Stream* stream);  // when its work is done
-void Enqueue(Stream* stream, std::function<void()> work);
+// Returns a cudaError_t, which only a capture makes other than success.
+int Enqueue(Stream* stream, std::function<void()> work);
 bool Idle(Stream* stream);
 void WaitUntilIdle(Stream* stream);
 

@@ -48,6 +48,13 @@ class Arguments {
                  Text(name).c_str());
     std::exit(2);
   }
+  // off or on; ends the program where it is neither.
+  kernels::CudaGraphs Graphs(const std::string& name) const {
+    if (Text(name) == "off") return kernels::CudaGraphs::kOff;
+    if (Text(name) == "on") return kernels::CudaGraphs::kOn;
+    std::fprintf(stderr, "%s=%s: not one of off, on\n", name.c_str(), Text(name).c_str());
+    std::exit(2);
+  }
   double Real(const std::string& name) const { return std::strtod(Text(name).c_str(), nullptr); }
 
  private:

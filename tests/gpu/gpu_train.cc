@@ -205,6 +205,7 @@ int Run(const Arguments& arguments) {
   const bool mixed = arguments.Text("precision") == "mixed";
   options.precision = mixed ? kernels::CudaPrecision::kMixed : kernels::CudaPrecision::kFloat32;
   options.attention = arguments.Kernels("kernels");
+  options.graphs = arguments.Graphs("graphs");
   auto backend = kernels::MakeCudaBackend(options);
   if (!backend.ok()) return Fail(backend.status());
   trainer::DatasetOptions data;
@@ -252,10 +253,11 @@ int main(int argc, char** argv) {
   const sinkforge::gpu::Arguments arguments(
       argc, argv, {{"attention", "gated"}, {"checkpoint", ""},     {"checkpoint_every", "0"},
                    {"coefficient", "0"},   {"curve", "curve.csv"}, {"depth", "4"},
-                   {"gate_init", "0"},     {"head_dim", "64"},     {"kill_after", "0"},
-                   {"kernels", "auto"},    {"micro_steps", "1"},   {"precision", "mixed"},
-                   {"resume", ""},         {"rows", "8"},          {"seconds", "0"},
-                   {"seed", "1"},          {"sequence", "256"},    {"steps", "200"},
-                   {"text", ""},           {"validation", ""},     {"vocab", "256"}});
+                   {"gate_init", "0"},     {"graphs", "off"},      {"head_dim", "64"},
+                   {"kernels", "auto"},    {"kill_after", "0"},    {"micro_steps", "1"},
+                   {"precision", "mixed"}, {"resume", ""},         {"rows", "8"},
+                   {"seconds", "0"},       {"seed", "1"},          {"sequence", "256"},
+                   {"steps", "200"},       {"text", ""},           {"validation", ""},
+                   {"vocab", "256"}});
   return sinkforge::gpu::Run(arguments);
 }

@@ -2,7 +2,8 @@
 # Everything that needs a GPU, in one command each:
 #
 #   tests/gpu/run.sh check OUT --text FILE   conformance of ops and whole models, training in both
-#                                            precisions, kill -9 and resume, compute-sanitizer
+#                                            precisions, kill -9 and resume, CUDA graphs,
+#                                            compute-sanitizer
 #   tests/gpu/run.sh bench OUT --text FILE   attention and model against PyTorch on the same card
 #   tests/gpu/run.sh train OUT --text FILE   three variants, with and without the loss, 80 s each
 #
@@ -12,7 +13,7 @@
 set -euo pipefail
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-usage() { sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+usage() { sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 
 [[ $# -ge 2 ]] || usage
 command="$1" out="$2" text=""
@@ -86,6 +87,21 @@ resume() {
   echo "the resumed run has the same bits"
 }
 
+# With CUDA graphs a run has the bits that it has without them, and nothing refuses them. Seven rows
+# leave a smaller batch at the end of the evaluation.
+graphs() {
+  local mode
+  for mode in off on; do
+    rm -f "$out/graphs-$mode.bin"
+    train steps=60 rows=7 micro_steps=2 coefficient=1e-3 validation="$out/validation.txt" \
+      graphs="$mode" curve="$out/graphs-$mode.csv" checkpoint="$out/graphs-$mode.bin" \
+      2>&1 | tee "$out/graphs-$mode.log"
+  done
+  if grep "CUDA graphs are not used" "$out/graphs-on.log"; then return 1; fi
+  cmp "$out/graphs-off.bin" "$out/graphs-on.bin"
+  echo "the run with CUDA graphs has the same bits"
+}
+
 # The kernels of compute capability 9.0 run on exactly that one.
 is_hopper() { nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | grep -qx 9.0; }
 
@@ -104,22 +120,33 @@ sanitize() {
   done
 }
 
-# Ours with every path of attention that the card has. A peak is what the tensors of the run take;
-# model FLOP utilisation is of 989 TFLOP/s (compare_curves.py).
+# The table's line of a run of 15 steps: name, depth, vocabulary, rows, sequence, other arguments.
+model_line() {
+  local name="$1" depth="$2" vocab="$3" rows="$4" sequence="$5"
+  shift 5
+  train depth="$depth" vocab="$vocab" rows="$rows" sequence="$sequence" steps=15 gate_init=0.02 \
+    curve="$out/$name.csv" "$@" > "$out/$name.log"
+  python3 "$here/compare_curves.py" --speed "$out" "$name" "$depth" "$vocab" "$rows" "$sequence"
+}
+
+# Ours with every path of attention that the card has, without and with CUDA graphs; a d4 of short
+# rows shows those where launches weigh most. A peak is what the tensors of the run take; model FLOP
+# utilisation is of 989 TFLOP/s (compare_curves.py).
 bench_model() {
-  local depth rows=8 sequence=2048 vocab=65536 kernels name paths=(tensor_cores)
+  local depth rows=8 kernels coefficient graphs paths=(tensor_cores)
   if is_hopper; then paths+=(hopper); fi
   echo "who,what,tokens_per_second,mfu_percent,peak_gib"
+  for graphs in off on; do
+    model_line "d4-short-graphs-$graphs" 4 256 8 256 head_dim=64 coefficient=1e-3 graphs="$graphs"
+  done
   for depth in 12 20; do
     for kernels in "${paths[@]}"; do
       for coefficient in 0 1e-3; do
-        name="d$depth-$coefficient-$kernels"
-        train depth="$depth" head_dim=128 vocab="$vocab" rows="$rows" sequence="$sequence" \
-          steps=15 gate_init=0.02 coefficient="$coefficient" kernels="$kernels" \
-          curve="$out/$name.csv" > "$out/$name.log"
-        python3 "$here/compare_curves.py" --speed "$out" "$name" "$depth" "$vocab" "$rows" \
-          "$sequence"
+        model_line "d$depth-$coefficient-$kernels" "$depth" 65536 "$rows" 2048 head_dim=128 \
+          coefficient="$coefficient" kernels="$kernels"
       done
+      model_line "d$depth-1e-3-$kernels-graphs" "$depth" 65536 "$rows" 2048 head_dim=128 \
+        coefficient=1e-3 kernels="$kernels" graphs=on
     done
     python3 "$here/peers.py" model depth="$depth" rows="$rows" || return 1
   done
@@ -135,6 +162,7 @@ case "$command" in
     part conformance "$build/device_conformance"
     part curves curves
     part resume resume
+    part graphs graphs
     part sanitize sanitize
     ;;
   bench)

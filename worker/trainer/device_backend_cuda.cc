@@ -1,4 +1,5 @@
 // A build with CUDA.
+#include "base/log.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "worker/trainer/device_backend.h"
 
@@ -8,6 +9,7 @@ kernels::Result<std::unique_ptr<kernels::Backend>> MakeDeviceBackend(v1::Precisi
   kernels::CudaBackendOptions options;
   options.precision = precision == v1::PRECISION_BF16 ? kernels::CudaPrecision::kMixed
                                                       : kernels::CudaPrecision::kFloat32;
+  options.warn = [](const std::string& message) { base::LogWarning(message); };
   return kernels::MakeCudaBackend(options);
 }
 

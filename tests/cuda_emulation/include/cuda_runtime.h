@@ -1,7 +1,7 @@
 // Stands in for the CUDA runtime's header when kernels are compiled for the processor: the
 // qualifiers mean nothing, device memory is ordinary memory. Kernels run at once where they are
-// launched, and so cudaStreamCreate gives the default stream, which does everything at once; the
-// streams of cudaStreamCreateWithFlags run beside the caller.
+// launched, and so cudaStreamCreate gives a stream that does everything at once, or captures it;
+// the streams of cudaStreamCreateWithFlags run beside the caller.
 #pragma once
 
 #include <math.h>
@@ -11,6 +11,7 @@
 #include <cstring>
 #include <vector>
 
+#include "tests/cuda_emulation/capture.h"
 #include "tests/cuda_emulation/emulation.h"
 #include "tests/cuda_emulation/failures.h"
 #include "tests/cuda_emulation/hopper_emulation.h"
@@ -55,7 +56,11 @@ enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorMemoryAllocation = 2,
   cudaErrorNoDevice = 100,
-  cudaErrorNotReady = 600
+  cudaErrorIllegalState = 401,
+  cudaErrorNotReady = 600,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901,
+  cudaErrorStreamCaptureImplicit = 906
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
 enum cudaDeviceAttr {
@@ -73,7 +78,9 @@ inline constexpr unsigned cudaEventDisableTiming = 2;
 inline constexpr cudaStream_t cudaStreamLegacy = nullptr;
 inline const char* cudaGetErrorString(cudaError_t) { return "emulated"; }
 inline const char* cudaGetErrorName(cudaError_t) { return "emulated"; }
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline cudaError_t cudaGetLastError() {
+  return static_cast<cudaError_t>(emulation::TakeLastError());
+}
 inline cudaError_t cudaGetDeviceCount(int* count) {
   *count = 1;
   return cudaSuccess;
@@ -85,7 +92,7 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamCreate(cudaStream_t* stream) {
-  *stream = nullptr;
+  *stream = emulation::MakeStream(emulation::StreamKind::kImmediate);
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
@@ -99,6 +106,9 @@ inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (const int error = emulation::RefuseInCapture(); error != 0) {
+    return static_cast<cudaError_t>(error);
+  }
   emulation::WaitUntilIdle(stream);
   return cudaSuccess;
 }
@@ -106,8 +116,8 @@ inline cudaError_t cudaStreamQuery(cudaStream_t stream) {
   return emulation::Idle(stream) ? cudaSuccess : cudaErrorNotReady;
 }
 inline cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* argument) {
-  emulation::Enqueue(stream, [function, argument] { function(argument); });
-  return cudaSuccess;
+  return static_cast<cudaError_t>(
+      emulation::Enqueue(stream, [function, argument] { function(argument); }));
 }
 inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   *event = emulation::MakeEvent();
@@ -118,6 +128,9 @@ inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return cudaSuccess;
 }
 inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  if (const int error = emulation::RefuseInCapture(); error != 0) {
+    return static_cast<cudaError_t>(error);
+  }
   emulation::Record(event, stream);
   return cudaSuccess;
 }
@@ -127,6 +140,9 @@ inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, u
 }
 // Memory is never empty and starts as NaN, as a device's starts as anything.
 inline cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  if (const int error = emulation::RefuseInCapture(); error != 0) {
+    return static_cast<cudaError_t>(error);
+  }
   if (const int error = emulation::FailureOf(emulation::CudaCall::kMalloc); error != 0) {
     return static_cast<cudaError_t>(error);
   }
@@ -138,12 +154,21 @@ inline cudaError_t cudaMalloc(void** memory, size_t bytes) {
 }
 // Unlike CUDA's it does not wait for the streams: they must be done with it.
 inline cudaError_t cudaFree(void* memory) {
+  if (const int error = emulation::RefuseInCapture(); error != 0) {
+    return static_cast<cudaError_t>(error);
+  }
+  if (memory != nullptr) emulation::NoteFree();
   std::free(memory);
   return cudaSuccess;
 }
 // The host's memory is pageable: it is read before the call returns, or is written by then.
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                                    cudaStream_t stream) {
+  if (kind != cudaMemcpyDeviceToDevice) {
+    if (const int error = emulation::RefuseInCapture(); error != 0) {
+      return static_cast<cudaError_t>(error);
+    }
+  }
   if (kind == cudaMemcpyHostToDevice && stream != nullptr) {
     const auto* first = static_cast<const unsigned char*>(from);
     emulation::Enqueue(stream, [to, staged = std::vector<unsigned char>(first, first + bytes)] {
@@ -151,11 +176,37 @@ inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cud
     });
     return cudaSuccess;
   }
-  emulation::Enqueue(stream, [to, from, bytes] { std::memcpy(to, from, bytes); });
+  const int error = emulation::Enqueue(stream, [to, from, bytes] { std::memcpy(to, from, bytes); });
   if (kind == cudaMemcpyDeviceToHost) emulation::WaitUntilIdle(stream);
-  return cudaSuccess;
+  return static_cast<cudaError_t>(error);
 }
 inline cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t stream) {
-  emulation::Enqueue(stream, [memory, value, bytes] { std::memset(memory, value, bytes); });
+  return static_cast<cudaError_t>(
+      emulation::Enqueue(stream, [memory, value, bytes] { std::memset(memory, value, bytes); }));
+}
+
+// What a stream captures, and graphs.
+using cudaGraph_t = emulation::Graph*;
+using cudaGraphExec_t = emulation::GraphExecutable*;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  return static_cast<cudaError_t>(emulation::BeginCapture(stream));
+}
+inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  return static_cast<cudaError_t>(emulation::EndCapture(stream, graph));
+}
+inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
+                                        unsigned long long) {
+  return static_cast<cudaError_t>(emulation::Instantiate(executable, graph));
+}
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  return static_cast<cudaError_t>(emulation::LaunchGraph(*executable, stream));
+}
+inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  emulation::DestroyGraph(graph);
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  emulation::DestroyExecutable(executable);
   return cudaSuccess;
 }

@@ -207,7 +207,15 @@ void Model::LoadBatch(int64_t rows, const int32_t* inputs, const int32_t* target
   backend_->CopyFromHost(Positions(scratch_.targets), targets);
 }
 
+kernels::WorkKey Model::KeyOf(Piece piece, size_t layer) const {
+  return {this, {static_cast<int64_t>(piece), static_cast<int64_t>(layer), rows_}};
+}
+
 void Model::Forward() {
+  backend_->Replay(KeyOf(Piece::kForward, 0), [this] { ForwardAll(); });
+}
+
+void Model::ForwardAll() {
   const Tensor x = Positions(scratch_.x);
   backend_->Zero(scratch_.gate_sums);
   if (!scratch_.argmax_counts.empty()) backend_->Zero(scratch_.argmax_counts);

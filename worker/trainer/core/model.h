@@ -105,9 +105,14 @@ class Model {
   void PlanLayer(int64_t layer);
   void BindTensors();
   kernels::AttentionShape Shape() const;
+  // What Replay is given; each does the same for one number of rows.
+  enum class Piece : int64_t { kForward, kLayerBackward, kEmbeddingBackward };
+  kernels::WorkKey KeyOf(Piece piece, size_t layer) const;
+  void ForwardAll();
   void ForwardAttention(size_t layer);
   void Attend(size_t layer, const kernels::Tensor& gate_sums);
   void ForwardMlp(size_t layer);
+  void BackwardLayer(size_t layer);
   void RecomputeLayer(size_t layer);
   void BackwardMlp(size_t layer);
   void BackwardAttention(size_t layer);

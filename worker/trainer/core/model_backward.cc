@@ -19,15 +19,20 @@ void Model::Backward(std::span<const double> importance_gradient,
   };
   tell(parameters_->all().size() - 1);  // lm_head's came with the loss
   for (size_t layer = layers_.size(); layer-- > 0;) {
-    // The shared tensors still hold the last layer's.
-    if (layer + 1 < layers_.size()) RecomputeLayer(layer);
-    BackwardMlp(layer);
-    BackwardAttention(layer);
-    BackwardProjections(layer);
+    // A layer at a time, so that its gradients are on their way while the next layer is done.
+    backend_->Replay(KeyOf(Piece::kLayerBackward, layer), [this, layer] { BackwardLayer(layer); });
     tell(parameters_->layers()[layer].first_parameter);
   }
-  BackwardEmbedding();
+  backend_->Replay(KeyOf(Piece::kEmbeddingBackward, 0), [this] { BackwardEmbedding(); });
   tell(0);
+}
+
+void Model::BackwardLayer(size_t layer) {
+  // The shared tensors still hold the last layer's.
+  if (layer + 1 < layers_.size()) RecomputeLayer(layer);
+  BackwardMlp(layer);
+  BackwardAttention(layer);
+  BackwardProjections(layer);
 }
 
 // The same ops on the same inputs as in the forward, so that the bits are the same.
