@@ -77,6 +77,14 @@ struct AttentionBackwardArgs {
   Tensor d_gate_logits;                      // assigned; kGated only
 };
 
+// s = sigmoid(gate): d_up = d_act gate s, d_gate = d_act up (s + gate s (1 - s)), and the forward's
+// act again, to the bit: so a layer keeps gate and up alone. All tensors have the same elements. An
+// output may alias the input that it is about: d_gate gate, d_up up, act d_act.
+struct SwiGluBackwardArgs {
+  Tensor d_act, gate, up;
+  Tensor d_gate, d_up, act;  // assigned
+};
+
 // Logits l = x w^T, softcapped to cap * tanh(l / cap) where cap > 0; loss_n = LSE(l_n) -
 // l_n[target_n] in nats. Never holds more than a block of rows of logits. A target of -1 has loss 0
 // and no gradient.
@@ -201,6 +209,10 @@ class Backend {
   // the root of a rounded square is what was squared (Boldo, "Stupid is as stupid does", 2015). So
   // nothing keeps x. d_x may alias d_y.
   virtual void ReluSquaredBackward(const Tensor& d_y, const Tensor& y, const Tensor& d_x) = 0;
+  // act = silu(gate) o up, where silu(a) = a sigmoid(a): SwiGLU's middle (Shazeer, arXiv
+  // 2002.05202). act may alias gate or up.
+  virtual void SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& act) = 0;
+  virtual void SwiGluBackward(const SwiGluBackwardArgs& args) = 0;
 
   virtual void CrossEntropy(const CrossEntropyArgs& args) = 0;
 

@@ -1,7 +1,7 @@
-// The arithmetic of single numbers that device kernels and host code share: gate, softcap, the
-// terms of a row of attention's backward, optimizer updates. Functions of a host and of a device,
-// so that what a GPU computes is tested where there is none. Equations: design references at each
-// function.
+// The arithmetic of single numbers that device kernels and host code share: gate, SwiGLU, softcap,
+// the terms of a row of attention's backward, optimizer updates. Functions of a host and of a
+// device, so that what a GPU computes is tested where there is none. Equations: design references
+// at each function.
 #pragma once
 
 #include <cmath>
@@ -18,6 +18,22 @@
 namespace sinkforge::kernels {
 
 SINKFORGE_HOST_DEVICE float Sigmoid(float x) { return 1.0F / (1.0F + expf(-x)); }
+
+// SwiGLU of one element, and its backward (SwiGluBackwardArgs). Both multiply in the same order, so
+// that act has the same bits.
+SINKFORGE_HOST_DEVICE float SwiGluOf(float gate, float up) { return gate * Sigmoid(gate) * up; }
+struct SwiGluGradients {
+  float d_gate = 0.0F, d_up = 0.0F, act = 0.0F;
+};
+SINKFORGE_HOST_DEVICE SwiGluGradients SwiGluGradientsOf(float d_act, float gate, float up) {
+  const float s = Sigmoid(gate);
+  const float silu = gate * s;
+  SwiGluGradients gradients;
+  gradients.d_gate = d_act * up * (s + silu * (1.0F - s));
+  gradients.d_up = d_act * silu;
+  gradients.act = silu * up;
+  return gradients;
+}
 
 // cap * tanh(l / cap); a cap of 0 changes nothing.
 SINKFORGE_HOST_DEVICE float Softcap(float logit, float cap) {

@@ -124,6 +124,17 @@ void CheckSameElements(const Tensor& a, const Tensor& b) {
   SINKFORGE_CHECK(a.dtype == b.dtype && a.elements() == b.elements());
 }
 
+void CheckSwiGlu(const Tensor& gate, const Tensor& up, const Tensor& act) {
+  CheckSameElements(up, gate);
+  CheckSameElements(act, gate);
+}
+
+void CheckSwiGluBackward(const SwiGluBackwardArgs& args) {
+  CheckSwiGlu(args.gate, args.up, args.act);
+  CheckSwiGlu(args.d_gate, args.d_up, args.d_act);
+  CheckSameElements(args.d_gate, args.gate);
+}
+
 void CheckCrossEntropy(const CrossEntropyArgs& args) {
   const MatrixShape xs = MatrixOf(args.x);
   const MatrixShape ws = MatrixOf(args.w);

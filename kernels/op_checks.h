@@ -53,6 +53,8 @@ void CheckAttentionBackward(const AttentionConfig& config, const AttentionShape&
                             const AttentionBackwardArgs& args, DType dtype);
 void CheckGateArgmaxCounts(const Tensor& gate, const Tensor& counts);
 void CheckSameElements(const Tensor& a, const Tensor& b);
+void CheckSwiGlu(const Tensor& gate, const Tensor& up, const Tensor& act);
+void CheckSwiGluBackward(const SwiGluBackwardArgs& args);
 void CheckCrossEntropy(const CrossEntropyArgs& args);
 void CheckAdamW(const AdamWArgs& args);
 void CheckMuon(const MuonArgs& args);

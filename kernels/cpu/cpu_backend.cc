@@ -261,6 +261,24 @@ class CpuBackend final : public HostBackend {
     });
   }
 
+  void SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& act) override {
+    CheckSwiGlu(gate, up, act);
+    ForRanges(&pool_, act.elements(), 3, [&](int64_t begin, int64_t end) {
+      kernels_.swiglu(DataOf<float>(gate) + begin, DataOf<float>(up) + begin, end - begin,
+                      DataOf<float>(act) + begin);
+    });
+  }
+
+  void SwiGluBackward(const SwiGluBackwardArgs& args) override {
+    CheckSwiGluBackward(args);
+    ForRanges(&pool_, args.act.elements(), 6, [&](int64_t begin, int64_t end) {
+      kernels_.swiglu_backward(DataOf<float>(args.d_act) + begin, DataOf<float>(args.gate) + begin,
+                               DataOf<float>(args.up) + begin, end - begin,
+                               DataOf<float>(args.d_gate) + begin, DataOf<float>(args.d_up) + begin,
+                               DataOf<float>(args.act) + begin);
+    });
+  }
+
   void CrossEntropy(const CrossEntropyArgs& args) override {
     CheckCrossEntropy(args);
     SINKFORGE_CHECK(args.x.dtype == DType::kF32);

@@ -130,6 +130,10 @@ struct SimdKernels {
   void (*rotate)(float* head, const float* cosine, const float* sine, int64_t half, float sign);
   void (*relu_squared)(const float* x, int64_t n, float* y);
   void (*relu_squared_backward)(const float* d_y, const float* y, int64_t n, float* d_x);
+  // SwiGLU and its backward, as in backend.h: what may alias there may here.
+  void (*swiglu)(const float* gate, const float* up, int64_t n, float* act);
+  void (*swiglu_backward)(const float* d_act, const float* gate, const float* up, int64_t n,
+                          float* d_gate, float* d_up, float* act);
   // To nearest, ties to even; what is not a number stays one.
   void (*to_bfloat16)(const float* x, int64_t n, uint16_t* y);
   // The same number as a float.

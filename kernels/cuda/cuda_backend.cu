@@ -221,6 +221,17 @@ class CudaBackend final : public Backend {
     LaunchReluSquaredBackward(Wide(d_y), Wide(y), y.elements(), Wide(d_x), stream());
   }
 
+  void SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& act) override {
+    CheckSwiGlu(gate, up, act);
+    LaunchSwiGlu<T>(Wide(gate), Wide(up), act.elements(), Wide(act), stream());
+  }
+  void SwiGluBackward(const SwiGluBackwardArgs& args) override {
+    CheckSwiGluBackward(args);
+    LaunchSwiGluBackward<T>({Wide(args.d_act), Wide(args.gate), Wide(args.up), Wide(args.d_gate),
+                             Wide(args.d_up), Wide(args.act), args.act.elements()},
+                            stream());
+  }
+
   void CrossEntropy(const CrossEntropyArgs& args) override {
     CheckCrossEntropy(args);
     const int64_t rows = MatrixOf(args.x).rows;

@@ -1,5 +1,5 @@
-// Element by element: relu^2, rounding; counts of the largest gate; sums in two stages, of a fixed
-// number of blocks and then of one, so that their order never changes.
+// Element by element: relu^2, SwiGLU, rounding; counts of the largest gate; sums in two stages, of
+// a fixed number of blocks and then of one, so that their order never changes.
 #include "kernels/cuda/ops.h"
 
 namespace sinkforge::kernels::cuda {
@@ -51,6 +51,54 @@ __global__ void ReluSquaredBackwardKernel(const T* d_y, const T* y, int64_t n, T
   }
   for (int64_t i = n / kWidth * kWidth + First(); i < n; i += Stride()) {
     d_x[i] = ReluSquaredSlope(d_y[i], y[i]);
+  }
+}
+
+template <typename T>
+__global__ void SwiGluKernel(const T* gate, const T* up, int64_t n, T* act) {
+  constexpr int kWidth = Vector<T>::kWidth;
+  for (int64_t i = First(); i < n / kWidth; i += Stride()) {
+    const Vector<T> a = reinterpret_cast<const Vector<T>*>(gate)[i];
+    Vector<T> u = reinterpret_cast<const Vector<T>*>(up)[i];
+#pragma unroll
+    for (int c = 0; c < kWidth; ++c) {
+      u.at[c] = FromFloat<T>(SwiGluOf(ToFloat(a.at[c]), ToFloat(u.at[c])));
+    }
+    reinterpret_cast<Vector<T>*>(act)[i] = u;
+  }
+  for (int64_t i = n / kWidth * kWidth + First(); i < n; i += Stride()) {
+    act[i] = FromFloat<T>(SwiGluOf(ToFloat(gate[i]), ToFloat(up[i])));
+  }
+}
+
+// A thread reads its elements before it writes any, and no other thread has them: the outputs may
+// lie where the inputs do. Six times n elements move.
+template <typename T>
+__global__ void SwiGluBackwardKernel(SwiGluBackwardKernelArgs<T> args) {
+  constexpr int kWidth = Vector<T>::kWidth;
+  const int64_t vectors = args.n / kWidth;
+  const auto change = [](T* d_act, T* gate, T* up) {
+    const SwiGluGradients g = SwiGluGradientsOf(ToFloat(*d_act), ToFloat(*gate), ToFloat(*up));
+    *d_act = FromFloat<T>(g.act);
+    *gate = FromFloat<T>(g.d_gate);
+    *up = FromFloat<T>(g.d_up);
+  };
+  for (int64_t i = First(); i < vectors; i += Stride()) {
+    Vector<T> d = reinterpret_cast<const Vector<T>*>(args.d_act)[i];
+    Vector<T> a = reinterpret_cast<const Vector<T>*>(args.gate)[i];
+    Vector<T> u = reinterpret_cast<const Vector<T>*>(args.up)[i];
+#pragma unroll
+    for (int c = 0; c < kWidth; ++c) change(&d.at[c], &a.at[c], &u.at[c]);
+    reinterpret_cast<Vector<T>*>(args.d_gate)[i] = a;
+    reinterpret_cast<Vector<T>*>(args.d_up)[i] = u;
+    reinterpret_cast<Vector<T>*>(args.act)[i] = d;
+  }
+  for (int64_t i = vectors * kWidth + First(); i < args.n; i += Stride()) {
+    T d = args.d_act[i], a = args.gate[i], u = args.up[i];
+    change(&d, &a, &u);
+    args.d_gate[i] = a;
+    args.d_up[i] = u;
+    args.act[i] = d;
   }
 }
 
@@ -112,6 +160,14 @@ template <typename T>
 void LaunchReluSquaredBackward(const T* d_y, const T* y, int64_t n, T* d_x, cudaStream_t stream) {
   Launch(ReluSquaredBackwardKernel<T>, Spread(n / Vector<T>::kWidth + 1), stream, d_y, y, n, d_x);
 }
+template <typename T>
+void LaunchSwiGlu(const T* gate, const T* up, int64_t n, T* act, cudaStream_t stream) {
+  Launch(SwiGluKernel<T>, Spread(n / Vector<T>::kWidth + 1), stream, gate, up, n, act);
+}
+template <typename T>
+void LaunchSwiGluBackward(const SwiGluBackwardKernelArgs<T>& args, cudaStream_t stream) {
+  Launch(SwiGluBackwardKernel<T>, Spread(args.n / Vector<T>::kWidth + 1), stream, args);
+}
 void LaunchRound(const float* from, int64_t n, Bf16* to, cudaStream_t stream) {
   Launch(RoundKernel, Spread(n), stream, from, n, to);
 }
@@ -134,6 +190,8 @@ void LaunchReduction(Reduction reduction, const T* x, int64_t n, double* partial
 #define SINKFORGE_ELEMENTWISE(T)                                                             \
   template void LaunchReluSquared<T>(const T*, int64_t, T*, cudaStream_t);                   \
   template void LaunchReluSquaredBackward<T>(const T*, const T*, int64_t, T*, cudaStream_t); \
+  template void LaunchSwiGlu<T>(const T*, const T*, int64_t, T*, cudaStream_t);              \
+  template void LaunchSwiGluBackward<T>(const SwiGluBackwardKernelArgs<T>&, cudaStream_t);   \
   template void LaunchReduction<T>(Reduction, const T*, int64_t, double*, double*, cudaStream_t)
 SINKFORGE_ELEMENTWISE(float);
 SINKFORGE_ELEMENTWISE(Bf16);

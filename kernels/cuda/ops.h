@@ -31,6 +31,21 @@ template <typename T>
 void LaunchReluSquared(const T* x, int64_t n, T* y, cudaStream_t stream);
 template <typename T>
 void LaunchReluSquaredBackward(const T* d_y, const T* y, int64_t n, T* d_x, cudaStream_t stream);
+template <typename T>
+void LaunchSwiGlu(const T* gate, const T* up, int64_t n, T* act, cudaStream_t stream);
+// SwiGluBackwardArgs of n elements each.
+template <typename T>
+struct SwiGluBackwardKernelArgs {
+  const T* d_act = nullptr;
+  const T* gate = nullptr;
+  const T* up = nullptr;
+  T* d_gate = nullptr;
+  T* d_up = nullptr;
+  T* act = nullptr;
+  int64_t n = 0;
+};
+template <typename T>
+void LaunchSwiGluBackward(const SwiGluBackwardKernelArgs<T>& args, cudaStream_t stream);
 void LaunchRound(const float* from, int64_t n, Bf16* to, cudaStream_t stream);
 // counts[h] += positions whose largest gate is h's.
 void LaunchGateArgmaxCounts(const float* gate, int batch, int heads, int sequence, double* counts,

@@ -221,6 +221,27 @@ class RefBackend final : public HostBackend {
     }
   }
 
+  void SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& act) override {
+    CheckSwiGlu(gate, up, act);
+    for (int64_t i = 0; i < act.elements(); ++i) {
+      const Real a = DataOf<Real>(gate)[i];
+      DataOf<Real>(act)[i] = a * Sigmoid(a) * DataOf<Real>(up)[i];
+    }
+  }
+
+  void SwiGluBackward(const SwiGluBackwardArgs& args) override {
+    CheckSwiGluBackward(args);
+    for (int64_t i = 0; i < args.act.elements(); ++i) {
+      const Real d = DataOf<Real>(args.d_act)[i];
+      const Real a = DataOf<Real>(args.gate)[i];
+      const Real u = DataOf<Real>(args.up)[i];
+      const Real s = Sigmoid(a);
+      DataOf<Real>(args.d_gate)[i] = d * u * (s + a * s * (Real{1} - s));
+      DataOf<Real>(args.d_up)[i] = d * a * s;
+      DataOf<Real>(args.act)[i] = a * s * u;
+    }
+  }
+
   void CrossEntropy(const CrossEntropyArgs& args) override {
     CheckCrossEntropy(args);
     const int64_t rows = MatrixOf(args.x).rows;
@@ -260,6 +281,8 @@ class RefBackend final : public HostBackend {
     SINKFORGE_CHECK(token >= 0 && token < vocabulary);
     return token;
   }
+
+  static Real Sigmoid(Real x) { return Real{1} / (Real{1} + std::exp(-x)); }
 
   static Real NormaliseRow(const Real* x, int64_t n, double epsilon, Real* y) {
     Real sum = 0;

@@ -147,6 +147,16 @@ class RefMixedBackend final : public HostBackend {
     const Wide to(d_x, Access::kWrite);
     inner_->ReluSquaredBackward(*Wide(d_y), *Wide(y), *to);
   }
+  void SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& act) override {
+    const Wide to(act, Access::kWrite);
+    inner_->SwiGlu(*Wide(gate), *Wide(up), *to);
+  }
+  void SwiGluBackward(const SwiGluBackwardArgs& args) override {
+    const Wide d_act(args.d_act), gate(args.gate), up(args.up);
+    const Wide d_gate(args.d_gate, Access::kWrite), d_up(args.d_up, Access::kWrite);
+    const Wide act(args.act, Access::kWrite);
+    inner_->SwiGluBackward({*d_act, *gate, *up, *d_gate, *d_up, *act});
+  }
 
   // The gradient of the logits is rounded before it meets x and w.
   void CrossEntropy(const CrossEntropyArgs& args) override {

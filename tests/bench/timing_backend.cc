@@ -150,6 +150,12 @@ void TimingBackend::ReluSquared(const Tensor& x, const Tensor& y) {
 void TimingBackend::ReluSquaredBackward(const Tensor& d_y, const Tensor& y, const Tensor& d_x) {
   Time("relu squared backward", 0, [&] { inner()->ReluSquaredBackward(d_y, y, d_x); });
 }
+void TimingBackend::SwiGlu(const Tensor& gate, const Tensor& up, const Tensor& act) {
+  Time("swiglu", 0, [&] { inner()->SwiGlu(gate, up, act); });
+}
+void TimingBackend::SwiGluBackward(const kernels::SwiGluBackwardArgs& args) {
+  Time("swiglu backward", 0, [&] { inner()->SwiGluBackward(args); });
+}
 void TimingBackend::CrossEntropy(const kernels::CrossEntropyArgs& args) {
   const double products = args.d_x.empty() ? 1 : 3;
   const double flops =

@@ -62,6 +62,9 @@ class TimingBackend final : public trainer::DelegatingBackend {
   void ReluSquared(const kernels::Tensor& x, const kernels::Tensor& y) override;
   void ReluSquaredBackward(const kernels::Tensor& d_y, const kernels::Tensor& y,
                            const kernels::Tensor& d_x) override;
+  void SwiGlu(const kernels::Tensor& gate, const kernels::Tensor& up,
+              const kernels::Tensor& act) override;
+  void SwiGluBackward(const kernels::SwiGluBackwardArgs& args) override;
   void CrossEntropy(const kernels::CrossEntropyArgs& args) override;
   double SumOfSquares(const kernels::Tensor& x) override;
   void AdamWAll(std::span<const kernels::AdamWArgs> all) override;

@@ -1,4 +1,6 @@
 // The table of every op but attention.
+#include <array>
+#include <cstring>
 #include <initializer_list>
 #include <string>
 
@@ -141,7 +143,69 @@ void AddRopeNorm(std::vector<OpCase>* cases) {
   }
 }
 
+// Apart, and with outputs in the place of inputs.
+void AddSwiGlu(int64_t n, std::vector<OpCase>* cases) {
+  const Field gate = {.name = "gate", .shape = {n}};
+  const Field up = {.name = "up", .shape = {n}};
+  const Field d_act = {.name = "d_act", .shape = {n}};
+  const auto written = [n](const char* name) { return Written(name, {n}, WriteMode::kAssign); };
+  const auto changed = [](Field field) {
+    field.role = Role::kOutput;
+    return field;
+  };
+  cases->push_back({.name = Name("SwiGlu", {n}, WriteMode::kAssign),
+                    .fields = {gate, up, written("act")},
+                    .run = [](Backend* backend, const TensorMap& t) {
+                      backend->SwiGlu(t.at("gate"), t.at("up"), t.at("act"));
+                    }});
+  cases->push_back({.name = Name("SwiGluInPlace", {n}, WriteMode::kAssign),
+                    .fields = {changed(gate), up},
+                    .run = [](Backend* backend, const TensorMap& t) {
+                      backend->SwiGlu(t.at("gate"), t.at("up"), t.at("gate"));
+                    }});
+  cases->push_back({.name = Name("SwiGluBackward", {n}, WriteMode::kAssign),
+                    .fields = {d_act, gate, up, written("d_gate"), written("d_up"), written("act")},
+                    .run = [](Backend* backend, const TensorMap& t) {
+                      backend->SwiGluBackward({t.at("d_act"), t.at("gate"), t.at("up"),
+                                               t.at("d_gate"), t.at("d_up"), t.at("act")});
+                    }});
+  cases->push_back({.name = Name("SwiGluBackwardInPlace", {n}, WriteMode::kAssign),
+                    .fields = {changed(d_act), changed(gate), changed(up)},
+                    .run = [](Backend* backend, const TensorMap& t) {
+                      backend->SwiGluBackward({t.at("d_act"), t.at("gate"), t.at("up"),
+                                               t.at("gate"), t.at("up"), t.at("d_act")});
+                    }});
+}
+
+// The backward's act must have the bits of the forward's; where it has not, what is compared is
+// zeroed and fails.
+void AddSwiGluTwice(std::vector<OpCase>* cases) {
+  constexpr int64_t kCount = 1001;
+  const auto written = [](const char* name) { return Written(name, {kCount}, WriteMode::kAssign); };
+  cases->push_back({.name = Name("SwiGluTwice", {kCount}, WriteMode::kAssign),
+                    .fields = {{.name = "d_act", .shape = {kCount}},
+                               {.name = "gate", .shape = {kCount}},
+                               {.name = "up", .shape = {kCount}},
+                               written("act"),
+                               written("d_gate"),
+                               written("d_up"),
+                               written("again")},
+                    .run = [](Backend* backend, const TensorMap& t) {
+                      const Tensor& act = t.at("act");
+                      backend->SwiGlu(t.at("gate"), t.at("up"), act);
+                      backend->SwiGluBackward({t.at("d_act"), t.at("gate"), t.at("up"),
+                                               t.at("d_gate"), t.at("d_up"), t.at("again")});
+                      std::array<double, kCount> first{};
+                      std::array<double, kCount> second{};
+                      backend->CopyToHost(first.data(), act);
+                      backend->CopyToHost(second.data(), t.at("again"));
+                      if (std::memcmp(first.data(), second.data(), sizeof first) != 0)
+                        backend->Zero(act);
+                    }});
+}
+
 void AddElementwise(std::vector<OpCase>* cases) {
+  AddSwiGluTwice(cases);
   for (int64_t n : {int64_t{1}, int64_t{1001}, int64_t{70'003}}) {
     cases->push_back(
         {.name = Name("ReluSquared", {n}, WriteMode::kAssign),
@@ -156,6 +220,7 @@ void AddElementwise(std::vector<OpCase>* cases) {
                       .run = [](Backend* backend, const TensorMap& t) {
                         backend->ReluSquaredBackward(t.at("d_y"), t.at("y"), t.at("d_x"));
                       }});
+    AddSwiGlu(n, cases);
     cases->push_back(
         {.name = Name("Zero", {n}, WriteMode::kAssign),
          .fields = {Written("x", {n}, WriteMode::kAssign)},

@@ -109,6 +109,22 @@ TEST_F(OpGradientTest, ReluSquared) {
   EXPECT_LE(RelativeError(d_x, differences), kTolerance);
 }
 
+TEST_F(OpGradientTest, SwiGlu) {
+  Values gate = Normal(40, 14), up = Normal(40, 15), d_act = Normal(40, 16);
+  for (double& value : gate) value *= 4;  // both of the sigmoid's ends
+  Values act(40), d_gate(40), d_up(40), again(40);
+  const auto loss = [&](Values a, Values b) {
+    backend_->SwiGlu(ViewOf(a, {40}), ViewOf(b, {40}), ViewOf(act, {40}));
+    return Dot(act, d_act);
+  };
+  const auto by_gate = [&](const Values& a) { return loss(a, up); };
+  const auto by_up = [&](const Values& b) { return loss(gate, b); };
+  backend_->SwiGluBackward({ViewOf(d_act, {40}), ViewOf(gate, {40}), ViewOf(up, {40}),
+                            ViewOf(d_gate, {40}), ViewOf(d_up, {40}), ViewOf(again, {40})});
+  EXPECT_LE(RelativeError(d_gate, CentralDifferences(by_gate, gate)), kTolerance);
+  EXPECT_LE(RelativeError(d_up, CentralDifferences(by_up, up)), kTolerance);
+}
+
 TEST_F(OpGradientTest, Embedding) {
   std::vector<int32_t> ids = {2, 0, 2, 1};
   const Tensor tokens(ids.data(), DType::kI32, {4});

@@ -67,6 +67,20 @@ TEST_P(OpChecksDeathTest, SinkWithHeadNorm) {
       "head_norm");
 }
 
+TEST_P(OpChecksDeathTest, SwiGluOfUnequalElements) {
+  EXPECT_DEATH(backend_->SwiGlu(Make({2, 3}), Make({2, 4}), Make({2, 3})), "check failed");
+  EXPECT_DEATH(backend_->SwiGlu(Make({2, 3}), Make({2, 3}), Make({7})), "check failed");
+  Tensor SwiGluBackwardArgs::*const fields[] = {
+      &SwiGluBackwardArgs::d_act,  &SwiGluBackwardArgs::gate, &SwiGluBackwardArgs::up,
+      &SwiGluBackwardArgs::d_gate, &SwiGluBackwardArgs::d_up, &SwiGluBackwardArgs::act};
+  for (Tensor SwiGluBackwardArgs::*const field : fields) {
+    SwiGluBackwardArgs args;
+    for (Tensor SwiGluBackwardArgs::*const each : fields) args.*each = Make({2, 3});
+    args.*field = Make({2, 4});
+    EXPECT_DEATH(backend_->SwiGluBackward(args), "check failed");
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, OpChecksDeathTest, ::testing::Values("ref", "cpu"),
                          [](const auto& param_info) { return std::string(param_info.param); });
 

@@ -80,6 +80,13 @@ class DelegatingBackend : public kernels::Backend {
                            const kernels::Tensor& d_x) override {
     inner_->ReluSquaredBackward(d_y, y, d_x);
   }
+  void SwiGlu(const kernels::Tensor& gate, const kernels::Tensor& up,
+              const kernels::Tensor& act) override {
+    inner_->SwiGlu(gate, up, act);
+  }
+  void SwiGluBackward(const kernels::SwiGluBackwardArgs& args) override {
+    inner_->SwiGluBackward(args);
+  }
   void CrossEntropy(const kernels::CrossEntropyArgs& args) override { inner_->CrossEntropy(args); }
   double SumOfSquares(const kernels::Tensor& x) override { return inner_->SumOfSquares(x); }
   double Sum(const kernels::Tensor& x) override { return inner_->Sum(x); }
