@@ -50,15 +50,17 @@ def save_safetensors(path, tensors, metadata):
 
 
 class Case:
-    """One combination of attention and loss."""
+    """One combination of attention, loss and MLP."""
 
     def __init__(self, attention, gate, head_norm, lse_gradient="exact", loss="none", shared=0,
-                 base=True):
+                 base=True, mlp="relu_squared"):
         self.attention, self.gate, self.head_norm = attention, gate, head_norm
         self.lse_gradient, self.loss, self.shared, self.base = lse_gradient, loss, shared, base
+        self.mlp = mlp
 
     def parameters_name(self):
-        return self.attention + ("_" + self.gate if self.attention == "gated" else "")
+        return (self.attention + ("_" + self.gate if self.attention == "gated" else "")
+                + ("_swiglu" if self.mlp == "swiglu" else ""))
 
     def name(self):
         parts = [self.parameters_name()]
@@ -123,6 +125,10 @@ def attention(case, parameters, prefix, x):
     return out.reshape(batch, sequence, WIDTH), gate
 
 
+def swiglu(gate, up):
+    return torch.nn.functional.silu(gate) * up
+
+
 def forward(case, parameters, inputs, targets):
     """Base loss of one micro-step (nats a token) and the gates of each layer."""
     x = rms_norm(parameters["transformer.wte.weight"][inputs])
@@ -131,7 +137,12 @@ def forward(case, parameters, inputs, targets):
         prefix = f"transformer.h.{layer}."
         out, gate = attention(case, parameters, prefix + "attn.", rms_norm(x))
         x = x + out @ parameters[prefix + "attn.c_proj.weight"].T
-        hidden = torch.relu(rms_norm(x) @ parameters[prefix + "mlp.c_fc.weight"].T) ** 2
+        y = rms_norm(x)
+        if case.mlp == "swiglu":
+            hidden = swiglu(y @ parameters[prefix + "mlp.c_gate.weight"].T,
+                            y @ parameters[prefix + "mlp.c_up.weight"].T)
+        else:
+            hidden = torch.relu(y @ parameters[prefix + "mlp.c_fc.weight"].T) ** 2
         x = x + hidden @ parameters[prefix + "mlp.c_proj.weight"].T
         gates.append(gate)
     logits = SOFTCAP * torch.tanh(rms_norm(x) @ parameters["lm_head.weight"].T / SOFTCAP)
@@ -195,7 +206,7 @@ def is_block_matrix(name):
 
 
 def is_gate(name):
-    return name.endswith("attn.sinks") or name.endswith("c_gate.weight")
+    return name.endswith("attn.sinks") or name.endswith("attn.c_gate.weight")
 
 
 # nanochat's rates. The embeddings' are scaled by (width / 768)^-0.5 beside Muon.
@@ -277,7 +288,8 @@ def random_parameters(case, generator):
         if case.attention == "gated":
             rows = HEADS if case.gate == "head" else WIDTH
             parameters[prefix + "attn.c_gate.weight"] = normal(0.3, rows, WIDTH)
-        parameters[prefix + "mlp.c_fc.weight"] = normal(WIDTH**-0.5, MLP_WIDTH, WIDTH)
+        for name in ("c_gate", "c_up") if case.mlp == "swiglu" else ("c_fc",):
+            parameters[f"{prefix}mlp.{name}.weight"] = normal(WIDTH**-0.5, MLP_WIDTH, WIDTH)
         parameters[prefix + "mlp.c_proj.weight"] = normal(MLP_WIDTH**-0.5, WIDTH, MLP_WIDTH)
     parameters["lm_head.weight"] = normal(0.4, VOCABULARY, WIDTH)
     return parameters
@@ -308,6 +320,8 @@ def all_cases():
     cases += [Case("sink", "head", "none", "detached", *loss) for loss in losses]
     cases += [Case(*a, loss="cv", base=False) for a in (architectures[0], architectures[2],
                                                         architectures[-1])]
+    # The MLP knows nothing of attention: one architecture is enough.
+    cases.append(Case("gated", "head", "none", loss="cv", mlp="swiglu"))
     return cases
 
 
@@ -329,6 +343,22 @@ def write_gradients(case, start, inputs, targets):
         gradient = p.grad if p.grad is not None else torch.zeros_like(p)
         tensors["gradient." + name] = gradient.float().numpy()
     save_safetensors(DATA / f"gradients_{case.name()}.safetensors", tensors, {})
+
+
+def write_swiglu_op():
+    """SwiGLU alone, from gates that are nearly shut to ones that are wide open."""
+    generator = torch.Generator().manual_seed(7)
+    ends = torch.tensor([-1000.0, -200.0, -90.0, 0.0, 90.0, 1000.0])
+    inputs = {"gate": torch.cat([torch.linspace(-30, 30, 121), ends])}
+    for name in ("up", "d_act"):
+        inputs[name] = torch.randn(len(inputs["gate"]), generator=generator)
+    gate, up = (inputs[name].double().requires_grad_() for name in ("gate", "up"))
+    act = swiglu(gate, up)
+    act.backward(inputs["d_act"].double())
+    save_safetensors(DATA / "op_swiglu.safetensors",
+                     {**{name: x.numpy() for name, x in inputs.items()},
+                      "act": act.detach().numpy(), "d_gate": gate.grad.numpy(),
+                      "d_up": up.grad.numpy()}, {})
 
 
 def write_steps(case, kind, start, inputs, targets):
@@ -356,6 +386,7 @@ def main():
     inputs, targets = tokens[..., :-1], tokens[..., 1:]
     save_safetensors(DATA / "batches.safetensors",
                      {"inputs": inputs.int().numpy(), "targets": targets.int().numpy()}, {})
+    write_swiglu_op()
     for case in all_cases():
         start = write_parameters(case)
         write_gradients(case, start, inputs, targets)

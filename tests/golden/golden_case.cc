@@ -36,6 +36,12 @@ std::vector<GoldenCase> Architectures() {
   return all;
 }
 
+GoldenCase SwiGluCase() {
+  return {.attention = AttentionVariant::kGated,
+          .loss = Loss(BalanceLoss::kCv, 0),
+          .mlp = MlpKind::kSwiGlu};
+}
+
 const char* LossName(const HeadBalanceConfig& loss) {
   switch (loss.loss) {
     case BalanceLoss::kNone:
@@ -51,15 +57,19 @@ const char* LossName(const HeadBalanceConfig& loss) {
 }  // namespace
 
 std::string GoldenCase::ParametersName() const {
+  std::string name;
   switch (attention) {
     case AttentionVariant::kVanilla:
-      return "vanilla";
+      name = "vanilla";
+      break;
     case AttentionVariant::kSink:
-      return "sink";
+      name = "sink";
+      break;
     case AttentionVariant::kGated:
-      return gate == GateGranularity::kHead ? "gated_head" : "gated_element";
+      name = gate == GateGranularity::kHead ? "gated_head" : "gated_element";
+      break;
   }
-  return "";
+  return name + (mlp == MlpKind::kSwiGlu ? "_swiglu" : "");
 }
 
 std::string GoldenCase::Name() const {
@@ -95,12 +105,14 @@ std::vector<GoldenCase> GradientCases() {
     alone.with_base = false;
     add(alone, Loss(BalanceLoss::kCv, 0));
   }
+  cases.push_back(SwiGluCase());
   return cases;
 }
 
 std::vector<GoldenCase> StepCases() {
   std::vector<GoldenCase> cases = Architectures();
   for (GoldenCase& architecture : cases) architecture.loss = Loss(BalanceLoss::kCv, 0);
+  cases.push_back(SwiGluCase());
   return cases;
 }
 
@@ -110,6 +122,7 @@ TrainingConfig GoldenConfig(const GoldenCase& golden_case) {
   config.model.width = 24;
   config.model.heads = 4;
   config.model.vocab_size = 32;
+  config.model.mlp = golden_case.mlp;
   config.model.mlp_width = 32;
   config.model.attention = golden_case.attention;
   config.model.gate = golden_case.gate;

@@ -1,4 +1,5 @@
-// The combinations of attention and loss that tests/golden/generate.py writes golden files for.
+// The combinations of attention, loss and MLP that tests/golden/generate.py writes golden files
+// for.
 #pragma once
 
 #include <string>
@@ -15,8 +16,9 @@ struct GoldenCase {
   kernels::LseGradient lse_gradient = kernels::LseGradient::kExact;
   kernels::HeadBalanceConfig loss = {};  // coefficient 1
   bool with_base = true;                 // false: the auxiliary loss alone
+  MlpKind mlp = MlpKind::kReluSquared;
 
-  std::string ParametersName() const;  // "gated_element"
+  std::string ParametersName() const;  // "gated_element", "gated_head_swiglu"
   std::string Name() const;            // "gated_element_rms_cv_shared"
 };
 

@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <ostream>
@@ -259,9 +260,55 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenStepsTest,
                                                        {Engine::kCpu, Engine::kRefFloat64})),
                          CaseName);
 
+class GoldenSwiGluTest : public testing::TestWithParam<Engine> {};
+
+TEST_P(GoldenSwiGluTest, AgreesWithAutograd) {
+  const GoldenTensors golden = ReadGoldenFile("op_swiglu.safetensors");
+  const auto count = static_cast<int64_t>(golden.at("gate").values.size());
+  const std::unique_ptr<kernels::Backend> backend = MakeBackend(GetParam());
+  const bool wide = backend->compute_dtype() == kernels::DType::kF64;
+  std::map<std::string, std::vector<unsigned char>> memory;
+  const auto make = [&](const std::string& name) {
+    auto& bytes = memory[name];
+    bytes.resize(static_cast<size_t>(count * kernels::SizeOf(backend->compute_dtype())));
+    return kernels::Tensor(bytes.data(), backend->compute_dtype(), {count});
+  };
+  const auto input = [&](const std::string& name) {
+    const std::vector<double>& values = golden.at(name).values;
+    const kernels::Tensor tensor = make(name);
+    const std::vector<float> narrow(values.begin(), values.end());
+    wide ? backend->CopyFromHost(tensor, values.data())
+         : backend->CopyFromHost(tensor, narrow.data());
+    return tensor;
+  };
+  const kernels::SwiGluBackwardArgs args = {input("d_act"), input("gate"), input("up"),
+                                            make("d_gate"), make("d_up"),  make("again")};
+  const kernels::Tensor act = make("act");
+
+  backend->SwiGlu(args.gate, args.up, act);
+  backend->SwiGluBackward(args);
+
+  const auto expect_near = [&](const kernels::Tensor& tensor, const std::string& name) {
+    const std::vector<double> got = ToDoubles(backend.get(), tensor);
+    const std::vector<double>& wanted = golden.at(name).values;
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      const double tolerance = (wide ? 1e-15 : 1e-6) * (1 + std::abs(wanted[i]));
+      EXPECT_NEAR(got[i], wanted[i], tolerance) << name << " at " << golden.at("gate").values[i];
+    }
+  };
+  expect_near(act, "act");
+  expect_near(args.act, "act");
+  expect_near(args.d_gate, "d_gate");
+  expect_near(args.d_up, "d_up");
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, GoldenSwiGluTest,
+                         testing::Values(Engine::kCpu, Engine::kRefFloat32, Engine::kRefFloat64),
+                         [](const auto& tested) { return std::string(EngineName(tested.param)); });
+
 // A file that no case reads would check nothing.
 TEST(GoldenFilesTest, EveryFileIsReadByACase) {
-  std::set<std::string> read = {"batches.safetensors"};
+  std::set<std::string> read = {"batches.safetensors", "op_swiglu.safetensors"};
   for (const GoldenCase& golden_case : GradientCases()) {
     read.insert("gradients_" + golden_case.Name() + ".safetensors");
     read.insert("parameters_" + golden_case.ParametersName() + ".safetensors");

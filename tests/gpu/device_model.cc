@@ -27,12 +27,15 @@ struct ModelCase {
   AttentionVariant attention;
   GateGranularity gate;
   HeadNorm head_norm;
+  trainer::MlpKind mlp = trainer::MlpKind::kReluSquared;
 };
 constexpr ModelCase kCases[] = {
     {"Model_Vanilla", AttentionVariant::kVanilla, GateGranularity::kHead, HeadNorm::kNone},
     {"Model_Sink", AttentionVariant::kSink, GateGranularity::kHead, HeadNorm::kNone},
     {"Model_GatedHead", AttentionVariant::kGated, GateGranularity::kHead, HeadNorm::kNone},
     {"Model_GatedElement_Rms", AttentionVariant::kGated, GateGranularity::kElement, HeadNorm::kRms},
+    {"Model_SwiGlu", AttentionVariant::kGated, GateGranularity::kHead, HeadNorm::kNone,
+     trainer::MlpKind::kSwiGlu},
 };
 
 ModelConfig ConfigOf(const ModelCase& model) {
@@ -41,6 +44,7 @@ ModelConfig ConfigOf(const ModelCase& model) {
   config.width = 128;
   config.heads = 2;
   config.vocab_size = 96;
+  config.mlp = model.mlp;
   config.mlp_width = 256;
   config.attention = model.attention;
   config.gate = model.gate;

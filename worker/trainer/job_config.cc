@@ -32,6 +32,7 @@ ModelConfig ToModel(const v1::ModelSpec& spec) {
   model.width = spec.width();
   model.heads = spec.heads();
   model.vocab_size = spec.vocab_size();
+  model.mlp = spec.mlp() == v1::MLP_SWIGLU ? MlpKind::kSwiGlu : MlpKind::kReluSquared;
   model.mlp_width = spec.mlp_width();
   model.rope_base = spec.rope_base();
   model.logit_softcap = spec.logit_softcap();

@@ -13,11 +13,16 @@
 
 namespace sinkforge::trainer {
 
+// What stands between the matrices of a layer's MLP: max(x w_fc, 0)^2 w_proj, or with a third
+// matrix (silu(x w_gate) o (x w_up)) w_proj.
+enum class MlpKind { kReluSquared, kSwiGlu };
+
 struct ModelConfig {
   int64_t layers = 4;
   int64_t width = 256;
   int64_t heads = 8;
   int64_t vocab_size = 256;
+  MlpKind mlp = MlpKind::kReluSquared;
   int64_t mlp_width = 1024;
   double rope_base = 10000;
   double logit_softcap = 15;

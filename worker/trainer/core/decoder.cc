@@ -76,6 +76,7 @@ Status Decoder::Plan() {
   }
   add("attn_out", &scratch_.attn_out, dtype, {rows, width});
   add("fc", &scratch_.fc, dtype, {rows, config_.mlp_width});
+  if (config_.mlp == MlpKind::kSwiGlu) add("up", &scratch_.up, dtype, {rows, config_.mlp_width});
   add("last", &scratch_.last, dtype, {1, width});
   add("logits", &scratch_.logits, dtype, {1, config_.vocab_size});
   add("scores", &scratch_.scores, dtype, {plan_.positions_max});
@@ -160,8 +161,15 @@ void Decoder::Mlp(size_t layer, int64_t rows) {
   const Tensor norm = RowsOf(scratch_.norm, 0, rows);
   const Tensor fc = RowsOf(scratch_.fc, 0, rows);
   backend_->RmsNorm(x, kEpsilon, norm, RowsOf(scratch_.rstd, 0, rows));
-  backend_->Linear(norm, w.mlp_fc.value, fc, WriteMode::kAssign);
-  backend_->ReluSquared(fc, fc);
+  if (config_.mlp == MlpKind::kSwiGlu) {
+    const Tensor up = RowsOf(scratch_.up, 0, rows);
+    backend_->Linear(norm, w.mlp_gate.value, fc, WriteMode::kAssign);
+    backend_->Linear(norm, w.mlp_up.value, up, WriteMode::kAssign);
+    backend_->SwiGlu(fc, up, fc);
+  } else {
+    backend_->Linear(norm, w.mlp_fc.value, fc, WriteMode::kAssign);
+    backend_->ReluSquared(fc, fc);
+  }
   backend_->Linear(fc, w.mlp_proj.value, x, WriteMode::kAccumulate);
 }
 

@@ -43,7 +43,7 @@ class Decoder {
     kernels::Tensor keys, values;  // [positions_max, width]
   };
   struct Scratch {
-    kernels::Tensor tokens, x, norm, rstd, q, gate_logits, attn_out, fc, last, logits, scores;
+    kernels::Tensor tokens, x, norm, rstd, q, gate_logits, attn_out, fc, up, last, logits, scores;
   };
 
   Decoder(const ModelConfig& config, const DecoderPlan& plan, const ParameterSet* parameters,

@@ -83,7 +83,7 @@ void Model::BindTensors() {
     char* start = both.as<char>() + first * positions * kernels::SizeOf(both.dtype);
     return Tensor(start, both.dtype, {positions, width});
   };
-  scratch_.d_fc = part(0, config_.mlp_width);
+  scratch_.d_fc = scratch_.act = part(0, config_.mlp_width);
   scratch_.d_q = part(0, config_.width);
   scratch_.d_k = part(config_.width, config_.width);
   scratch_.d_v = part(2 * config_.width, config_.width);
@@ -113,7 +113,8 @@ void Model::PlanScratch() {
   add("x_rstd", &scratch_.x_rstd, statistic, {positions});
   add("dx", &scratch_.dx, dtype, {positions, width});
   add("d_norm", &scratch_.d_norm, dtype, {positions, width});
-  union_ = arena_.Add("d_fc or d_q, d_k, d_v", dtype,
+  const bool swiglu = config_.mlp == MlpKind::kSwiGlu;
+  union_ = arena_.Add(swiglu ? "act or d_q, d_k, d_v" : "d_fc or d_q, d_k, d_v", dtype,
                       {positions, std::max(config_.mlp_width, 3 * width)});
   if (config_.attention == AttentionVariant::kGated) {
     const int64_t gates = config_.gate == GateGranularity::kHead ? config_.heads : width;
@@ -187,7 +188,12 @@ void Model::PlanLayer(int64_t layer) {
     add_statistic(keeps_attention, "head_rstd", &L::head_rstd, {rows, heads, plan_.sequence});
   add(keeps_block, "mlp_norm", &L::mlp_norm, {positions, width});
   add_statistic(keeps_block, "mlp_rstd", &L::mlp_rstd, {positions});
-  add(keeps_block, "act", &L::act, {positions, config_.mlp_width});
+  if (config_.mlp == MlpKind::kReluSquared) {
+    add(keeps_block, "act", &L::act, {positions, config_.mlp_width});
+  } else {
+    add(keeps_block, "mlp_gate", &L::mlp_gate, {positions, config_.mlp_width});
+    add(keeps_block, "mlp_up", &L::mlp_up, {positions, config_.mlp_width});
+  }
 }
 
 Tensor Model::Positions(const Tensor& full) const {
@@ -272,14 +278,30 @@ void Model::Attend(size_t layer, const Tensor& gate_sums) {
 
 void Model::ForwardMlp(size_t layer) {
   const LayerActivations& a = layers_[layer];
-  const LayerWeights& w = parameters_->layers()[layer];
   const Tensor x = Positions(scratch_.x);
+  backend_->RmsNorm(x, kNormEpsilon, Positions(a.mlp_norm), Positions(a.mlp_rstd));
+  ExpandMlp(layer);
+  Tensor act = Positions(a.act);
+  if (config_.mlp == MlpKind::kSwiGlu) {
+    act = Positions(scratch_.act);
+    backend_->SwiGlu(Positions(a.mlp_gate), Positions(a.mlp_up), act);
+  }
+  backend_->Linear(act, parameters_->layers()[layer].mlp_proj.working, x, WriteMode::kAccumulate);
+}
+
+// From the MLP's norm to what its backward needs.
+void Model::ExpandMlp(size_t layer) {
+  const LayerActivations& a = layers_[layer];
+  const LayerWeights& w = parameters_->layers()[layer];
   const Tensor norm = Positions(a.mlp_norm);
+  if (config_.mlp == MlpKind::kSwiGlu) {
+    backend_->Linear(norm, w.mlp_gate.working, Positions(a.mlp_gate), WriteMode::kAssign);
+    backend_->Linear(norm, w.mlp_up.working, Positions(a.mlp_up), WriteMode::kAssign);
+    return;
+  }
   const Tensor act = Positions(a.act);
-  backend_->RmsNorm(x, kNormEpsilon, norm, Positions(a.mlp_rstd));
   backend_->Linear(norm, w.mlp_fc.working, act, WriteMode::kAssign);
   backend_->ReluSquared(act, act);
-  backend_->Linear(act, w.mlp_proj.working, x, WriteMode::kAccumulate);
 }
 
 void Model::ReadGateStatistics(std::span<double> gate_sums, std::span<double> argmax_counts) const {

@@ -2,7 +2,8 @@
 // backend and compute type.
 //
 //   x = RMSNorm(wte[token])
-//   each layer:  x += c_proj attention(RMSNorm(x));  x += mlp_proj relu(mlp_fc RMSNorm(x))^2
+//   each layer:  x += c_proj attention(RMSNorm(x));  x += mlp_proj relu(mlp_fc RMSNorm(x))^2,
+//                or with y = RMSNorm(x):  x += mlp_proj (silu(mlp_gate y) o mlp_up y)
 //   loss = cross entropy of softcap(lm_head RMSNorm(x))
 //
 // Queries and keys are rotated (RoPE), then normalised without parameters; there are no biases.
@@ -87,14 +88,18 @@ class Model {
     kernels::Tensor attn_norm, attn_rstd;
     kernels::Tensor q, k, v, q_rstd, k_rstd, gate_logits;
     kernels::Tensor attn_out, lse, gate, attn_normed, head_rstd;
-    kernels::Tensor mlp_norm, mlp_rstd, act;
+    kernels::Tensor mlp_norm, mlp_rstd;
+    kernels::Tensor act;               // kReluSquared
+    kernels::Tensor mlp_gate, mlp_up;  // kSwiGlu, whose act the backward computes anew
     kernels::Tensor gate_sums, argmax_counts, importance_gradient;
   };
   // One set for all layers: each layer's backward is done with it before the next begins.
   struct Scratch {
     kernels::Tensor tokens, targets, losses;
     kernels::Tensor x, x_rstd, dx, d_norm, d_gate_logits;
-    kernels::Tensor d_fc, d_q, d_k, d_v;  // d_fc lies where the others do: one is used at a time
+    // The first two lie where the others do: one is used at a time. act is SwiGLU's, or its
+    // gradient.
+    kernels::Tensor d_fc, act, d_q, d_k, d_v;
     kernels::Tensor gate_sums, argmax_counts, importance_gradient, recomputed_sums;
   };
   using Wanted = std::vector<std::pair<kernels::Tensor*, size_t>>;
@@ -112,9 +117,12 @@ class Model {
   void ForwardAttention(size_t layer);
   void Attend(size_t layer, const kernels::Tensor& gate_sums);
   void ForwardMlp(size_t layer);
+  void ExpandMlp(size_t layer);
   void BackwardLayer(size_t layer);
   void RecomputeLayer(size_t layer);
   void BackwardMlp(size_t layer);
+  void BackwardReluSquared(size_t layer);
+  void BackwardSwiGlu(size_t layer);
   void BackwardAttention(size_t layer);
   void BackwardProjections(size_t layer);
   void BackwardEmbedding();
@@ -128,7 +136,7 @@ class Model {
   std::unique_ptr<ParameterSet> parameters_;
   Arena arena_;
   Wanted wanted_;     // which planned tensor goes where
-  size_t union_ = 0;  // of d_fc with d_q, d_k and d_v
+  size_t union_ = 0;  // of d_fc or act with d_q, d_k and d_v
   std::vector<LayerActivations> layers_;
   Scratch scratch_;
   int64_t rows_ = 0;

@@ -50,24 +50,52 @@ void Model::RecomputeLayer(size_t layer) {
   const Tensor x = Positions(a.input);
   backend_->Linear(Positions(a.attn_out), w.c_proj.working, x, WriteMode::kAccumulate);
   backend_->RmsNorm(x, kNormEpsilon, Positions(a.mlp_norm), Positions(a.mlp_rstd));
-  backend_->Linear(Positions(a.mlp_norm), w.mlp_fc.working, Positions(a.act), WriteMode::kAssign);
-  backend_->ReluSquared(Positions(a.act), Positions(a.act));
+  ExpandMlp(layer);
 }
 
 void Model::BackwardMlp(size_t layer) {
+  if (config_.mlp == MlpKind::kSwiGlu) {
+    BackwardSwiGlu(layer);
+  } else {
+    BackwardReluSquared(layer);
+  }
+  const LayerActivations& a = layers_[layer];
+  backend_->RmsNormBackward(Positions(scratch_.d_norm), Positions(a.mlp_norm),
+                            Positions(a.mlp_rstd), Positions(scratch_.dx), WriteMode::kAccumulate);
+}
+
+// Both leave the gradient of the MLP's norm in d_norm.
+void Model::BackwardReluSquared(size_t layer) {
   const LayerActivations& a = layers_[layer];
   const LayerWeights& w = parameters_->layers()[layer];
   const Tensor dx = Positions(scratch_.dx);
   const Tensor act = Positions(a.act);
   const Tensor d_fc = Positions(scratch_.d_fc);
-  const Tensor d_norm = Positions(scratch_.d_norm);
   backend_->LinearBackwardWeight(dx, act, w.mlp_proj.gradient);
   backend_->LinearBackwardInput(dx, w.mlp_proj.working, d_fc, WriteMode::kAssign);
   backend_->ReluSquaredBackward(d_fc, act, d_fc);
   backend_->LinearBackwardWeight(d_fc, Positions(a.mlp_norm), w.mlp_fc.gradient);
-  backend_->LinearBackwardInput(d_fc, w.mlp_fc.working, d_norm, WriteMode::kAssign);
-  backend_->RmsNormBackward(d_norm, Positions(a.mlp_norm), Positions(a.mlp_rstd), dx,
-                            WriteMode::kAccumulate);
+  backend_->LinearBackwardInput(d_fc, w.mlp_fc.working, Positions(scratch_.d_norm),
+                                WriteMode::kAssign);
+}
+
+void Model::BackwardSwiGlu(size_t layer) {
+  const LayerActivations& a = layers_[layer];
+  const LayerWeights& w = parameters_->layers()[layer];
+  const Tensor dx = Positions(scratch_.dx);
+  const Tensor norm = Positions(a.mlp_norm);
+  const Tensor d_norm = Positions(scratch_.d_norm);
+  const Tensor act = Positions(scratch_.act);  // first its gradient
+  backend_->LinearBackwardInput(dx, w.mlp_proj.working, act, WriteMode::kAssign);
+  // Nothing reads the layer's gate and up again: their gradients take their places.
+  const Tensor gate = Positions(a.mlp_gate);
+  const Tensor up = Positions(a.mlp_up);
+  backend_->SwiGluBackward({act, gate, up, gate, up, act});
+  backend_->LinearBackwardWeight(dx, act, w.mlp_proj.gradient);
+  backend_->LinearBackwardWeight(gate, norm, w.mlp_gate.gradient);
+  backend_->LinearBackwardInput(gate, w.mlp_gate.working, d_norm, WriteMode::kAssign);
+  backend_->LinearBackwardWeight(up, norm, w.mlp_up.gradient);
+  backend_->LinearBackwardInput(up, w.mlp_up.working, d_norm, WriteMode::kAccumulate);
 }
 
 // From the residual stream to the gradients of q, k, v and the gate's logits.

@@ -50,7 +50,15 @@ void DescribeLayer(const ModelConfig& config, int64_t layer, std::vector<Paramet
                       Normal(config.gate_init)});
   }
   matrix("attn.c_proj.weight", width, width, Zero());
-  matrix("mlp.c_fc.weight", mlp, width, LinearInit(mlp, width));
+  if (config.mlp == MlpKind::kReluSquared) {
+    matrix("mlp.c_fc.weight", mlp, width, LinearInit(mlp, width));
+  } else {
+    // Two matrices and not one of twice the rows: Muon orthogonalises each matrix by itself, and of
+    // a stack it would do so to the gate's and the up projection's directions together.
+    for (const char* name : {"mlp.c_gate.weight", "mlp.c_up.weight"}) {
+      matrix(name, mlp, width, LinearInit(mlp, width));
+    }
+  }
   matrix("mlp.c_proj.weight", width, mlp, Zero());
 }
 
@@ -148,7 +156,12 @@ Result<std::unique_ptr<ParameterSet>> ParameterSet::Create(const ModelConfig& co
     if (config.attention == AttentionVariant::kGated) {
       weights.c_gate = set->Find(prefix + "attn.c_gate.weight");
     }
-    weights.mlp_fc = set->Find(prefix + "mlp.c_fc.weight");
+    if (config.mlp == MlpKind::kReluSquared) {
+      weights.mlp_fc = set->Find(prefix + "mlp.c_fc.weight");
+    } else {
+      weights.mlp_gate = set->Find(prefix + "mlp.c_gate.weight");
+      weights.mlp_up = set->Find(prefix + "mlp.c_up.weight");
+    }
     weights.mlp_proj = set->Find(prefix + "mlp.c_proj.weight");
     set->layers_.push_back(weights);
   }

@@ -55,7 +55,9 @@ struct LayerWeights {
   Weight c_q, c_k, c_v, c_proj;  // attn
   Weight sinks;                  // kSink
   Weight c_gate;                 // kGated
-  Weight mlp_fc, mlp_proj;
+  Weight mlp_fc;                 // kReluSquared
+  Weight mlp_gate, mlp_up;       // kSwiGlu
+  Weight mlp_proj;
   size_t first_parameter = 0;  // of the layer, in ParameterSet::all
 };
 

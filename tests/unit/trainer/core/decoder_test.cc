@@ -20,6 +20,7 @@ struct Variant {
   GateGranularity gate;
   HeadNorm head_norm;
   double softcap;
+  MlpKind mlp = MlpKind::kReluSquared;
 };
 
 class DecoderTest : public testing::TestWithParam<Variant> {
@@ -32,6 +33,7 @@ class DecoderTest : public testing::TestWithParam<Variant> {
     config.gate = GetParam().gate;
     config.head_norm = GetParam().head_norm;
     config.logit_softcap = GetParam().softcap;
+    config.mlp = GetParam().mlp;
     return config;
   }
 
@@ -112,6 +114,9 @@ INSTANTIATE_TEST_SUITE_P(Variants, DecoderTest,
                                                  GateGranularity::kHead, HeadNorm::kNone, 15},
                                          Variant{"gated_by_head", AttentionVariant::kGated,
                                                  GateGranularity::kHead, HeadNorm::kNone, 15},
+                                         Variant{"swiglu", AttentionVariant::kGated,
+                                                 GateGranularity::kHead, HeadNorm::kNone, 15,
+                                                 MlpKind::kSwiGlu},
                                          Variant{"gated_by_channel", AttentionVariant::kGated,
                                                  GateGranularity::kElement, HeadNorm::kNone, 15},
                                          Variant{"gated_normed", AttentionVariant::kGated,

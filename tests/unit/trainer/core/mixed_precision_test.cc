@@ -20,9 +20,18 @@ TrainingConfig MixedJob() {
   return config;
 }
 
-class MixedPrecisionTest : public ::testing::TestWithParam<OptimizerKind> {
+struct MixedCase {
+  const char* name;
+  OptimizerKind optimizer;
+  MlpKind mlp;
+};
+
+class MixedPrecisionTest : public ::testing::TestWithParam<MixedCase> {
  protected:
-  MixedPrecisionTest() { config_.optimizer.kind = GetParam(); }
+  MixedPrecisionTest() {
+    config_.optimizer.kind = GetParam().optimizer;
+    config_.model.mlp = GetParam().mlp;
+  }
   Rig Make(std::unique_ptr<kernels::Backend> backend) {
     RigOptions options;
     options.backend = std::move(backend);
@@ -55,11 +64,12 @@ TEST_P(MixedPrecisionTest, StaysByFloat32AndResumesBitForBit) {
   EXPECT_TRUE(SameBytes(second.trainer->TakeSnapshot(), whole.trainer->TakeSnapshot()));
 }
 
-INSTANTIATE_TEST_SUITE_P(Optimizers, MixedPrecisionTest,
-                         ::testing::Values(OptimizerKind::kMuon, OptimizerKind::kAdamW),
-                         [](const auto& tested) {
-                           return tested.param == OptimizerKind::kMuon ? "Muon" : "AdamW";
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Jobs, MixedPrecisionTest,
+    ::testing::Values(MixedCase{"Muon", OptimizerKind::kMuon, MlpKind::kReluSquared},
+                      MixedCase{"AdamW", OptimizerKind::kAdamW, MlpKind::kReluSquared},
+                      MixedCase{"MuonSwiGlu", OptimizerKind::kMuon, MlpKind::kSwiGlu}),
+    [](const auto& tested) { return std::string(tested.param.name); });
 
 TEST(BfloatTest, RoundsToNearestTiesToEven) {
   EXPECT_EQ(kernels::RoundToBfloat16(1.0F), 0x3F80);

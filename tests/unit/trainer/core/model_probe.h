@@ -157,14 +157,14 @@ class ModelProbe {
   double loss_ = 0;
 };
 
-// One combination of variant, gate, head norm and balance loss.
+// One combination of variant, gate, head norm, MLP and balance loss.
 struct Combination {
   std::string name;
   ModelConfig model;
   kernels::HeadBalanceConfig balance;
 };
 
-inline std::vector<ModelConfig> AllAttentionConfigs(const ModelConfig& base) {
+inline std::vector<ModelConfig> AllModelConfigs(const ModelConfig& base) {
   using kernels::AttentionVariant;
   using kernels::GateGranularity;
   using kernels::HeadNorm;
@@ -184,15 +184,19 @@ inline std::vector<ModelConfig> AllAttentionConfigs(const ModelConfig& base) {
       add(AttentionVariant::kGated, gate, norm);
     }
   }
+  // The MLP knows nothing of attention: one variant is enough.
+  add(AttentionVariant::kGated, GateGranularity::kHead, HeadNorm::kNone);
+  configs.back().mlp = MlpKind::kSwiGlu;
   return configs;
 }
 
-inline std::string AttentionName(const ModelConfig& config) {
+inline std::string ModelName(const ModelConfig& config) {
   std::string name = config.attention == kernels::AttentionVariant::kVanilla ? "Vanilla"
                      : config.attention == kernels::AttentionVariant::kSink  ? "Sink"
                      : config.gate == kernels::GateGranularity::kHead        ? "GatedHead"
                                                                              : "GatedElement";
   if (config.head_norm == kernels::HeadNorm::kRms) name += "Rms";
+  if (config.mlp == MlpKind::kSwiGlu) name += "SwiGlu";
   return name;
 }
 
@@ -205,9 +209,9 @@ inline std::vector<Combination> AllCombinations(const ModelConfig& base) {
       {"Switch", {BalanceLoss::kSwitch, 1, 0}},
   };
   std::vector<Combination> combinations;
-  for (const ModelConfig& model : AllAttentionConfigs(base)) {
+  for (const ModelConfig& model : AllModelConfigs(base)) {
     for (const auto& [name, balance] : losses) {
-      combinations.push_back({AttentionName(model) + name, model, balance});
+      combinations.push_back({ModelName(model) + name, model, balance});
     }
   }
   return combinations;

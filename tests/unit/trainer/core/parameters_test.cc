@@ -48,6 +48,10 @@ TEST(DescribeParametersTest, NamesEveryTensorOfALayer) {
                   "transformer.h.0.attn.c_proj.weight 16x16",
                   "transformer.h.0.mlp.c_fc.weight 24x16",
                   "transformer.h.0.mlp.c_proj.weight 16x24", "lm_head.weight 13x16"));
+  config.mlp = MlpKind::kSwiGlu;
+  EXPECT_EQ(names()[6], "transformer.h.0.mlp.c_gate.weight 24x16");
+  EXPECT_EQ(names()[7], "transformer.h.0.mlp.c_up.weight 24x16");
+  EXPECT_EQ(names()[8], "transformer.h.0.mlp.c_proj.weight 16x24");
   config.gate = kernels::GateGranularity::kElement;
   EXPECT_EQ(names()[4], "transformer.h.0.attn.c_gate.weight 16x16");
   config.attention = AttentionVariant::kSink;

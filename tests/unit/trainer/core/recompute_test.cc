@@ -110,10 +110,19 @@ int64_t BytesOfGroup(const MemoryPlan& plan, const std::string& name) {
 TEST(MemoryPlanTest, IsWhatTheTrainerAllocates) {
   const MemoryDataset data(SyntheticTokens(3000, 13, 1), 8);
   const auto cpu = kernels::MakeCpuBackend(2);
-  for (const OptimizerKind kind : {OptimizerKind::kMuon, OptimizerKind::kAdamW}) {
+  struct Kinds {
+    OptimizerKind optimizer;
+    MlpKind mlp;
+    const char* shared;  // scratch of the MLP and of attention
+  };
+  for (const Kinds& kinds :
+       {Kinds{OptimizerKind::kMuon, MlpKind::kReluSquared, "d_fc or d_q, d_k, d_v"},
+        Kinds{OptimizerKind::kAdamW, MlpKind::kReluSquared, "d_fc or d_q, d_k, d_v"},
+        Kinds{OptimizerKind::kMuon, MlpKind::kSwiGlu, "act or d_q, d_k, d_v"}}) {
     for (const Recompute recompute : {Recompute::kNone, Recompute::kAttention, Recompute::kBlock}) {
       TrainingConfig config = SmallJob();
-      config.optimizer.kind = kind;
+      config.optimizer.kind = kinds.optimizer;
+      config.model.mlp = kinds.mlp;
       config.recompute = recompute;
       const auto plan = PlanMemory(config, 1, cpu.get());
       ASSERT_TRUE(plan.ok());
@@ -125,7 +134,7 @@ TEST(MemoryPlanTest, IsWhatTheTrainerAllocates) {
       EXPECT_EQ(allocated, plan.value().bytes() - BytesOfGroup(plan.value(), "workspace"));
       const std::string table = FormatMemoryPlan(plan.value());
       for (const char* name : {"transformer.wte.weight", "optimizer/adam_m/lm_head.weight",
-                               "lm_head.weight", "d_fc or d_q, d_k, d_v", "cross-entropy logits"}) {
+                               "lm_head.weight", kinds.shared, "cross-entropy logits"}) {
         EXPECT_NE(table.find(name), std::string::npos) << name << " in\n" << table;
       }
       const bool kept = table.find("layer*/q ") != std::string::npos;
@@ -142,18 +151,24 @@ TEST(MemoryPlanTest, RecomputingTakesLess) {
   config.model.mlp_width = 3072;
   config.sequence_length = 1024;
   const auto cpu = kernels::MakeCpuBackend(1);
-  int64_t activations[3];
-  for (const Recompute recompute : {Recompute::kNone, Recompute::kAttention, Recompute::kBlock}) {
+  // In widths of a position.
+  const auto activations = [&](Recompute recompute) {
     config.recompute = recompute;
     const auto plan = PlanMemory(config, 1, cpu.get());
-    ASSERT_TRUE(plan.ok());
-    activations[static_cast<int>(recompute)] = BytesOfGroup(plan.value(), "activations");
-  }
-  // Floats a position: 10 widths a layer are kept, or 6, or 1; and 7 widths are shared.
-  const double width_bytes = 4.0 * 768 * 8 * 1024;
-  EXPECT_NEAR(static_cast<double>(activations[0]) / width_bytes, 12 * 10 + 7, 1);
-  EXPECT_NEAR(static_cast<double>(activations[1]) / width_bytes, 12 * 6 + 4 + 7, 1);
-  EXPECT_NEAR(static_cast<double>(activations[2]) / width_bytes, 12 * 1 + 10 + 7, 1);
+    EXPECT_TRUE(plan.ok());
+    return static_cast<double>(BytesOfGroup(plan.value(), "activations")) / (4.0 * 768 * 8 * 1024);
+  };
+  // 10 widths a layer are kept, or 6, or 1; and 7 widths are shared.
+  EXPECT_NEAR(activations(Recompute::kNone), 12 * 10 + 7, 1);
+  EXPECT_NEAR(activations(Recompute::kAttention), 12 * 6 + 4 + 7, 1);
+  EXPECT_NEAR(activations(Recompute::kBlock), 12 * 1 + 10 + 7, 1);
+  // SwiGLU keeps its gate and up projection, of 8/3 widths each, and not their product.
+  config.model.mlp = MlpKind::kSwiGlu;
+  config.model.mlp_width = 2048;
+  const double mlp = 2 * 8.0 / 3;
+  EXPECT_NEAR(activations(Recompute::kNone), 12 * (6 + mlp) + 6, 1);
+  EXPECT_NEAR(activations(Recompute::kAttention), 12 * (2 + mlp) + 4 + 6, 1);
+  EXPECT_NEAR(activations(Recompute::kBlock), 12 * 1 + 6 + mlp + 6, 1);
 }
 
 TEST(MemoryPlanTest, RefusesWhatTheTrainerRefuses) {

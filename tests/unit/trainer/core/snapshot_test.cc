@@ -134,6 +134,22 @@ TEST_F(SnapshotTest, RefusesWhatDoesNotFit) {
   ExpectRefused(bad, "position in the data", "negative");
 }
 
+TEST_F(SnapshotTest, RefusesAnotherKindOfMlp) {
+  TrainingConfig config = SmallJob();
+  const Snapshot relu_squared = Trained();
+  config.model.mlp = MlpKind::kSwiGlu;
+  Rig rig = Make(config);
+  const Snapshot swiglu = rig.trainer->TakeSnapshot();
+  const std::string gate = "transformer.h.0.mlp.c_gate.weight";
+  for (const kernels::Status& status :
+       {rig.trainer->Restore(relu_squared), rig.trainer->LoadParameters(relu_squared.tensors)}) {
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+    EXPECT_THAT(status.message(), HasSubstr(gate + ": missing"));
+  }
+  EXPECT_TRUE(SameBytes(rig.trainer->TakeSnapshot(), swiglu));
+  ExpectRefused(swiglu, "transformer.h.0.mlp.c_fc.weight", "missing");
+}
+
 TEST_F(SnapshotTest, RefusesTheStateOfAnotherOptimizer) {
   TrainingConfig adam = SmallJob();
   adam.optimizer.kind = OptimizerKind::kAdamW;

@@ -75,13 +75,13 @@ class WorldSizeTest : public ::testing::Test {
 TEST_F(WorldSizeTest, OneStepAgreesForEveryNumberOfRanks) {
   double worst_loss = 0;
   double worst_gradient = 0;
-  for (const ModelConfig& model : AllAttentionConfigs(SmallJob().model)) {
+  for (const ModelConfig& model : AllModelConfigs(SmallJob().model)) {
     for (const BalanceLoss loss : {BalanceLoss::kNone, BalanceLoss::kCv, BalanceLoss::kSwitch}) {
       const TrainingConfig config = Job(model, loss);
       const Snapshot start = Start(config);
       const StepResult one = OneStep(config, start, 1)[0];
       for (const int ranks : {2, 3, 4}) {
-        SCOPED_TRACE(AttentionName(model) + ", ranks " + std::to_string(ranks));
+        SCOPED_TRACE(ModelName(model) + ", ranks " + std::to_string(ranks));
         const std::vector<StepResult> all = OneStep(config, start, ranks);
         for (const StepResult& result : all) {
           worst_loss = std::max({worst_loss, std::abs(result.report.loss - one.report.loss),
