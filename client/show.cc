@@ -38,6 +38,7 @@ std::string ModelLine(const v1::Job& job) {
       absl::StrCat(FormatCount(static_cast<double>(job.parameters())), " parameters, ",
                    model.layers(), " layers of ", model.heads(), " heads, width ", model.width(),
                    ", ", Short(v1::AttentionVariant_descriptor(), model.attention()), " attention");
+  if (model.mlp() == v1::MLP_SWIGLU) absl::StrAppend(&line, ", swiglu");
   const v1::HeadBalanceSpec& balance = job.spec().head_balance();
   if (balance.loss() == v1::BALANCE_LOSS_NONE) return absl::StrCat(line, ", no head-balance loss");
   return absl::StrCat(line, ", ", Short(v1::BalanceLoss_descriptor(), balance.loss()), " loss ",

@@ -36,6 +36,13 @@ int32_t PresetHeads(int32_t width) {
   return heads;
 }
 
+// SwiGLU has three matrices for two: at 8/3 of the width they have as many parameters as at 4.
+int32_t DefaultMlpWidth(const v1::ModelSpec& model) {
+  if (model.mlp() != v1::MLP_SWIGLU) return 4 * model.width();
+  constexpr int32_t kMultiple = 64;
+  return (8 * model.width() + 3 * kMultiple - 1) / (3 * kMultiple) * kMultiple;
+}
+
 void ResolveModel(v1::ModelSpec* model, std::vector<Violation>* violations) {
   if (model->has_preset()) {
     const std::optional<int32_t> depth = PresetDepth(model->preset());
@@ -60,8 +67,9 @@ void ResolveModel(v1::ModelSpec* model, std::vector<Violation>* violations) {
   SINKFORGE_DEFAULT(model, lse_gradient, v1::LSE_GRADIENT_EXACT);
   model->mutable_sink_init();  // its numbers are 0 where absent
   SINKFORGE_DEFAULT(model, gate_init, 0.0);
+  SINKFORGE_DEFAULT(model, mlp, v1::MLP_RELU_SQUARED);
   if (model->width() > 0 && model->width() <= kWidthMax) {
-    SINKFORGE_DEFAULT(model, mlp_width, 4 * model->width());
+    SINKFORGE_DEFAULT(model, mlp_width, DefaultMlpWidth(*model));
   }
   SINKFORGE_DEFAULT(model, rope_base, 10000.0);
   SINKFORGE_DEFAULT(model, logit_softcap, 15.0);
@@ -153,7 +161,8 @@ std::optional<int64_t> ParameterCount(const v1::ModelSpec& model) {
                          heads >= 1 && heads <= kHeadsMax && vocab >= 1 && vocab <= kVocabMax &&
                          mlp >= 1 && mlp <= kMlpWidthMax;
   if (!in_limits) return std::nullopt;
-  int64_t per_layer = 4 * width * width + 2 * width * mlp;
+  const int64_t mlp_matrices = model.mlp() == v1::MLP_SWIGLU ? 3 : 2;
+  int64_t per_layer = 4 * width * width + mlp_matrices * width * mlp;
   if (model.attention() == v1::ATTENTION_VARIANT_SINK) per_layer += heads;
   if (model.attention() == v1::ATTENTION_VARIANT_GATED) {
     const bool element = model.gate() == v1::GATE_GRANULARITY_ELEMENT;

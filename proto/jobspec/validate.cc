@@ -153,6 +153,7 @@ void CheckModel(const v1::ModelSpec& model, Checker* check) {
                    absl::StrCat("times layers is more than ", kLayerHeadsMax, "; give fewer"));
   }
   CheckAttention(model, check);
+  check->Choice("model.mlp", model.mlp());
   check->Real("model.rope_base", model.rope_base(), {1, 1e12});
   check->Real("model.logit_softcap", model.logit_softcap(), {0, 1e6});
   if (layers && width && heads && vocab && mlp) {

@@ -150,10 +150,14 @@ class TextTest(harness.ClusterTest):
         self.assertLess(resident[32] - resident[8], 64 << 20)  # all logits: 384 MiB more
 
     def test_a_job_of_bytes_writes_text(self):
-        job_id = self.cluster.submit()
+        job_id = self.cluster.submit(model__mlp="swiglu")
         self.assertEqual(self.cluster.client("wait", job_id).code, 0)
-        run = self.cluster.ok("sample", job_id, "--prompt", "In", "--max-tokens", "8", "-o", "json")
-        self.assertEqual(len(run.json()["tokens"]), 8)
+        options = ("--prompt", "In", "--max-tokens", "8", "--temperature", "0", "-o", "json")
+        written = self.cluster.ok("sample", job_id, *options).json()
+        self.assertEqual(len(written["tokens"]), 8)
+        model = self.path("model.safetensors")
+        self.cluster.ok("checkpoints", "export", job_id, model)
+        self.assertEqual(self.cluster.ok("sample", model, *options).json(), written)
         empty = self.cluster.client("sample", job_id)
         self.assertEqual(empty.code, 2)
         self.assertIn("--prompt is empty", empty.err)

@@ -25,7 +25,7 @@ using testing::IsEmpty;
 constexpr char kFullFile[] = R"(name: d4-gated
 namespace: default
 model: {preset: d4, layers: 4, width: 256, heads: 8, vocab_size: 256, attention: gated, gate: head,
-        head_norm: none, lse_gradient: exact, sink_init: 0, gate_init: 0}
+        head_norm: none, lse_gradient: exact, sink_init: 0, gate_init: 0, mlp: relu_squared}
 head_balance: {loss: cv, coefficient: 1.0e-3, shared_heads: 0}
 data: {train: [a.txt, shards/*.bin], validation: [b.txt], tokenizer: bytes, sequence_length: 256}
 train: {steps: 200, batch_tokens: 8192, micro_batch: 8, precision: fp32, seed: 1,
@@ -51,6 +51,7 @@ TEST(JobFileTest, ReadsEveryKeyOfTheReference) {
   EXPECT_EQ(parsed.spec.name(), "d4-gated");
   EXPECT_EQ(parsed.spec.model().heads(), 8);
   EXPECT_EQ(parsed.spec.model().attention(), v1::ATTENTION_VARIANT_GATED);
+  EXPECT_EQ(parsed.spec.model().mlp(), v1::MLP_RELU_SQUARED);
   EXPECT_EQ(parsed.spec.head_balance().loss(), v1::BALANCE_LOSS_CV);
   EXPECT_EQ(parsed.spec.head_balance().coefficient(), 1.0e-3);
   EXPECT_THAT(parsed.spec.data().train(), ElementsAre("a.txt", "shards/*.bin"));
@@ -237,14 +238,15 @@ TEST(JobFileTest, RandomMutationsNeverCrash) {
 TEST(OverrideTest, SetsValuesOfEveryType) {
   v1::JobSpec spec = ParseJobFile(kFullFile).spec;
   for (const char* assignment :
-       {"model.width=128", "model.attention=sink", "model.sink_init=[0, 8]", "data.train=*.bin",
-        "data.validation=[x.txt, 'y z.txt']", "head_balance.coefficient=1e-4", "init.from=w=1.st",
-        "name=a"}) {
+       {"model.width=128", "model.attention=sink", "model.mlp=swiglu", "model.sink_init=[0, 8]",
+        "data.train=*.bin", "data.validation=[x.txt, 'y z.txt']", "head_balance.coefficient=1e-4",
+        "init.from=w=1.st", "name=a"}) {
     const absl::Status status = ApplyOverride(&spec, assignment);
     EXPECT_TRUE(status.ok()) << status.ToString();
   }
   EXPECT_EQ(spec.model().width(), 128);
   EXPECT_EQ(spec.model().attention(), v1::ATTENTION_VARIANT_SINK);
+  EXPECT_EQ(spec.model().mlp(), v1::MLP_SWIGLU);
   EXPECT_EQ(spec.model().sink_init().high(), 8);
   EXPECT_THAT(spec.data().train(), ElementsAre("*.bin"));
   EXPECT_THAT(spec.data().validation(), ElementsAre("x.txt", "y z.txt"));
@@ -283,6 +285,8 @@ TEST(OverrideTest, RefusedOverrideNamesKeyAndLeavesTheSpec) {
   EXPECT_THAT(ApplyOverride(&spec, "model.widht=1").ToString(), HasSubstr("did you mean `width`"));
   EXPECT_THAT(ApplyOverride(&spec, "model.width=x").ToString(),
               HasSubstr("model.width: expects a"));
+  EXPECT_THAT(ApplyOverride(&spec, "model.mlp=swigl").ToString(),
+              HasSubstr("did you mean `swiglu`"));
   EXPECT_THAT(ApplyOverride(&spec, "model.width").ToString(), HasSubstr("key=value"));
   EXPECT_THAT(ApplyOverride(&spec, "model.width=").ToString(), HasSubstr("has no value"));
   EXPECT_THAT(ApplyOverride(&spec, "name= ").ToString(), HasSubstr("has no value"));

@@ -46,6 +46,7 @@ TEST(ResolveTest, MinimalJobIsValidAndComplete) {
   v1::JobSpec spec = Minimal();
   EXPECT_THAT(ResolveAndValidate(&spec), IsEmpty());
   EXPECT_EQ(spec.namespace_(), "default");
+  EXPECT_EQ(spec.model().mlp(), v1::MLP_RELU_SQUARED);
   EXPECT_EQ(spec.model().mlp_width(), 1024);
   EXPECT_EQ(spec.train().batch_tokens(), 8192);
   EXPECT_EQ(spec.resources().min_ranks(), 1);
@@ -75,6 +76,35 @@ TEST(ResolveTest, EveryFieldOfAResolvedJobIsSet) {
           << field->name() << "." << key->name();
     }
   }
+}
+
+TEST(ResolveTest, SwiGluIsTwoThirdsAsWide) {
+  for (int32_t width = 2; width <= 4096; width += 2) {
+    v1::JobSpec spec = Minimal();
+    spec.mutable_model()->set_width(width);
+    spec.mutable_model()->set_heads(1);
+    spec.mutable_model()->set_mlp(v1::MLP_SWIGLU);
+    ASSERT_THAT(Resolve(&spec), IsEmpty());
+    const int32_t mlp = spec.model().mlp_width();
+    ASSERT_EQ(mlp % 64, 0) << width;
+    ASSERT_TRUE(3 * mlp >= 8 * width && 3 * (mlp - 64) < 8 * width) << width << " " << mlp;
+  }
+  v1::JobSpec given = Minimal();
+  given.mutable_model()->set_mlp(v1::MLP_SWIGLU);
+  given.mutable_model()->set_mlp_width(100);
+  ASSERT_THAT(ResolveAndValidate(&given), IsEmpty());
+  EXPECT_EQ(given.model().mlp_width(), 100);
+}
+
+// Jobs from before there was a choice.
+TEST(ResolveTest, AStoredModelWithoutTheKindOfItsMlpIsReluSquared) {
+  v1::JobSpec spec = Minimal();
+  ASSERT_THAT(ResolveAndValidate(&spec), IsEmpty());
+  v1::JobSpec stored = spec;
+  stored.mutable_model()->clear_mlp();
+  EXPECT_EQ(ParameterCount(stored.model()), ParameterCount(spec.model()));
+  ASSERT_THAT(ResolveAndValidate(&stored), IsEmpty());
+  EXPECT_TRUE(MessageDifferencer::Equals(stored, spec));
 }
 
 TEST(ResolveTest, ResolvingTwiceChangesNothing) {
@@ -145,6 +175,16 @@ TEST(ParameterCountTest, CountsSinksAndGates) {
   EXPECT_EQ(
       ParameterCount(Preset("d20", v1::ATTENTION_VARIANT_GATED, v1::GATE_GRANULARITY_ELEMENT)),
       560'988'160 + 20 * 1280 * 1280);
+}
+
+TEST(ParameterCountTest, CountsThreeMatricesOfSwiGlu) {
+  v1::ModelSpec model = Preset("d12", v1::ATTENTION_VARIANT_VANILLA, v1::GATE_GRANULARITY_HEAD);
+  const std::optional<int64_t> relu_squared = ParameterCount(model);
+  model.set_mlp(v1::MLP_SWIGLU);
+  model.set_mlp_width(2048);  // 8/3 of 768: as many parameters as 4 times
+  EXPECT_EQ(ParameterCount(model), relu_squared);
+  model.set_mlp_width(2049);
+  EXPECT_EQ(ParameterCount(model), *relu_squared + 12 * 3 * 768);
 }
 
 TEST(ParameterCountTest, IsAbsentOutsideTheLimits) {

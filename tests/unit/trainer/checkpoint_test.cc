@@ -210,6 +210,7 @@ TEST(JobConfigTest, FollowsTheJob) {
   spec.mutable_train()->set_gradient_clip(0.5);
   spec.mutable_model()->set_attention(v1::ATTENTION_VARIANT_SINK);
   spec.mutable_model()->mutable_sink_init()->set_high(8);
+  spec.mutable_model()->set_mlp(v1::MLP_SWIGLU);
   spec.mutable_head_balance()->set_loss(v1::BALANCE_LOSS_SWITCH);
   spec.mutable_optimizer()->set_kind(v1::OPTIMIZER_KIND_ADAMW);
   ASSERT_THAT(jobspec::ResolveAndValidate(&spec), IsEmpty());
@@ -218,6 +219,10 @@ TEST(JobConfigTest, FollowsTheJob) {
   EXPECT_EQ(config.micro_steps, 4);
   EXPECT_EQ(config.model.attention, kernels::AttentionVariant::kSink);
   EXPECT_EQ(config.model.sink_init_high, 8);
+  EXPECT_EQ(config.model.mlp, MlpKind::kSwiGlu);
+  EXPECT_EQ(config.model.mlp_width, 704);
+  spec.mutable_model()->clear_mlp();  // a job from before there was a choice
+  EXPECT_EQ(ToTrainingConfig(spec).model.mlp, MlpKind::kReluSquared);
   EXPECT_EQ(config.head_balance.loss, kernels::BalanceLoss::kSwitch);
   EXPECT_EQ(config.head_balance.coefficient, 1e-3);
   EXPECT_EQ(config.optimizer.kind, OptimizerKind::kAdamW);

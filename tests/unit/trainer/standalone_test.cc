@@ -261,6 +261,27 @@ TEST_F(StandaloneTest, InitialParametersComeFromAFile) {
   EXPECT_THAT(output_, HasSubstr("start.safetensors"));
   EXPECT_EQ(Train("fourth", {"--set", "init.from=train.txt"}), 21);
   EXPECT_THAT(output_, HasSubstr("init.from"));
+  EXPECT_EQ(Train("fifth", {"--set", "init.from=start.safetensors", "--set", "model.mlp=swiglu"}),
+            20);
+  EXPECT_THAT(output_, HasSubstr("start.safetensors: tensor transformer.h.0.mlp.c_gate.weight"));
+}
+
+TEST_F(StandaloneTest, SwiGluTrainsAndResumesWithTheSameBits) {
+  const std::vector<std::string> swiglu = {"--set", "model.mlp=swiglu"};
+  ASSERT_EQ(Train("whole", swiglu), 0) << output_;
+  const std::vector<json> metrics = Metrics("whole");
+  ASSERT_EQ(metrics.size(), 60U);
+  EXPECT_LT(metrics.back()["loss"], metrics.front()["loss"]);
+  // Back to step 50.
+  std::filesystem::copy(folder_ / "whole", folder_ / "resumed",
+                        std::filesystem::copy_options::recursive);
+  std::filesystem::remove(folder_ / "resumed/checkpoints/step-60.safetensors");
+  // Of the other kind it is no checkpoint to go on from.
+  EXPECT_EQ(Train("resumed", {"--resume"}), 20);
+  EXPECT_THAT(output_, HasSubstr("mlp.c_fc.weight"));
+  ASSERT_EQ(Train("resumed", {"--resume", "--set", "model.mlp=swiglu"}), 0) << output_;
+  EXPECT_FALSE(Weights("whole").empty());
+  EXPECT_EQ(Weights("resumed"), Weights("whole"));
 }
 
 TEST_F(StandaloneTest, MemoryIsExplainedWithoutDataOrAWorkFolder) {
