@@ -96,6 +96,9 @@ struct AttentionBackwardKernelArgs {
   T* d_q = nullptr;
   T* d_k = nullptr;
   T* d_v = nullptr;
+  // Where the queries' gradients are added up in any order, like d_q; null: a fixed order. Tensor
+  // cores only.
+  float* d_q_sum = nullptr;
 };
 
 inline constexpr int kRowBlock = 64;  // query rows of a block of the tensor-core kernels

@@ -1,6 +1,6 @@
-// Attention's backward on tensor cores (compute capability 8.0 and up), in two kernels without
-// atomics. Both recompute P = exp(z - L) and take delta and the importance's column from the row
-// terms (attention_rows.cu):
+// Attention's backward on tensor cores (compute capability 8.0 and up), by default in two kernels
+// without atomics. Both recompute P = exp(z - L) and take delta and the importance's column from
+// the row terms (attention_rows.cu):
 //
 //   keys     one block a (sample, key head, 64 keys): for every query head of the group and every
 //            query tile from the diagonal on, P^T = exp(k q^T / sqrt(d) - L), dV += (G P)^T dO,
@@ -8,10 +8,16 @@
 //            products, so that P^T and dZ^T stay in registers as operands
 //   queries  one block a (sample, head, 64 queries): dZ again, dQ += dZ k
 //
+// In any order (d_q_sum), the first kernel does the second's work as well: it has dZ^T of a tile,
+// turns it in shared memory, and adds its keys' part of dQ to float32 sums with atomics, which are
+// rounded at the end. Five products in place of seven, float32 additions of dQ for every block of
+// keys, and other bits each time.
+//
 // Accumulated in float32; G P and dZ are rounded to bfloat16 before their products.
 #pragma once
 
 #include "kernels/cuda/attention_tiles.h"
+#include "kernels/cuda/ops.h"
 
 namespace sinkforge::kernels::cuda {
 
@@ -43,13 +49,22 @@ __device__ __forceinline__ void LoadRowNumbers(const AttentionBackwardKernelArgs
   to->column[i] = ImportanceColumn(args.config, args.importance_gradient, h, row);
 }
 
+// Of the keys kernel's tiles of dZ^T; none where the order is fixed.
+template <int kHeadDim, CudaGradientOrder kOrder>
+struct TurnedTile {};
 template <int kHeadDim>
+struct TurnedTile<kHeadDim, CudaGradientOrder::kAny> {
+  Bf16 d_z[kKeyBlock * kQueryTile<kHeadDim>];  // [key, query]
+};
+
+template <int kHeadDim, CudaGradientOrder kOrder>
 struct BackwardKeysShared {
   Bf16 k[kKeyBlock * kHeadDim];
   Bf16 v[kKeyBlock * kHeadDim];
   Bf16 q[2][kQueryTile<kHeadDim> * kHeadDim];
   Bf16 d_u[2][kQueryTile<kHeadDim> * kHeadDim];
   RowNumbers<kQueryTile<kHeadDim>> rows[2];
+  TurnedTile<kHeadDim, kOrder> turned;
 };
 
 // z^T and dP^T of a tile to G P^T (in s) and dZ^T (in dp), both without the logits' scale.
@@ -74,12 +89,54 @@ __device__ __forceinline__ void KeysTileGradient(float (&s)[kN][4], float (&dp)[
   }
 }
 
+// dQ of a tile of queries += dZ k, over the block's keys: each warp has 16 of the queries, and
+// where there are fewer than 64 of those, a part of the channels. `to` is the first query's.
 template <int kHeadDim>
+__device__ __forceinline__ void AddQueriesGradient(const Bf16* d_z, const Bf16* k, float scale,
+                                                   float* to, int64_t stride, int valid) {
+  constexpr int kQueries = kQueryTile<kHeadDim>;
+  constexpr int kGroups = kQueries / kWarpRows;
+  constexpr int kParts = kAttentionThreads / kWarpThreads / kGroups;
+  constexpr int kPairs = kHeadDim / 16 / kParts;
+  const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
+  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  const int group = warp % kGroups;
+  const int first_pair = warp / kGroups * kPairs;
+  float d_q[2 * kPairs][4] = {};
+#pragma unroll
+  for (int step = 0; step < kKeyBlock / 16; ++step) {
+    unsigned a[4];
+    Tile<kQueries>::LoadTransposedA(a, d_z, step * 16, group);
+#pragma unroll
+    for (int pair = 0; pair < kPairs; ++pair) {
+      unsigned b[4];
+      Tile<kHeadDim>::LoadTransposedB(b, k, step * 16, first_pair + pair);
+      MultiplyAdd(d_q[2 * pair], a, b[0], b[1]);
+      MultiplyAdd(d_q[2 * pair + 1], a, b[2], b[3]);
+    }
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int row = group * kWarpRows + lane / 4 + 8 * half;
+    if (row >= valid) continue;
+    float* at = to + row * stride + first_pair * 16 + lane % 4 * 2;
+#pragma unroll
+    for (int n = 0; n < 2 * kPairs; ++n) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        // Blocks of keys come in any order, and so do the roundings of their sum: asked for.
+        atomicAdd(at + n * 8 + i, d_q[n][2 * half + i] * scale);
+      }
+    }
+  }
+}
+
+template <int kHeadDim, CudaGradientOrder kOrder>
 __global__ void __launch_bounds__(kAttentionThreads)
     AttentionBackwardKeysKernel(AttentionBackwardKernelArgs<Bf16> args) {
   using Tiles = Tile<kHeadDim>;
   constexpr int kQueries = kQueryTile<kHeadDim>;
-  auto& shared = *reinterpret_cast<BackwardKeysShared<kHeadDim>*>(SharedMemory());
+  auto& shared = *reinterpret_cast<BackwardKeysShared<kHeadDim, kOrder>*>(SharedMemory());
   const AttentionGeometry& shape = args.geometry;
   // The first key blocks meet the most queries, and start first.
   const int block_key0 = static_cast<int>(blockIdx.x) * kKeyBlock;
@@ -129,6 +186,15 @@ __global__ void __launch_bounds__(kAttentionThreads)
                      (first_tile + turn % tiles) * kQueries);
     Tiles::MultiplyChannels(d_v, s, shared.d_u[turn % 2]);
     Tiles::MultiplyChannels(d_k, dp, shared.q[turn % 2]);
+    if constexpr (kOrder == CudaGradientOrder::kAny) {
+      Tile<kQueries>::Put(dp, shared.turned.d_z, warp_row);
+      __syncthreads();
+      const int query0 = (first_tile + turn % tiles) * kQueries;
+      const int h = kv_head * group + turn / tiles;
+      AddQueriesGradient<kHeadDim>(shared.turned.d_z, shared.k, shape.scale,
+                                   args.d_q_sum + shape.query(b, query0, h), shape.query_stride(),
+                                   shape.sequence - query0);
+    }
     __syncthreads();  // The next iteration's copies go where this one has read.
   }
 #pragma unroll
@@ -235,14 +301,29 @@ __global__ void __launch_bounds__(kAttentionThreads)
   Tiles::Store(d_q, shared.q, warp_row, args.d_q + to, shape.query_stride(), valid);
 }
 
+template <int kHeadDim, CudaGradientOrder kOrder>
+void LaunchBackwardKeys(const AttentionBackwardKernelArgs<Bf16>& args, cudaStream_t stream) {
+  const AttentionGeometry& shape = args.geometry;
+  Launch(AttentionBackwardKeysKernel<kHeadDim, kOrder>,
+         {dim3(BlocksFor(shape.sequence, kKeyBlock), static_cast<unsigned>(shape.kv_heads),
+               static_cast<unsigned>(shape.batch)),
+          kAttentionThreads, sizeof(BackwardKeysShared<kHeadDim, kOrder>)},
+         stream, args);
+}
+
 template <int kHeadDim>
 void LaunchAttentionBackward(const AttentionBackwardKernelArgs<Bf16>& args, cudaStream_t stream) {
   const AttentionGeometry& shape = args.geometry;
   const auto batch = static_cast<unsigned>(shape.batch);
-  Launch(AttentionBackwardKeysKernel<kHeadDim>,
-         {dim3(BlocksFor(shape.sequence, kKeyBlock), static_cast<unsigned>(shape.kv_heads), batch),
-          kAttentionThreads, sizeof(BackwardKeysShared<kHeadDim>)},
-         stream, args);
+  if (args.d_q_sum != nullptr) {
+    const int64_t count = shape.batch * shape.sequence * shape.query_stride();
+    CheckCuda(cudaMemsetAsync(args.d_q_sum, 0, static_cast<size_t>(count) * sizeof(float), stream),
+              "sums of the queries' gradients");
+    LaunchBackwardKeys<kHeadDim, CudaGradientOrder::kAny>(args, stream);
+    LaunchRound(args.d_q_sum, count, args.d_q, stream);
+    return;
+  }
+  LaunchBackwardKeys<kHeadDim, CudaGradientOrder::kFixed>(args, stream);
   Launch(AttentionBackwardQueriesKernel<kHeadDim>,
          {dim3(BlocksFor(shape.sequence, kRowBlock), static_cast<unsigned>(shape.heads), batch),
           kAttentionThreads, sizeof(BackwardQueriesShared<kHeadDim>)},

@@ -66,13 +66,13 @@ bool IsScaledOutput(const AttentionConfig& config) {
 }  // namespace
 
 template <typename T>
-AttentionOp<T>::AttentionOp(CudaAttention kernels, int device, Stream* stream)
-    : kernels_(kernels), stream_(stream) {
-  SINKFORGE_CHECK(kernels != CudaAttention::kDefault);
-  CheckCuda(
-      cudaDeviceGetAttribute(&hopper_.multiprocessors, cudaDevAttrMultiProcessorCount, device),
-      "number of multiprocessors");
-  CheckCuda(cudaDeviceGetAttribute(&hopper_.cache_bytes, cudaDevAttrL2CacheSize, device),
+AttentionOp<T>::AttentionOp(const CudaBackendOptions& options, Stream* stream)
+    : kernels_(options.attention), gradient_order_(options.gradient_order), stream_(stream) {
+  SINKFORGE_CHECK(kernels_ != CudaAttention::kDefault);
+  CheckCuda(cudaDeviceGetAttribute(&hopper_.multiprocessors, cudaDevAttrMultiProcessorCount,
+                                   options.device),
+            "number of multiprocessors");
+  CheckCuda(cudaDeviceGetAttribute(&hopper_.cache_bytes, cudaDevAttrL2CacheSize, options.device),
             "size of the cache");
 }
 
@@ -176,8 +176,12 @@ void AttentionOp<T>::Backward(const AttentionConfig& config, const AttentionShap
   if constexpr (std::is_same_v<T, Bf16>) {
     const CudaAttention kernels = KernelsFor(shape.head_dim);
     if (kernels == CudaAttention::kHopper) return BackwardOnHopper(kernel, stream_->get());
-    if (kernels == CudaAttention::kTensorCores)
+    if (kernels == CudaAttention::kTensorCores) {
+      if (gradient_order_ == CudaGradientOrder::kAny) {
+        kernel.d_q_sum = d_q_sum_.Reserve<float>(args.q.elements(), stream_);
+      }
       return BackwardOnTensorCores(kernel, stream_->get());
+    }
   }
   LaunchAttentionBackwardRows(kernel, stream_->get());
 }

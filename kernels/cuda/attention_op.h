@@ -7,11 +7,11 @@
 
 namespace sinkforge::kernels::cuda {
 
-// T is float or Bf16. `kernels` is not kDefault. Owned by the backend.
+// T is float or Bf16. The options' `attention` is not kDefault. Owned by the backend.
 template <typename T>
 class AttentionOp {
  public:
-  AttentionOp(CudaAttention kernels, int device, Stream* stream);
+  AttentionOp(const CudaBackendOptions& options, Stream* stream);
 
   void Forward(const AttentionConfig& config, const AttentionShape& shape,
                const AttentionForwardArgs& args);
@@ -25,6 +25,7 @@ class AttentionOp {
                                 const AttentionBackwardArgs& args);
 
   CudaAttention kernels_;
+  CudaGradientOrder gradient_order_;
   Stream* stream_;
   HopperResources hopper_;
   Workspace gate_partials_;
@@ -32,6 +33,7 @@ class AttentionOp {
   Workspace d_u_;
   Workspace delta_;
   Workspace d_sink_;
+  Workspace d_q_sum_;
 };
 
 }  // namespace sinkforge::kernels::cuda

@@ -69,6 +69,13 @@ struct Tile {
     LoadMatricesTransposed(b, At(tile, row + lane % 16, 2 * pair + lane / 16));
   }
 
+  // The A fragment of (channel, row): the 16 channels from 16 * pair and the 16 rows from `row`.
+  __device__ static __forceinline__ void LoadTransposedA(unsigned (&a)[4], const Bf16* tile,
+                                                         int row, int pair) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+    LoadMatricesTransposed(a, At(tile, row + lane / 16 * 8 + lane % 8, 2 * pair + lane / 8 % 2));
+  }
+
   // s[n] = a x^T: the warp's 16 rows of tile `a` from `row` against all 8 kN rows of tile `x`.
   template <int kN>
   __device__ static __forceinline__ void MultiplyRows(float (&s)[kN][4], const Bf16* a, int row,
@@ -113,21 +120,28 @@ struct Tile {
     }
   }
 
+  // Rounds the warp's 16 rows in D fragments into the rows of `tile` from `row`.
+  __device__ static __forceinline__ void Put(const float (&acc)[kHeadDim / 8][4], Bf16* tile,
+                                             int row) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+#pragma unroll
+    for (int n = 0; n < kHeadDim / 8; ++n) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const unsigned pair = PackBf16(acc[n][2 * half], acc[n][2 * half + 1]);
+        Bf16* at = At(tile, row + lane / 4 + 8 * half, n) + lane % 4 * 2;
+        memcpy(at, &pair, sizeof(pair));
+      }
+    }
+  }
+
   // Writes the warp's 16 rows in D fragments to global memory, by way of its own rows of `stage`
   // (16 rows from `row`), so that the stores are of 16 bytes. Rows from `valid` on are left out.
   __device__ static __forceinline__ void Store(const float (&acc)[kHeadDim / 8][4], Bf16* stage,
                                                int row, Bf16* to, int64_t stride, int valid) {
     const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
     __syncwarp();  // The rows may still be read as operands, or by an earlier store.
-#pragma unroll
-    for (int n = 0; n < kHeadDim / 8; ++n) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const unsigned pair = PackBf16(acc[n][2 * half], acc[n][2 * half + 1]);
-        Bf16* at = At(stage, row + lane / 4 + 8 * half, n) + lane % 4 * 2;
-        memcpy(at, &pair, sizeof(pair));
-      }
-    }
+    Put(acc, stage, row);
     __syncwarp();
 #pragma unroll
     for (int i = 0; i < kWarpRows * kChunks / kWarpThreads; ++i) {

@@ -60,7 +60,7 @@ class CudaBackend final : public Backend {
       : logits_max_(options.logits_max),
         graphs_(options.graphs, &stream_, options.warn),
         products_(stream()),
-        attention_(options.attention, options.device, &stream_),
+        attention_(options, &stream_),
         muon_(&products_, &graphs_, &stream_) {}
   ~CudaBackend() override { cudaStreamSynchronize(stream()); }
 

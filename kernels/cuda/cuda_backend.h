@@ -27,6 +27,11 @@ enum class CudaPrecision { kFloat32, kMixed };
 // is kHopper where the device has it and kHopperByDefault says so, else kTensorCores.
 enum class CudaAttention { kDefault, kHopper, kTensorCores, kRows };
 
+// In which order attention's backward adds up the gradients of queries: a fixed one, for the same
+// bits every time, or in whichever the blocks of keys come to it, in one kernel in place of two.
+// The latter has kernels for kTensorCores alone; the other paths keep to the fixed one.
+enum class CudaGradientOrder { kFixed, kAny };
+
 // False as long as the kernels for 9.0 have not run on a device. To be turned once
 // `tests/gpu/run.sh check` has passed on one, and its `bench` has shown them to be the faster ones.
 inline constexpr bool kHopperByDefault = false;
@@ -43,6 +48,7 @@ struct CudaBackendOptions {
   CudaAttention attention = CudaAttention::kDefault;
   // The most logits that the cross-entropy holds at once: 1,024 rows of 65,536 tokens.
   int64_t logits_max = int64_t{64} << 20;
+  CudaGradientOrder gradient_order = CudaGradientOrder::kFixed;
   CudaGraphs graphs = kGraphsByDefault;
   // Told what a person should know though the work goes on; empty: it goes to stderr.
   std::function<void(const std::string&)> warn;

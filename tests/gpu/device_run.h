@@ -12,6 +12,6 @@ namespace sinkforge::kernels::conformance {
 void VaryExecution(int run);
 
 // Cases that take too long for where they run.
-bool LeaveOut(const std::string& case_name, CudaAttention path);
+bool LeaveOut(const std::string& case_name, CudaAttention path, CudaGradientOrder order);
 
 }  // namespace sinkforge::kernels::conformance

@@ -5,6 +5,6 @@ namespace sinkforge::kernels::conformance {
 
 void VaryExecution(int) {}
 
-bool LeaveOut(const std::string&, CudaAttention) { return false; }
+bool LeaveOut(const std::string&, CudaAttention, CudaGradientOrder) { return false; }
 
 }  // namespace sinkforge::kernels::conformance

@@ -3,7 +3,8 @@
 
 Usage: peers.py attention|model [name=value ...]. Prints CSV lines as attention_bench and
 `run.sh bench` do, so that one table holds both. Attention is SDPA's flash and cuDNN backends, and
-FlexAttention with a learned sink (its log-sum-exp gives the gate); the model is the same nanochat
+FlexAttention with a learned sink (its log-sum-exp gives the gate); backward in a fixed order, where
+PyTorch has one, and in any; the model is the same nanochat
 family under torch.compile, with SDPA.
 """
 
@@ -48,11 +49,24 @@ def flex_sink(q, k, v, sinks):
     return run
 
 
+def backward_in_fixed_order(forward, inputs, d_out):
+    """Seconds of the backward where it must give the same bits every time; None: there is none."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        out = forward()
+        return median_seconds(lambda: torch.autograd.grad(out, inputs, d_out, retain_graph=True))
+    except RuntimeError:
+        return None
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def bench_attention(tokens=16384, width=2048):
-    def line(what, length, dim, forward, backward):
+    def line(what, length, dim, forward, fixed, any_order):
         flop = 2.0 * tokens * length * width
-        print(f"torch,{what},{length},{dim},{flop / forward * 1e-12:.1f},"
-              f"{2.5 * flop / backward * 1e-12:.1f}", flush=True)
+        backward = "" if fixed is None else f"{2.5 * flop / fixed * 1e-12:.1f}"
+        print(f"torch,{what},{length},{dim},{flop / forward * 1e-12:.1f},{backward},"
+              f"{2.5 * flop / any_order * 1e-12:.1f}", flush=True)
 
     for dim in (64, 128):
         for length in (2048, 4096, 8192, 16384):
@@ -70,10 +84,11 @@ def bench_attention(tokens=16384, width=2048):
                         out = forward()
                         back = median_seconds(lambda: torch.autograd.grad(
                             out, (q, k, v), d_out, retain_graph=True))
+                        fixed = backward_in_fixed_order(forward, (q, k, v), d_out)
                     except RuntimeError as error:
-                        print(f"torch,{name},{length},{dim},not run: {error},", flush=True)
+                        print(f"torch,{name},{length},{dim},not run: {error},,", flush=True)
                         continue
-                line(name, length, dim, there, back)
+                line(name, length, dim, there, fixed, back)
             sinks = torch.zeros(shape[1], device="cuda", requires_grad=True)
             try:
                 forward = flex_sink(q, k, v, sinks)
@@ -83,10 +98,10 @@ def bench_attention(tokens=16384, width=2048):
                 back = median_seconds(lambda: torch.autograd.grad(
                     (out, gate), (q, k, v, sinks), (d_out, d_gate), retain_graph=True))
             except Exception as error:  # the compiler's errors have no common class
-                print(f"torch,flex_sink,{length},{dim},not run: {type(error).__name__},",
+                print(f"torch,flex_sink,{length},{dim},not run: {type(error).__name__},,",
                       flush=True)
                 continue
-            line("flex_sink", length, dim, there, back)
+            line("flex_sink", length, dim, there, None, back)
 
 
 def norm(x):

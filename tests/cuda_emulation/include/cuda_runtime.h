@@ -35,8 +35,9 @@ inline uint3 threadIdx, blockIdx;
 inline dim3 blockDim, gridDim;
 
 inline int min(int a, int b) { return a < b ? a : b; }
-inline int atomicAdd(int* at, int value) {
-  const int old = *at;
+template <typename T>
+T atomicAdd(T* at, T value) {
+  const T old = *at;
   *at += value;
   return old;
 }
