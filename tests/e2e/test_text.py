@@ -152,6 +152,7 @@ class TextTest(harness.ClusterTest):
     def test_a_job_of_bytes_writes_text(self):
         job_id = self.cluster.submit(model__mlp="swiglu")
         self.assertEqual(self.cluster.client("wait", job_id).code, 0)
+        self.assertIn(" attention, swiglu, ", self.cluster.ok("show", job_id).out)
         options = ("--prompt", "In", "--max-tokens", "8", "--temperature", "0", "-o", "json")
         written = self.cluster.ok("sample", job_id, *options).json()
         self.assertEqual(len(written["tokens"]), 8)
