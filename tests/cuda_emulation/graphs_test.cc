@@ -95,6 +95,7 @@ struct Case {
   Recompute recompute;
   OptimizerKind optimizer;
   CudaPrecision precision;
+  MlpKind mlp = MlpKind::kReluSquared;
 };
 
 class StepGraphsTest : public testing::TestWithParam<Case> {};
@@ -102,6 +103,7 @@ class StepGraphsTest : public testing::TestWithParam<Case> {};
 TEST_P(StepGraphsTest, TrainsToTheSameBits) {
   TrainingConfig config = JobOf(GetParam().attention, GetParam().recompute);
   config.model.layers = GetParam().layers;
+  config.model.mlp = GetParam().mlp;
   config.optimizer.kind = GetParam().optimizer;
   std::vector<std::string> warnings;
   Trace direct;
@@ -126,8 +128,9 @@ INSTANTIATE_TEST_SUITE_P(
                          OptimizerKind::kMuon, CudaPrecision::kMixed},
                     Case{"SinkAdamWFloat32Attention", 2, AttentionVariant::kSink,
                          Recompute::kAttention, OptimizerKind::kAdamW, CudaPrecision::kFloat32},
-                    Case{"VanillaAdamWMixedBlock", 2, AttentionVariant::kVanilla, Recompute::kBlock,
-                         OptimizerKind::kAdamW, CudaPrecision::kMixed}),
+                    Case{"VanillaSwiGluAdamWMixedBlock", 2, AttentionVariant::kVanilla,
+                         Recompute::kBlock, OptimizerKind::kAdamW, CudaPrecision::kMixed,
+                         MlpKind::kSwiGlu}),
     [](const auto& tested) { return tested.param.name; });
 
 // A driver or library that refuses at any point costs one warning, and no bit.
