@@ -23,7 +23,7 @@ std::string StateText(const v1::Worker& worker) {
   if (worker.only_copies() > 0) {
     absl::StrAppend(&text, ": ", worker.only_copies(),
                     worker.only_copies() == 1 ? " checkpoint is" : " checkpoints are",
-                    " only here");
+                    " on no worker that stays");
   }
   return text;
 }

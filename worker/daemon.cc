@@ -29,7 +29,9 @@ constexpr nanoseconds kKillTimeout = seconds(10);  // the same, at the end
 constexpr nanoseconds kHandOverTimeout = seconds(5);
 constexpr nanoseconds kGoodbyeTimeout = seconds(2);
 constexpr nanoseconds kGoodbyeTimeoutInAHurry = milliseconds(200);
-constexpr nanoseconds kHandOverTimeoutAlone = seconds(1);  // the coordinator is away
+// The coordinator is away: it may be back soon, and there is something to tell it or not.
+constexpr nanoseconds kAwayTimeout = seconds(20);
+constexpr nanoseconds kAwayTimeoutWithoutNews = seconds(1);
 
 }  // namespace
 
@@ -301,32 +303,43 @@ void Daemon::Drain() {
   }
   HandOver(deadline);
   synchronizer_->SayGoodbye(hurry_ ? kGoodbyeTimeoutInAHurry : kGoodbyeTimeout);
-  base::LogInfo("drained", {{"step_records_kept", steps_->size().records},
-                            {"log_lines_kept", logs_->size().records}});
+  base::LogInfo("has left");
 }
 
 void Daemon::HandOver(nanoseconds deadline) {
-  const nanoseconds patience =
-      synchronizer_->connected() ? kHandOverTimeout : kHandOverTimeoutAlone;
-  const nanoseconds handed_over = clock_->Read().monotonic + patience;
+  const nanoseconds begin = clock_->Read().monotonic;
+  nanoseconds heard = begin;
   bool told = false;
   while (!hurry_) {
     const nanoseconds now = clock_->Read().monotonic;
+    if (synchronizer_->connected()) heard = now;
     const v1::Leave leave = agent_->leave();
-    if (now >= deadline || (leave != v1::LEAVE_LATER && now >= handed_over)) break;
-    if (leave == v1::LEAVE_NOW && HandedOver()) return;
+    if (leave == v1::LEAVE_NOW && HandedOver()) break;
+    const bool is_news_due = leave == v1::LEAVE_LATER || !HandedOver();
+    const nanoseconds away_until = heard + (is_news_due ? kAwayTimeout : kAwayTimeoutWithoutNews);
+    if (now >= deadline || now >= away_until) break;
+    if (leave != v1::LEAVE_LATER && now == heard && now >= begin + kHandOverTimeout) break;
     if (leave == v1::LEAVE_LATER && !std::exchange(told, true)) {
-      base::LogInfo(
-          "stays until others have fetched what only this worker has, or the grace "
-          "period is over",
-          {{"grace_left_seconds", std::chrono::duration<double>(deadline - now).count()}});
+      base::LogInfo("stays until others have what only this worker has, at most for its grace",
+                    {{"grace_left_seconds", std::chrono::duration<double>(deadline - now).count()},
+                     {"checkpoints", agent_->only_copies()}});
     }
     hurry_wakeup_.Wait(kDrainPoll);
   }
-  if (agent_->leave() == v1::LEAVE_LATER) {
+  if (!HandedOver()) {
     base::LogWarning(
-        "leaves although some checkpoints are on no other worker: their jobs may wait "
-        "until it is back");
+        "leaves before the coordinator has heard everything: it will when this "
+        "worker is back",
+        {{"ends", int64_t{agent_->unacknowledged()}},
+         {"step_records", steps_->size().records},
+         {"log_lines", logs_->size().records}});
+  }
+  if (agent_->only_copies() > 0) {
+    const bool is_early = agent_->leave() == v1::LEAVE_LATER;
+    base::Log(is_early ? base::Severity::kWarning : base::Severity::kInfo,
+              "leaves with checkpoints that no worker has which stays: their jobs wait until it is "
+              "back",
+              {{"checkpoints", agent_->only_copies()}});
   }
 }
 

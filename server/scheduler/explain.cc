@@ -156,11 +156,12 @@ Wait SlotWait(const Cluster& cluster, const WaitingJob& job) {
 
 Wait ExplainWait(const Cluster& cluster, const WaitingJob& job) {
   if (IsBeyondQuota(cluster, job)) return BeyondQuota(cluster, job);
+  // Without its checkpoint it would not run on any slot either.
+  const std::vector<std::string> missing = MissingHolders(cluster.pool, job);
+  if (!missing.empty()) return HolderWait(missing);
   if (job.min_ranks > cluster.pool.Total(job.device)) return NotEnough(cluster, job);
   const std::string quota = QuotaObstacle(cluster, job);
   if (!quota.empty()) return {v1::REASON_WAITING_FOR_QUOTA, quota};
-  const std::vector<std::string> missing = MissingHolders(cluster.pool, job);
-  if (!missing.empty()) return HolderWait(missing);
   const WaitingJob* head = Head(cluster, job.device);
   if (head == nullptr || head->job_id == job.job_id) return SlotWait(cluster, job);
   // Its namespace may be held back by a job before it that waits for quota.

@@ -113,7 +113,7 @@ Verdict Judge(const Call& call, const State& state, const JobRecord& record,
   const bool is_fetched = IsBeingCopied(state, checkpoint);
   const bool may_come =
       is_fetched || std::any_of(state.expected.begin(), state.expected.end(),
-                                [&](const auto& name) { return !IsServing(state, name); });
+                                [&](const auto& name) { return IsExpected(state, name); });
   if (!may_come) return Verdict::kNotCopied;
   const Monotonic deadline = record.commit_deadlines.at(checkpoint.step());
   if (call.now().monotonic < deadline) return Verdict::kWait;
@@ -272,10 +272,15 @@ v1::Checkpoint PendingCheckpoint(const State& state, const JobRecord& record, in
   checkpoint.set_attempt(record.job.attempt());
   int64_t bytes = 0;
   for (const auto& [rank, holders] : pending->second) {
+    const auto staying = std::find_if(holders.begin(), holders.end(), [&](const auto& part) {
+      return Stays(state, part.worker());
+    });
     const auto serving = std::find_if(holders.begin(), holders.end(), [&](const auto& part) {
       return IsServing(state, part.worker());
     });
-    const auto first = serving == holders.end() ? holders.begin() : serving;
+    const auto first = staying != holders.end()   ? staying
+                       : serving != holders.end() ? serving
+                                                  : holders.begin();
     *checkpoint.add_parts() = *first;
     for (auto other = holders.begin(); other != holders.end(); ++other) {
       if (other != first) *checkpoint.add_copies() = *other;
@@ -292,9 +297,13 @@ void CheckCommits(Call* call) {
   State& state = call->state();
   const Monotonic now = call->now().monotonic;
   if (!state.expected.empty() && now >= state.expected_until) {
-    state.expected.clear();
+    const std::set<std::string> expected = std::exchange(state.expected, {});
+    for (const std::string& name : expected) {
+      if (!IsServing(state, name)) PreferHoldersThatStay(call, name);
+    }
     state.plan_copies = true;
     state.recheck_commits = true;
+    state.recheck_leaves = true;
   }
   for (const auto& [deadline, number, step] : state.commits) {
     if (deadline > now) break;

@@ -420,6 +420,7 @@ void Coordinator::HandleDisconnect(const std::string& name, const std::string& i
   if (worker == nullptr || worker->incarnation != incarnation) return;
   Call call(&impl_->state, now);
   worker->connected = false;
+  impl_->state.recheck_leaves = true;
   call.RefreshPool(*worker);
   NoteCopier(&call, *worker);
   impl_->Finish(&call, effects);

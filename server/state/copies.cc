@@ -74,6 +74,22 @@ void StopCopy(Call* call, const PartKey& key) {
   call->Touch(copier);
 }
 
+// Parts whose first holder is away, or about to be, and not expected back after a restart: a copy
+// on a worker that stays takes their place. Returns whether anything changed.
+bool PreferCopiesThatStay(const State& state, v1::Checkpoint* checkpoint) {
+  bool changed = false;
+  for (v1::CheckpointPart& part : *checkpoint->mutable_parts()) {
+    if (Stays(state, part.worker()) || IsExpected(state, part.worker())) continue;
+    for (v1::CheckpointPart& copy : *checkpoint->mutable_copies()) {
+      if (copy.rank() != part.rank() || !Stays(state, copy.worker())) continue;
+      part.Swap(&copy);
+      changed = true;
+      break;
+    }
+  }
+  return changed;
+}
+
 enum class PartPlan {
   kEnough,   // on enough workers that stay
   kHeld,     // on all of them that there are: one that comes makes a new plan
@@ -151,6 +167,14 @@ bool IsThin(const v1::Checkpoint& checkpoint) {
   });
 }
 
+bool Stays(const State& state, const std::string& worker) {
+  return IsServing(state, worker) && !state.FindWorker(worker)->snapshot.draining();
+}
+
+bool IsExpected(const State& state, const std::string& worker) {
+  return state.expected.contains(worker) && !IsServing(state, worker);
+}
+
 bool IsServing(const State& state, const std::string& worker) {
   const WorkerRecord* record = state.FindWorker(worker);
   return record != nullptr && record->reported && record->alive;
@@ -187,24 +211,20 @@ bool HasLeavingHolder(const State& state, const v1::Checkpoint& checkpoint) {
   });
 }
 
-bool IsElsewhere(const State& state, const PartKey& key, const std::string& worker) {
+std::vector<std::string> HoldersOfPart(const State& state, const PartKey& key) {
   const JobRecord* record = state.Find(key.job_id);
-  if (record == nullptr) return true;
-  const auto stays = [&](const std::string& holder) {
-    const WorkerRecord* other = state.FindWorker(holder);
-    return holder != worker && IsServing(state, holder) && !other->snapshot.draining();
-  };
+  if (record == nullptr) return {};
   for (const v1::Checkpoint& checkpoint : record->job.checkpoints()) {
     if (checkpoint.attempt() != key.attempt || checkpoint.step() != key.step) continue;
-    const std::vector<std::string> holders = HoldersOfRank(checkpoint, key.rank);
-    return std::any_of(holders.begin(), holders.end(), stays);
+    return HoldersOfRank(checkpoint, key.rank);
   }
+  std::vector<std::string> holders;
   const auto pending = record->pending.find(key.step);
-  if (pending == record->pending.end()) return false;
+  if (key.attempt != record->job.attempt() || pending == record->pending.end()) return holders;
   const auto rank = pending->second.find(key.rank);
-  return rank != pending->second.end() &&
-         std::any_of(rank->second.begin(), rank->second.end(),
-                     [&](const auto& part) { return stays(part.worker()); });
+  if (rank == pending->second.end()) return holders;
+  for (const v1::CheckpointPart& part : rank->second) holders.push_back(part.worker());
+  return holders;
 }
 
 void NoteThin(Call* call, const JobRecord& record) {
@@ -257,11 +277,12 @@ void TakeCopy(Call* call, const std::string& worker, const PartKey& key,
     call->Store(*job);
     IndexCheckpoint(&state, *job, checkpoint);
     NoteThin(call, *job);
+    if (PreferCopiesThatStay(state, &checkpoint)) RefreshWaiting(call, job);
     return;
   }
 }
 
-void PreferOtherHolders(Call* call, const std::string& worker) {
+void PreferHoldersThatStay(Call* call, const std::string& worker) {
   State& state = call->state();
   const auto held = state.held.find(worker);
   if (held == state.held.end()) return;
@@ -270,15 +291,8 @@ void PreferOtherHolders(Call* call, const std::string& worker) {
     bool changed = false;
     for (v1::Checkpoint& checkpoint : *record.job.mutable_checkpoints()) {
       if (checkpoint.attempt() != key.attempt || checkpoint.step() != key.step) continue;
-      for (v1::CheckpointPart& part : *checkpoint.mutable_parts()) {
-        if (part.worker() != worker) continue;
-        for (v1::CheckpointPart& copy : *checkpoint.mutable_copies()) {
-          if (copy.rank() != part.rank() || !IsServing(state, copy.worker())) continue;
-          part.Swap(&copy);
-          changed = true;
-          break;
-        }
-      }
+      changed = PreferCopiesThatStay(state, &checkpoint);
+      break;
     }
     if (!changed) continue;
     call->Store(record);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "server/state/call.h"
 #include "server/state/model.h"
@@ -18,6 +19,10 @@ bool IsThin(const v1::Checkpoint& checkpoint);
 
 // The worker is there, and what it holds can be read.
 bool IsServing(const State& state, const std::string& worker);
+// And it is not being stopped.
+bool Stays(const State& state, const std::string& worker);
+// It is not there, but the coordinator has just been started, and it may come back.
+bool IsExpected(const State& state, const std::string& worker);
 // The last moment at which a worker that is there has reported.
 Monotonic LatelyOf(const Call& call);
 // The worker is there: it has been heard of since then. One that was killed has its lease for some
@@ -29,8 +34,8 @@ bool IsReadable(const State& state, const v1::Checkpoint& checkpoint);
 bool IsBeingCopied(const State& state, const v1::Checkpoint& checkpoint);
 // A worker that alone has a part has said goodbye.
 bool HasLeavingHolder(const State& state, const v1::Checkpoint& checkpoint);
-// Another worker that serves and is not being stopped has the part of a checkpoint.
-bool IsElsewhere(const State& state, const PartKey& key, const std::string& worker);
+// Workers that have the part of a checkpoint, committed or to be committed.
+std::vector<std::string> HoldersOfPart(const State& state, const PartKey& key);
 
 // The job has a checkpoint whose copies are to be looked at.
 void NoteThin(Call* call, const JobRecord& record);
@@ -48,9 +53,10 @@ void NoteDisk(Call* call, WorkerRecord* worker);
 void TakeCopy(Call* call, const std::string& worker, const PartKey& key,
               const v1::CheckpointPart& part);
 
-// The worker is away: what has a copy on a worker that is there is read from that one first, so
-// that no job waits for a holder that it does not need.
-void PreferOtherHolders(Call* call, const std::string& worker);
+// The worker came or went. Of all that it holds, what is first to be read on a worker that is away
+// or about to leave is read first where it stays, so that no job waits for a holder that it does
+// not need.
+void PreferHoldersThatStay(Call* call, const std::string& worker);
 
 // The worker has fetched the part, if it was to.
 void EndCopy(State* state, WorkerRecord* worker, const PartKey& key);

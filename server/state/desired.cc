@@ -124,6 +124,7 @@ v1::DesiredState DesiredOf(const State& state, const WorkerRecord& worker) {
   AddParts(state, worker, &desired);
   AddCopies(state, worker, &desired);
   desired.set_leave(worker.leave);
+  desired.set_only_copies(worker.only_copies);
   *desired.mutable_snapshot_interval() =
       base::ToProto(std::min(state.options.snapshot_interval, state.options.lease / 3));
   *desired.mutable_lease() = base::ToProto(state.options.lease);

@@ -6,6 +6,7 @@
 #include <string>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "server/state/attempts.h"
 #include "server/state/commits.h"
@@ -14,19 +15,39 @@
 namespace sinkforge::server {
 namespace {
 
-bool IsFetched(const State& state, const WorkerRecord& worker) {
-  return std::any_of(state.copying.begin(), state.copying.end(), [&](const auto& copy) {
-    const auto& [key, copier] = copy;
-    return worker.parts.contains(key) && IsServing(state, copier) &&
-           !IsElsewhere(state, key, worker.name);
+// None of the workers that stay has the part. Only what is thin can be so.
+bool IsAlone(const State& state, const WorkerRecord& worker, const PartKey& key) {
+  if (!state.thin.contains(Coordinator::NumberOf(key.job_id))) return false;
+  if (FateOf(state, key) == PartFate::kDrop) return false;
+  const std::vector<std::string> holders = HoldersOfPart(state, key);
+  return std::none_of(holders.begin(), holders.end(), [&](const std::string& name) {
+    const WorkerRecord* other = state.FindWorker(name);
+    return name != worker.name && other != nullptr && other->connected && other->takes_work();
   });
 }
 
-// After a restart: who could take a copy, or has it already, may not have come back yet.
-bool MayBeFetched(const State& state, const WorkerRecord& worker) {
-  return std::any_of(state.expected.begin(), state.expected.end(),
-                     [&](const auto& name) { return !IsServing(state, name); }) &&
-         OnlyCopies(state, worker) > 0;
+// Another holder's stream is broken: at the end of its lease at the latest it is known whether
+// somebody has to fetch the part.
+bool IsInDoubt(const State& state, const WorkerRecord& worker, const PartKey& key) {
+  const std::vector<std::string> holders = HoldersOfPart(state, key);
+  return std::any_of(holders.begin(), holders.end(), [&](const std::string& name) {
+    const WorkerRecord* other = state.FindWorker(name);
+    return name != worker.name && other != nullptr && !other->connected && other->takes_work();
+  });
+}
+
+bool IsWaitedFor(const State& state, const WorkerRecord& worker) {
+  if (!worker.assigned.empty()) return true;
+  // After a restart, who could take a copy or has it already may not have come back yet.
+  const bool may_come = std::any_of(state.expected.begin(), state.expected.end(),
+                                    [&](const auto& name) { return IsExpected(state, name); });
+  return std::any_of(worker.parts.begin(), worker.parts.end(), [&](const auto& part) {
+    const PartKey& key = part.first;
+    if (!IsAlone(state, worker, key)) return false;
+    const auto fetched = state.copying.find(key);
+    const bool is_fetched = fetched != state.copying.end() && IsServing(state, fetched->second);
+    return is_fetched || may_come || IsInDoubt(state, worker, key);
+  });
 }
 
 }  // namespace
@@ -34,8 +55,7 @@ bool MayBeFetched(const State& state, const WorkerRecord& worker) {
 int64_t OnlyCopies(const State& state, const WorkerRecord& worker) {
   std::set<std::tuple<std::string, int64_t, int64_t>> checkpoints;
   for (const auto& [key, part] : worker.parts) {
-    if (FateOf(state, key) == PartFate::kDrop || IsElsewhere(state, key, worker.name)) continue;
-    checkpoints.emplace(key.job_id, key.attempt, key.step);
+    if (IsAlone(state, worker, key)) checkpoints.emplace(key.job_id, key.attempt, key.step);
   }
   return static_cast<int64_t>(checkpoints.size());
 }
@@ -45,10 +65,10 @@ void TellLeaves(Call* call) {
   if (!std::exchange(state.recheck_leaves, false)) return;
   for (const std::string& name : state.takers.stopping()) {
     WorkerRecord& worker = state.workers.at(name);
-    const bool is_waited_for =
-        !worker.assigned.empty() || IsFetched(state, worker) || MayBeFetched(state, worker);
-    const v1::Leave leave = is_waited_for ? v1::LEAVE_LATER : v1::LEAVE_NOW;
-    if (std::exchange(worker.leave, leave) != leave) call->Touch(&worker);
+    const v1::Leave leave = IsWaitedFor(state, worker) ? v1::LEAVE_LATER : v1::LEAVE_NOW;
+    if (std::exchange(worker.leave, leave) == leave) continue;
+    worker.only_copies = OnlyCopies(state, worker);
+    call->Touch(&worker);
   }
 }
 
@@ -71,7 +91,7 @@ void EndLease(Call* call, WorkerRecord* worker, WorkerNote::Kind kind) {
   call->state().recheck_leaves = true;
   call->NoteWorker(kind, *worker);
   call->RefreshPool(*worker);
-  PreferOtherHolders(call, worker->name);
+  PreferHoldersThatStay(call, worker->name);
   NoteThinOf(call, worker->name);
 }
 

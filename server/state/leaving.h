@@ -11,7 +11,7 @@
 
 namespace sinkforge::server {
 
-// Checkpoints of which no other worker that stays can serve some part that this one has.
+// Checkpoints of which it has a part that no worker has which stays.
 int64_t OnlyCopies(const State& state, const WorkerRecord& worker);
 
 // Tells those that are being stopped whether they are waited for, where that changed. After

@@ -123,6 +123,7 @@ struct WorkerRecord {
   std::vector<Removal> removals;
   std::map<PartKey, int64_t> copying;       // to fetch from their holders, with their bytes
   v1::Leave leave = v1::LEAVE_UNSPECIFIED;  // what it is told while it is being stopped
+  int64_t only_copies = 0;                  // when that was said
   int64_t bytes_refused = 0;                // of the least that it had no room for; 0: of nothing
 
   bool leaving() const { return drained || snapshot.draining(); }

@@ -163,7 +163,7 @@ v1::WorkerState StateOf(const WorkerRecord& worker, int64_t only_copies) {
   // Until it is forgotten, one that was stopped in order is not taken for lost.
   if (!worker.alive && !worker.left()) return v1::WORKER_STATE_LOST;
   if (!worker.leaving()) return v1::WORKER_STATE_LIVE;
-  const bool is_idle = worker.assigned.empty() && worker.removals.empty();
+  const bool is_idle = worker.alive && worker.assigned.empty() && worker.removals.empty();
   return worker.drained && is_idle && only_copies == 0 ? v1::WORKER_STATE_DRAINED
                                                        : v1::WORKER_STATE_DRAINING;
 }
@@ -183,6 +183,7 @@ absl::Status TakeSnapshot(Call* call, const v1::WorkerSnapshot& snapshot) {
   const bool drain_changed = worker->snapshot.draining() != snapshot.draining();
   const bool was_serving = worker->reported && worker->alive && !worker->snapshot.draining();
   worker->report_sequence = snapshot.report_sequence();
+  if (!worker->connected) call->state().recheck_leaves = true;
   worker->reported = worker->connected = worker->alive = true;
   worker->lease_end = call->now().monotonic + call->options().lease;
   worker->heard = call->now().monotonic;
@@ -218,7 +219,10 @@ absl::Status TakeSnapshot(Call* call, const v1::WorkerSnapshot& snapshot) {
     }
   }
   call->RefreshPool(*worker);
-  if (is_new || !was_serving || drain_changed) NoteThinOf(call, worker->name);
+  if (is_new || !was_serving || drain_changed) {
+    NoteThinOf(call, worker->name);
+    PreferHoldersThatStay(call, worker->name);
+  }
   if (!was_serving && !snapshot.draining()) WakeParked(call, worker->name);
   if (snapshot.goodbye()) SayGoodbye(call, worker);
   return absl::OkStatus();
@@ -283,7 +287,9 @@ v1::Worker Describe(const State& state, const WorkerRecord& record) {
   v1::Worker worker = DescribeSnapshot(record.snapshot, record.last_seen);
   worker.set_worker(record.name);
   worker.set_incarnation(record.incarnation);
-  if (record.alive && record.leaving()) worker.set_only_copies(OnlyCopies(state, record));
+  if (record.leaving() && (record.alive || record.left())) {
+    worker.set_only_copies(OnlyCopies(state, record));
+  }
   worker.set_state(StateOf(record, worker.only_copies()));
   const auto drain = state.drains.find(record.name);
   if (drain != state.drains.end()) *worker.mutable_drain() = drain->second;

@@ -46,7 +46,7 @@ class SchedulingTest(unittest.TestCase):
         cluster.ok("drain", "a", "--note", "new disk")
         cluster.await_state(job_id, "QUEUED")
         harness.wait_until(lambda: "draining (new disk): " in cluster.ok("workers").out and
-                           "only here" in cluster.ok("workers").out,
+                           "on no worker that stays" in cluster.ok("workers").out,
                            "the worker is known to have the only copies")
         self.assertIn("sinkforge undrain a", cluster.ok("show", job_id).out)
         step = int(cluster.job(job_id)["checkpoints"][-1]["step"])

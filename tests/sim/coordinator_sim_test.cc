@@ -58,7 +58,8 @@ TEST(CoordinatorSimCoverageTest, TheSeedsExerciseEverything) {
                            "held by a sweep",
                            "commits on one worker",
                            "commits on two workers",
-                           "commits without a late copy"}) {
+                           "commits without a late copy",
+                           "waits for a holder"}) {
     EXPECT_GT(total[what], 0) << what;
     RecordProperty(what, static_cast<int>(total[what]));
   }

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/state/job_moves.h"
+#include "server/state/model.h"
 #include "sim_cluster.h"
 
 namespace sinkforge::sim {
@@ -168,8 +169,38 @@ void SimCluster::CheckState() {
     }
   }
   if (count != coordinator_->CountByState()) Fail("counts by state are wrong");
+  CheckHolderWaits();
   CheckDesired();
   CheckLimits();
+}
+
+// No job waits for a worker that has its checkpoint where live workers have all of it. Right after
+// a start, the coordinator waits for those that it expects back.
+void SimCluster::CheckHolderWaits() {
+  if (now_.monotonic - loaded_ <= options_.coordinator.lease + kTick) return;
+  std::set<std::string> live;
+  for (const v1::Worker& worker : coordinator_->Workers()) {
+    if (worker.state() == v1::WORKER_STATE_LIVE) live.insert(worker.worker());
+  }
+  for (const auto& [job_id, stored] : stored_) {
+    const v1::Job& job = *coordinator_->Find(job_id);
+    if (job.state() != v1::JOB_STATE_QUEUED) continue;
+    const server::Explanation why = coordinator_->Explain(job_id, now_);
+    if (why.reason != v1::REASON_WAITING_FOR_CHECKPOINT_HOLDER) continue;
+    const v1::Checkpoint* newest = server::NewestCheckpoint(job);
+    if (newest == nullptr) continue;
+    ++counters_["waits for a holder"];
+    const bool is_there =
+        std::all_of(newest->parts().begin(), newest->parts().end(), [&](const auto& part) {
+          return live.contains(part.worker()) ||
+                 std::any_of(newest->copies().begin(), newest->copies().end(), [&](const auto& c) {
+                   return c.rank() == part.rank() && live.contains(c.worker());
+                 });
+        });
+    if (is_there) {
+      Fail(absl::StrCat(job_id, ": waits though live workers have its checkpoint: ", why.message));
+    }
+  }
 }
 
 // Invariant 5, and what a lease promises: nobody is taken for lost who was heard of within it, by

@@ -105,6 +105,7 @@ class SimCluster {
   void CheckCommit(const v1::Job& before, const v1::Job& after);
   void CheckCopies(const v1::Job& job, const v1::Checkpoint& checkpoint);
   void CheckState();
+  void CheckHolderWaits();
   void CheckDesired();
   void CheckEnd(const v1::Event& event);
   void CheckStart(const v1::Job& job);

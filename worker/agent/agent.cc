@@ -255,7 +255,12 @@ int Agent::running() const {
 
 v1::Leave Agent::leave() const {
   base::MutexLock lock(&mutex_);
-  return has_desired_ ? desired_.leave() : v1::LEAVE_UNSPECIFIED;
+  return desired_.leave();
+}
+
+int64_t Agent::only_copies() const {
+  base::MutexLock lock(&mutex_);
+  return desired_.only_copies();
 }
 
 int Agent::unacknowledged() const {

@@ -90,8 +90,10 @@ class Agent {
   int running() const EXCLUDES_LOCK(mutex_);
   // Ranks that ended and that the coordinator has not dropped.
   int unacknowledged() const EXCLUDES_LOCK(mutex_);
-  // What the coordinator says of leaving, on the present stream.
+  // The coordinator's last word of leaving, also while it is away.
   v1::Leave leave() const EXCLUDES_LOCK(mutex_);
+  // Checkpoints that no other worker had which stays, as of then.
+  int64_t only_copies() const EXCLUDES_LOCK(mutex_);
   std::vector<RankView> Ranks() const EXCLUDES_LOCK(mutex_);
 
   // For the trainer's service. FAILED_PRECONDITION: the token is unknown or its attempt is over;

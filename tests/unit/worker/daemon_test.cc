@@ -360,6 +360,42 @@ TEST_F(DaemonTest, StaysUntilOthersHaveWhatItAloneHas) {
   EXPECT_TRUE(coordinator_.snapshot().goodbye());
 }
 
+// What it alone has is read from it by other workers, and the coordinator comes back.
+TEST_F(DaemonTest, StaysAlsoWhileTheCoordinatorIsAway) {
+  const auto daemon = Start(Options("a"));
+  coordinator_.Want([](v1::DesiredState* desired) { desired->set_leave(v1::LEAVE_LATER); });
+  std::atomic<bool> has_left = false;
+  std::thread drain([&] {
+    daemon->Drain();
+    has_left = true;
+  });
+  EXPECT_TRUE(Eventually([&] { return coordinator_.snapshot().draining(); }));
+  coordinator_.Stop();
+  coordinator_.Start();
+  const int64_t heard = coordinator_.snapshot().report_sequence();
+  EXPECT_TRUE(Eventually([&] { return coordinator_.snapshot().report_sequence() > heard + 1; }));
+  EXPECT_FALSE(has_left);
+  coordinator_.Want([](v1::DesiredState* desired) { desired->set_leave(v1::LEAVE_NOW); });
+  drain.join();
+  EXPECT_TRUE(coordinator_.snapshot().goodbye());
+}
+
+// It was stopped while the coordinator was started anew.
+TEST_F(DaemonTest, WaitsForTheCoordinatorWhereThereIsSomethingToTell) {
+  const auto daemon = Start(Options("a"));
+  coordinator_.Want([](v1::DesiredState* desired) {
+    *desired->add_ranks() = FakeCoordinator::Rank("d4-1", "good", 1, 0, kForever);
+  });
+  ASSERT_TRUE(WaitForStep("d4-1", 1, 3));
+  coordinator_.Stop();
+  std::thread drain([&] { daemon->Drain(); });
+  EXPECT_TRUE(Eventually([&] { return daemon->agent().running() == 0; }));
+  coordinator_.Start();
+  drain.join();
+  EXPECT_EQ(coordinator_.rank("d4-1", 1).outcome(), v1::RANK_OUTCOME_STOPPED);
+  EXPECT_TRUE(coordinator_.snapshot().goodbye());
+}
+
 TEST_F(DaemonTest, StaysNoLongerThanItsGracePeriod) {
   DaemonOptions options = Options("a");
   options.grace = std::chrono::milliseconds(300);

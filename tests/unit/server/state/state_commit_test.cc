@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "base/check.h"
 #include "commit_bed.h"
 
 namespace sinkforge::server {
@@ -163,7 +164,7 @@ TEST_F(CommitTest, AHolderThatLeavesStaysUntilTheCopyIsMade) {
   EXPECT_THAT(Checkpoints(), ElementsAre());
   EXPECT_EQ(w1_.Desired().leave(), v1::LEAVE_LATER);
   w2_.Fetch();
-  EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|w2"));
+  EXPECT_THAT(Checkpoints(), ElementsAre("10:w2|w1"));
   EXPECT_EQ(w1_.Desired().leave(), v1::LEAVE_NOW);
   EXPECT_EQ(w1_.Desired().acknowledged_ends_size(), 1);
   EXPECT_THAT(bed_.last.changed_workers, testing::Contains("w1"));
@@ -183,6 +184,115 @@ TEST_F(CommitTest, AHolderThatCannotStayTakesNoProgressAlong) {
               HasSubstr("without a second copy, because its worker was stopped"));
   // It is known to be away at once.
   EXPECT_EQ(bed_.Job(id_).reason(), v1::REASON_WAITING_FOR_CHECKPOINT_HOLDER);
+}
+
+// Its last checkpoint is on both workers, and it is paused.
+class PausedOnTwoTest : public CommitTest {
+ protected:
+  PausedOnTwoTest() {
+    SINKFORGE_REQUIRE(bed_.Pause(id_).ok());
+    w1_.Sync();
+    Checkpoint(10);
+    w1_.End(id_, v1::RANK_OUTCOME_STOPPED);
+    w1_.Sync();
+    w2_.Fetch();
+    SINKFORGE_REQUIRE(bed_.StateOf(id_) == v1::JOB_STATE_PAUSED);
+    w1_.Sync();
+  }
+  static void Stop(HandWorker* worker) {
+    worker->snapshot.set_draining(true);
+    worker->Sync();
+    worker->snapshot.set_goodbye(true);
+    worker->Sync();
+    worker->Disconnect();
+  }
+  static void StartAnew(HandWorker* worker) {
+    worker->snapshot.set_draining(false);
+    worker->snapshot.set_goodbye(false);
+    worker->RestartDaemon(worker->snapshot.incarnation() + "+");
+    worker->Sync();
+  }
+  void ExpectToRunOn(HandWorker* worker) {
+    SINKFORGE_REQUIRE(bed_.Resume(id_).ok());
+    ASSERT_EQ(bed_.StateOf(id_), v1::JOB_STATE_STARTING) << Explained();
+    EXPECT_EQ(bed_.Job(id_).placement(0).worker(), worker->snapshot.worker());
+    const v1::DesiredState desired = worker->Desired();
+    EXPECT_EQ(desired.ranks(0).restore().parts(0).worker(), worker->snapshot.worker());
+  }
+};
+
+TEST_F(PausedOnTwoTest, GoesOnWithWhicheverIsBackFirst) {
+  Stop(&w2_);
+  Stop(&w1_);
+  StartAnew(&w2_);
+  ExpectToRunOn(&w2_);
+}
+
+TEST_F(PausedOnTwoTest, GoesOnWithTheOneThatReturnsAfterBothWereLost) {
+  for (HandWorker* worker : {&w1_, &w2_}) worker->Disconnect();
+  bed_.Advance(seconds(6));
+  bed_.Tick();
+  StartAnew(&w2_);
+  ExpectToRunOn(&w2_);
+}
+
+TEST_F(PausedOnTwoTest, GoesOnWhereTheOtherOneStaysAwayAfterARestart) {
+  bed_.Restart();
+  w2_.Sync();
+  bed_.Advance(seconds(6));
+  w2_.Sync();
+  bed_.Tick();
+  ExpectToRunOn(&w2_);
+}
+
+TEST_F(PausedOnTwoTest, ARestartChangesNothingWhereBothComeBack) {
+  const std::vector<std::string> before = Checkpoints();
+  bed_.Restart();
+  w2_.Sync();
+  w1_.Sync();
+  bed_.Advance(seconds(2));
+  bed_.Tick();
+  EXPECT_EQ(Checkpoints(), before);
+}
+
+TEST_F(PausedOnTwoTest, GoesOnFromACopyThatIsMadeWhileTheFirstHolderLeaves) {
+  w2_.Disconnect();
+  bed_.Advance(seconds(6));
+  w1_.Sync();
+  bed_.Tick();
+  HandWorker w3(&bed_, "w3", 1);
+  Join(&w3);
+  ASSERT_EQ(w3.Desired().copy_parts_size(), 1);
+  w1_.snapshot.set_draining(true);
+  w1_.Sync();
+  w3.Fetch();
+  ExpectToRunOn(&w3);
+}
+
+TEST_F(PausedOnTwoTest, BothOfTwoThatAreDrainedAreNotToBeTakenAway) {
+  for (const char* name : {"w1", "w2"}) ASSERT_TRUE(bed_.Drain(name).ok());
+  for (const v1::Worker& worker : bed_.coordinator.Workers()) {
+    EXPECT_EQ(worker.state(), v1::WORKER_STATE_DRAINING);
+    EXPECT_EQ(worker.only_copies(), 1);
+  }
+  Stop(&w1_);
+  EXPECT_EQ(bed_.coordinator.Workers()[0].state(), v1::WORKER_STATE_DRAINING);
+}
+
+// The other holder was killed a moment ago: its lease still runs.
+TEST_F(PausedOnTwoTest, AHolderStaysWhileTheOtherOneIsInDoubt) {
+  HandWorker w3(&bed_, "w3", 1);
+  Join(&w3);
+  w2_.Disconnect();
+  w1_.snapshot.set_draining(true);
+  w1_.Sync();
+  EXPECT_EQ(w1_.Desired().leave(), v1::LEAVE_LATER);
+  EXPECT_EQ(w1_.Desired().only_copies(), 1);
+  Advance(seconds(6), {&w1_, &w3});
+  EXPECT_EQ(w1_.Desired().leave(), v1::LEAVE_LATER);
+  w3.Fetch();
+  EXPECT_EQ(w1_.Desired().leave(), v1::LEAVE_NOW);
+  EXPECT_EQ(w1_.Desired().only_copies(), 0);
 }
 
 TEST_F(CommitTest, AHolderThatIsDrainedByTheUserIsWaitedForLikeAnyOther) {
