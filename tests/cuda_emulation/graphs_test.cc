@@ -14,6 +14,7 @@ namespace {
 using emulation::CudaCall;
 using kernels::AttentionVariant;
 using kernels::Backend;
+using kernels::CudaAttention;
 using kernels::CudaBackendOptions;
 using kernels::CudaGraphs;
 using kernels::CudaPrecision;
@@ -23,10 +24,8 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-std::unique_ptr<Backend> MakeBackend(CudaGraphs graphs, CudaPrecision precision,
-                                     std::vector<std::string>* warnings = nullptr) {
-  CudaBackendOptions options;
-  options.precision = precision;
+std::unique_ptr<Backend> Make(CudaBackendOptions options, CudaGraphs graphs,
+                              std::vector<std::string>* warnings = nullptr) {
   options.graphs = graphs;
   if (warnings != nullptr) {
     options.warn = [warnings](const std::string& message) { warnings->push_back(message); };
@@ -34,6 +33,13 @@ std::unique_ptr<Backend> MakeBackend(CudaGraphs graphs, CudaPrecision precision,
   auto made = kernels::MakeCudaBackend(options);
   SINKFORGE_CHECK(made.ok());
   return std::move(made).value();
+}
+
+std::unique_ptr<Backend> MakeFloat32(CudaGraphs graphs,
+                                     std::vector<std::string>* warnings = nullptr) {
+  CudaBackendOptions options;
+  options.precision = CudaPrecision::kFloat32;
+  return Make(options, graphs, warnings);
 }
 
 TrainingConfig JobOf(AttentionVariant attention, Recompute recompute) {
@@ -95,6 +101,7 @@ struct Case {
   Recompute recompute;
   OptimizerKind optimizer;
   CudaPrecision precision;
+  int64_t head_dim;
   MlpKind mlp = MlpKind::kReluSquared;
 };
 
@@ -105,14 +112,18 @@ TEST_P(StepGraphsTest, TrainsToTheSameBits) {
   config.model.layers = GetParam().layers;
   config.model.mlp = GetParam().mlp;
   config.optimizer.kind = GetParam().optimizer;
+  config.model.heads = 2;
+  config.model.width = 2 * GetParam().head_dim;
+  CudaBackendOptions options;
+  options.precision = GetParam().precision;
+  options.attention = CudaAttention::kHopper;  // where it has kernels for the head
   std::vector<std::string> warnings;
   Trace direct;
   Trace replayed;
-  const emulation::GraphCounts without = GraphsIn(
-      [&] { direct = Train(config, 3, MakeBackend(CudaGraphs::kOff, GetParam().precision)); });
-  const emulation::GraphCounts with = GraphsIn([&] {
-    replayed = Train(config, 3, MakeBackend(CudaGraphs::kOn, GetParam().precision, &warnings));
-  });
+  const emulation::GraphCounts without =
+      GraphsIn([&] { direct = Train(config, 3, Make(options, CudaGraphs::kOff)); });
+  const emulation::GraphCounts with =
+      GraphsIn([&] { replayed = Train(config, 3, Make(options, CudaGraphs::kOn, &warnings)); });
   ExpectSameBits(direct, replayed);
   EXPECT_THAT(warnings, IsEmpty());
   EXPECT_EQ(without.captured, 0);
@@ -124,12 +135,12 @@ TEST_P(StepGraphsTest, TrainsToTheSameBits) {
 
 INSTANTIATE_TEST_SUITE_P(
     Jobs, StepGraphsTest,
-    testing::Values(Case{"GatedMuonMixed", 1, AttentionVariant::kGated, Recompute::kNone,
-                         OptimizerKind::kMuon, CudaPrecision::kMixed},
-                    Case{"SinkAdamWFloat32Attention", 2, AttentionVariant::kSink,
-                         Recompute::kAttention, OptimizerKind::kAdamW, CudaPrecision::kFloat32},
-                    Case{"VanillaSwiGluAdamWMixedBlock", 2, AttentionVariant::kVanilla,
-                         Recompute::kBlock, OptimizerKind::kAdamW, CudaPrecision::kMixed,
+    testing::Values(Case{"GatedMuonTensorCores", 1, AttentionVariant::kGated, Recompute::kNone,
+                         OptimizerKind::kMuon, CudaPrecision::kMixed, 32},
+                    Case{"SinkAdamWFloat32", 2, AttentionVariant::kSink, Recompute::kAttention,
+                         OptimizerKind::kAdamW, CudaPrecision::kFloat32, 8},
+                    Case{"VanillaSwiGluAdamWHopper", 2, AttentionVariant::kVanilla,
+                         Recompute::kBlock, OptimizerKind::kAdamW, CudaPrecision::kMixed, 64,
                          MlpKind::kSwiGlu}),
     [](const auto& tested) { return tested.param.name; });
 
@@ -137,15 +148,14 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(RefusedGraphsTest, TrainingGoesOnDirectly) {
   TrainingConfig config = JobOf(AttentionVariant::kSink, Recompute::kNone);
   config.optimizer.kind = OptimizerKind::kAdamW;
-  const Trace direct = Train(config, 1, MakeBackend(CudaGraphs::kOff, CudaPrecision::kFloat32));
+  const Trace direct = Train(config, 1, MakeFloat32(CudaGraphs::kOff));
   for (const CudaCall call : {CudaCall::kBeginCapture, CudaCall::kLaunchInCapture,
                               CudaCall::kEndCapture, CudaCall::kInstantiate}) {
     std::vector<std::string> warnings;
     emulation::FailNext(call, cudaErrorStreamCaptureUnsupported);
     Trace refused;
-    const emulation::GraphCounts graphs = GraphsIn([&] {
-      refused = Train(config, 1, MakeBackend(CudaGraphs::kOn, CudaPrecision::kFloat32, &warnings));
-    });
+    const emulation::GraphCounts graphs =
+        GraphsIn([&] { refused = Train(config, 1, MakeFloat32(CudaGraphs::kOn, &warnings)); });
     ExpectSameBits(direct, refused);
     EXPECT_THAT(warnings, ElementsAre(HasSubstr("CUDA graphs are not used: ")));
     EXPECT_EQ(graphs.launched, 0);
@@ -197,7 +207,7 @@ class Piece {
 };
 
 TEST(GraphsTest, WorkIsDoneDirectlyThenCapturedThenLaunched) {
-  const auto backend = MakeBackend(CudaGraphs::kOn, CudaPrecision::kFloat32);
+  const auto backend = MakeFloat32(CudaGraphs::kOn);
   Piece piece(backend.get(), 8);
   const std::vector<bool> called = {piece.Replay(), piece.Replay(), piece.Replay(), piece.Replay()};
   EXPECT_THAT(called, ElementsAre(true, true, false, false));
@@ -205,7 +215,7 @@ TEST(GraphsTest, WorkIsDoneDirectlyThenCapturedThenLaunched) {
 }
 
 TEST(GraphsTest, WithoutThemWorkIsAlwaysDoneDirectly) {
-  const auto backend = MakeBackend(CudaGraphs::kOff, CudaPrecision::kFloat32);
+  const auto backend = MakeFloat32(CudaGraphs::kOff);
   Piece piece(backend.get(), 8);
   const std::vector<bool> called = {piece.Replay(), piece.Replay(), piece.Replay()};
   EXPECT_THAT(called, ElementsAre(true, true, true));
@@ -213,7 +223,7 @@ TEST(GraphsTest, WithoutThemWorkIsAlwaysDoneDirectly) {
 }
 
 TEST(GraphsTest, GrownWorkspaceBeginsAnew) {
-  const auto backend = MakeBackend(CudaGraphs::kOn, CudaPrecision::kFloat32);
+  const auto backend = MakeFloat32(CudaGraphs::kOn);
   Piece piece(backend.get(), 8);
   Piece larger(backend.get(), 500);
   for (int i = 0; i < 3; ++i) piece.Replay();
@@ -224,7 +234,7 @@ TEST(GraphsTest, GrownWorkspaceBeginsAnew) {
 }
 
 TEST(GraphsTest, FreedMemoryBeginsAnew) {
-  const auto backend = MakeBackend(CudaGraphs::kOn, CudaPrecision::kFloat32);
+  const auto backend = MakeFloat32(CudaGraphs::kOn);
   Piece piece(backend.get(), 8);
   {
     Piece other(backend.get(), 8);
@@ -242,7 +252,7 @@ TEST(GraphsTest, FreedMemoryBeginsAnew) {
 // Work that is not the same every time is refused where a workspace shows it, and is done.
 TEST(GraphsTest, WorkspaceThatGrowsInACaptureRefusesIt) {
   std::vector<std::string> warnings;
-  const auto backend = MakeBackend(CudaGraphs::kOn, CudaPrecision::kFloat32, &warnings);
+  const auto backend = MakeFloat32(CudaGraphs::kOn, &warnings);
   Piece piece(backend.get(), 8);
   Piece larger(backend.get(), 500);
   const kernels::WorkKey key = {&piece, {}};
@@ -260,7 +270,7 @@ TEST(GraphsDeathTest, WorkMustNotWaitForTheDevice) {
   for (const CudaGraphs graphs : {CudaGraphs::kOff, CudaGraphs::kOn}) {
     EXPECT_DEATH(
         {
-          const auto backend = MakeBackend(graphs, CudaPrecision::kFloat32);
+          const auto backend = MakeFloat32(graphs);
           Piece piece(backend.get(), 8);
           backend->Replay({&piece, {}}, [&] { (void)piece.Times(); });
         },
@@ -272,7 +282,7 @@ TEST(GraphsDeathTest, WorkMustNotHoldOtherWork) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_DEATH(
       {
-        const auto backend = MakeBackend(CudaGraphs::kOn, CudaPrecision::kFloat32);
+        const auto backend = MakeFloat32(CudaGraphs::kOn);
         Piece piece(backend.get(), 8);
         backend->Replay({&piece, {}}, [&] { piece.Replay(); });
       },
