@@ -32,6 +32,9 @@ struct CollectiveOptions {
   std::chrono::milliseconds meeting_timeout{120'000};
   // Of one operation, with a rank that hangs; one that dies is noticed at once.
   std::chrono::milliseconds operation_timeout{300'000};
+  // Of Finish, with a rank that is late with its last checkpoint or gone: nothing depends on it any
+  // more, and this rank's end is not reported before.
+  std::chrono::milliseconds finish_timeout{30'000};
 };
 
 // `store` may be null for a world of one. Waits for the other ranks. kInvalidArgument: no store for

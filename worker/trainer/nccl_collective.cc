@@ -154,7 +154,7 @@ class NcclCollective final : public Collective {
   // left on this one, and waits for nobody.
   void Finish() override {
     if (communicator_ == nullptr) return;
-    const std::chrono::milliseconds timeout = options_.operation_timeout;
+    const std::chrono::milliseconds timeout = options_.finish_timeout;
     std::string why = End(ncclCommFinalize(communicator_), Deadline(timeout), timeout);
     if (why.empty()) {
       const ncclResult_t destroyed = ncclCommDestroy(std::exchange(communicator_, nullptr));

@@ -27,13 +27,14 @@ constexpr milliseconds kLong{120'000};
 // For what can only end by its deadline; whatever is slow ends in the same way.
 constexpr milliseconds kShort{300};
 
-CollectiveOptions Options(int rank, int world_size, milliseconds operation_timeout = kLong) {
+CollectiveOptions Options(int rank, int world_size, milliseconds timeout = kLong) {
   CollectiveOptions options;
   options.rank = rank;
   options.world_size = world_size;
   options.memory = CollectiveOptions::Memory::kDevice;
   options.meeting_timeout = kLong;
-  options.operation_timeout = operation_timeout;
+  options.operation_timeout = timeout;
+  options.finish_timeout = timeout;
   return options;
 }
 
@@ -43,11 +44,11 @@ void OnRanks(int world_size, const std::function<void(int rank)>& body) {
   for (std::thread& thread : threads) thread.join();
 }
 
-std::vector<std::unique_ptr<Collective>> Make(int world_size, milliseconds operation_timeout) {
+std::vector<std::unique_ptr<Collective>> Make(int world_size, milliseconds timeout) {
   MemoryStore store;
   std::vector<std::unique_ptr<Collective>> collectives(static_cast<size_t>(world_size));
   OnRanks(world_size, [&](int rank) {
-    auto made = MakeNcclCollective(Options(rank, world_size, operation_timeout), &store);
+    auto made = MakeNcclCollective(Options(rank, world_size, timeout), &store);
     EXPECT_TRUE(made.ok()) << made.status().message();
     if (made.ok()) collectives[static_cast<size_t>(rank)] = std::move(made).value();
   });
