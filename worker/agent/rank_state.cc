@@ -41,6 +41,7 @@ void UpdateProgress(const v1::StepRecord& record, const base::Now& now, RankStat
   progress.set_stall_seconds(progress.stall_seconds() + SmoothStep(record.step_seconds(), rank));
   progress.set_step(record.step());
   progress.set_steps_total(rank->desired.spec().train().steps());
+  progress.set_micro_batch(rank->micro_batch);
   progress.set_loss(record.loss());
   progress.set_aux_loss(record.aux_loss());
   progress.set_imbalance(record.imbalance());
@@ -124,13 +125,16 @@ ReportNews ApplyReport(const v1::TrainerReport& report, const base::Now& now, Ra
     rank->progress_time = now.monotonic;
     news = std::max(news, ReportNews::kStep);
   }
+  if (report.has_start()) {
+    rank->status.set_restored_step(report.start().restored_step());
+    rank->micro_batch = report.start().micro_batch();
+  }
   for (const v1::StepRecord& record : report.steps()) {
     UpdateProgress(record, now, rank);
     rank->last_step = record;
     rank->trend.Add(record.imbalance());
     news = std::max(news, ReportNews::kStep);
   }
-  if (report.has_start()) rank->status.set_restored_step(report.start().restored_step());
   for (const std::string& warning : report.warnings()) {
     if (rank->status.warnings_size() >= kWarningsMax) break;
     rank->status.add_warnings(Shorten(warning));

@@ -37,6 +37,7 @@ struct RankState {
   std::optional<v1::StepRecord> last_step;
   ImbalanceTrend trend;
   double step_seconds_smooth = 0;
+  int32_t micro_batch = 0;                       // as rank 0's trainer has told
   std::chrono::nanoseconds progress_time{0};     // monotonic, of the last sign of progress
   std::chrono::nanoseconds last_report_time{0};  // monotonic; 0: none yet
   bool held = false;       // its records cannot be kept now; status.message says why

@@ -37,7 +37,8 @@ CheckpointRecord FromJson(const json& document) {
   environment.at("backend").get_to(record.environment.backend);
   environment.at("version").get_to(record.environment.version);
   environment.at("ranks").get_to(record.environment.ranks);
-  record.tokenizer = document.value("tokenizer", "");  // added later
+  record.environment.micro_batch = environment.value("micro_batch", int64_t{0});  // added later
+  record.tokenizer = document.value("tokenizer", "");                             // added later
   return record;
 }
 
@@ -78,7 +79,8 @@ std::string ToJson(const CheckpointRecord& record) {
                            {"processor", record.environment.processor},
                            {"backend", record.environment.backend},
                            {"version", record.environment.version},
-                           {"ranks", record.environment.ranks}}}};
+                           {"ranks", record.environment.ranks},
+                           {"micro_batch", record.environment.micro_batch}}}};
   // File names need not be UTF-8.
   return document.dump(-1, ' ', false, json::error_handler_t::replace);
 }
@@ -121,6 +123,10 @@ std::string DescribeDifference(const RunEnvironment& stored, const RunEnvironmen
   Compare("backend", stored.backend, now.backend, &text);
   Compare("version", stored.version, now.version, &text);
   Compare("ranks", std::to_string(stored.ranks), std::to_string(now.ranks), &text);
+  if (stored.micro_batch > 0) {
+    Compare("micro_batch", std::to_string(stored.micro_batch), std::to_string(now.micro_batch),
+            &text);
+  }
   return text;
 }
 

@@ -19,6 +19,7 @@ struct RunEnvironment {
   std::string backend;
   std::string version;  // of this program
   int64_t ranks = 0;
+  int64_t micro_batch = 0;  // rows of the global micro-batch; 0: made before this was kept
 };
 
 struct CheckpointRecord {

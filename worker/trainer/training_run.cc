@@ -121,7 +121,8 @@ class Run {
 
   bool MakeModel() {
     context_.environment = {request_.spec.resources().threads(), ProcessorModel(),
-                            std::string(backend_->name()), kVersion, request_.world_size};
+                            std::string(backend_->name()),       kVersion,
+                            request_.world_size,                 config_.micro_batch_rows};
     const TrainerEnvironment environment{backend_.get(), collective_.get(), train_.get(),
                                          validation_.get()};
     auto trainer = Trainer::Create(config_, environment);

@@ -168,6 +168,7 @@ kernels::Status WorkerLink::Begin(const RunContext& context, int64_t restored_st
     v1::AttemptStart start;
     start.set_attempt(assignment_.rank().attempt());
     start.set_restored_step(restored_step);
+    start.set_micro_batch(static_cast<int32_t>(context.environment.micro_batch));
     queue_.SetStart(start);
   }
   queue_.SetStep(restored_step);

@@ -28,7 +28,7 @@ CheckpointRecord SampleRecord() {
   record.state = {30, 480, 30720, 18446744073709551615U, 2.0 / 3, 28};
   record.loss = 0.1 + 0.2;
   record.files = {{"a \"b\".txt", 12, 18446744073709551614U}};
-  record.environment = {2, "Some CPU", "cpu", "0.1.0", 1};
+  record.environment = {2, "Some CPU", "cpu", "0.1.0", 1, 16};
   return record;
 }
 
@@ -51,6 +51,18 @@ TEST(CheckpointRecordTest, RoundTripsExactly) {
   EXPECT_EQ(parsed.value().state.smoothed_steps, 28);
   EXPECT_EQ(parsed.value().loss, 0.1 + 0.2);
   EXPECT_EQ(parsed.value().files[0].xxh3, 18446744073709551614U);
+  EXPECT_EQ(parsed.value().environment.micro_batch, 16);
+}
+
+TEST(CheckpointRecordTest, OneWithoutAMicroBatchIsReadAndDiffersInNothing) {
+  std::string text = ToJson(SampleRecord());
+  const std::string field = "\"micro_batch\":16,";
+  ASSERT_NE(text.find(field), std::string::npos) << text;
+  text.erase(text.find(field), field.size());
+  const auto parsed = ParseRecord(text);
+  ASSERT_TRUE(parsed.ok()) << parsed.status().message();
+  EXPECT_EQ(parsed.value().environment.micro_batch, 0);
+  EXPECT_EQ(DescribeDifference(parsed.value().environment, SampleRecord().environment), "");
 }
 
 TEST(CheckpointRecordTest, BrokenAndNewerRecordsAreRefused) {
@@ -70,7 +82,9 @@ TEST(CheckpointRecordTest, DifferencesOfTheEnvironmentAreNamed) {
   EXPECT_EQ(DescribeDifference(stored, now), "");
   now.threads = 4;
   now.processor = "Another";
-  EXPECT_EQ(DescribeDifference(stored, now), "threads 2 -> 4, processor Some CPU -> Another");
+  now.micro_batch = 8;
+  EXPECT_EQ(DescribeDifference(stored, now),
+            "threads 2 -> 4, processor Some CPU -> Another, micro_batch 16 -> 8");
   EXPECT_FALSE(ProcessorModel().empty());
 }
 

@@ -110,6 +110,7 @@ TEST_F(WorkerLinkTest, ReportsEveryStepOnceAndEnds) {
     if (report.has_start()) {
       EXPECT_EQ(report.start().attempt(), 3);
       EXPECT_EQ(report.start().restored_step(), 0);
+      EXPECT_EQ(report.start().micro_batch(), 8);
     }
     EXPECT_TRUE(started || report.steps_size() == 0);
     records += report.steps_size();

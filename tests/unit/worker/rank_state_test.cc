@@ -84,6 +84,17 @@ TEST(RankStateTest, FillsProgressFromStepRecords) {
   EXPECT_EQ(progress.update_time().seconds(), 7);
 }
 
+TEST(RankStateTest, TellsTheMicroBatchThatTheTrainerHasChosen) {
+  RankState rank = Started();
+  v1::TrainerReport report = Step(31, 2.0);
+  report.mutable_start()->set_restored_step(30);
+  report.mutable_start()->set_micro_batch(12);
+  ApplyReport(report, At(seconds(1)), &rank);
+  EXPECT_EQ(rank.status.progress().micro_batch(), 12);
+  ApplyReport(Step(32, 2.0), At(seconds(2)), &rank);
+  EXPECT_EQ(rank.status.progress().micro_batch(), 12);
+}
+
 TEST(RankStateTest, KeepsTheLastValidation) {
   RankState rank = Started();
   v1::TrainerReport report = Step(50, 1);
