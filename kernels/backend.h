@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -125,9 +126,10 @@ struct StepShape {
   AttentionConfig attention;
   AttentionShape shape;
   int64_t vocabulary = 0;
-  int64_t channels = 0;       // of the widest activation
-  int64_t muon_elements = 0;  // of the largest matrix that Muon updates; 0: none
-  int64_t muon_side = 0;      // the longest shorter side of one
+  int64_t channels = 0;           // of the widest activation
+  int64_t muon_elements = 0;      // of the largest matrix that Muon updates; 0: none
+  int64_t muon_elements_all = 0;  // of all of them
+  int64_t muon_side = 0;          // the longest shorter side of one
 };
 
 struct Workspace {
@@ -159,7 +161,10 @@ class Backend {
   virtual void Zero(const Tensor& x) = 0;
   // to = from, element by element; from kF32 to kBF16 it is rounded to the nearest, ties to even.
   virtual void Copy(const Tensor& from, const Tensor& to) = 0;
-  // What the backend itself holds after a step of this shape, beside the tensors that it is given.
+  // What the device that Allocate takes from has left; absent where that is the host's memory.
+  virtual std::optional<int64_t> FreeDeviceBytes() const { return std::nullopt; }
+  // What the backend itself holds after a step of this shape, beside the tensors that it is given;
+  // where that depends on more than the shape, the most that it can be.
   virtual std::vector<Workspace> PlanWorkspace(const StepShape& /*shape*/) const { return {}; }
   // Does `work`: ops on the tensors and with the numbers that they had when the key was last used,
   // without copies from or to the host, Sum and SumOfSquares. A backend may keep what the ops came

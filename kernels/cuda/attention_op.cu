@@ -186,6 +186,26 @@ void AttentionOp<T>::Backward(const AttentionConfig& config, const AttentionShap
   LaunchAttentionBackwardRows(kernel, stream_->get());
 }
 
+template <typename T>
+int64_t AttentionOp<T>::WorkspaceBytes(const AttentionConfig& config,
+                                       const AttentionShape& shape) const {
+  const auto number = static_cast<int64_t>(sizeof(float));
+  const int64_t heads = shape.batch * shape.heads;
+  const int64_t stats = heads * shape.sequence * number;
+  int64_t bytes = stats;  // delta_
+  if (!IsScaledOutput(config)) {
+    bytes += heads * shape.sequence * shape.head_dim * static_cast<int64_t>(sizeof(T));
+  }
+  if (config.variant == AttentionVariant::kSink) bytes += stats;
+  const CudaAttention kernels = KernelsFor(shape.head_dim);
+  if (kernels != CudaAttention::kRows) bytes += heads * GeometryOf(shape).partials() * number;
+  if (kernels == CudaAttention::kHopper) bytes += static_cast<int64_t>(sizeof(int));
+  if (kernels == CudaAttention::kTensorCores && gradient_order_ == CudaGradientOrder::kAny) {
+    bytes += stats * shape.head_dim;  // d_q_sum_
+  }
+  return bytes;
+}
+
 template class AttentionOp<float>;
 template class AttentionOp<Bf16>;
 

@@ -17,6 +17,8 @@ class AttentionOp {
                const AttentionForwardArgs& args);
   void Backward(const AttentionConfig& config, const AttentionShape& shape,
                 const AttentionBackwardArgs& args);
+  // Of the workspaces of both.
+  int64_t WorkspaceBytes(const AttentionConfig& config, const AttentionShape& shape) const;
 
  private:
   // The path that has kernels for this head: the one asked for, or the next.

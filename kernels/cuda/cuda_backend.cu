@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -86,6 +87,33 @@ class CudaBackend final : public Backend {
     Wait();
     stream_.MemoryFreed();
     CheckCuda(cudaFree(memory), "freeing memory");
+  }
+  std::optional<int64_t> FreeDeviceBytes() const override {
+    size_t free = 0;
+    size_t total = 0;
+    CheckCuda(cudaMemGetInfo(&free, &total), "reading how much memory is free");
+    return static_cast<int64_t>(free);
+  }
+  std::vector<kernels::Workspace> PlanWorkspace(const StepShape& step) const override {
+    const auto bytes = [](int64_t count, size_t size) {
+      return count * static_cast<int64_t>(size);
+    };
+    const int64_t positions = step.shape.batch * step.shape.sequence;
+    const int64_t logits = LogitRows(positions, step.vocabulary) * step.vocabulary;
+    const bool in_place = std::is_same_v<T, float>;
+    std::vector<kernels::Workspace> plan = {
+        {"order of the tokens", bytes(2 * positions, sizeof(int32_t))},
+        {"table of angles", bytes(step.shape.sequence * (step.shape.head_dim / 2), sizeof(float2))},
+        {"attention", attention_.WorkspaceBytes(step.attention, step.shape)},
+        {"cross-entropy logits", bytes(logits, sizeof(float) + (in_place ? 0 : sizeof(T)))},
+        {"sums", bytes(kReductionBlocks + 1, sizeof(double))}};
+    if (step.muon_elements > 0) {
+      const int64_t together =
+          std::max(step.muon_elements, std::min(kMuonElementsMax, step.muon_elements_all));
+      plan.push_back(
+          {"Newton-Schulz, at most", MuonOp<T>::WorkspaceBytesMax(step.muon_elements, together)});
+    }
+    return plan;
   }
   void CopyFromHost(const Tensor& to, const void* from) override {
     if (to.bytes() == 0) return;
@@ -236,7 +264,7 @@ class CudaBackend final : public Backend {
     CheckCrossEntropy(args);
     const int64_t rows = MatrixOf(args.x).rows;
     const int64_t vocabulary = MatrixOf(args.w).rows;
-    const int64_t block = std::min(rows, std::max<int64_t>(1, logits_max_ / vocabulary));
+    const int64_t block = LogitRows(rows, vocabulary);
     float* logits = logits_.Reserve<float>(block * vocabulary, &stream_);
     T* d_logits = nullptr;
     if (!args.d_x.empty()) {
@@ -290,6 +318,11 @@ class CudaBackend final : public Backend {
   static constexpr DType kActivation = std::is_same_v<T, float> ? DType::kF32 : DType::kBF16;
   // Two workspaces of this many elements hold the matrices of a batch.
   static constexpr int64_t kMuonElementsMax = int64_t{64} << 20;
+
+  // Whose logits are held at once.
+  int64_t LogitRows(int64_t rows, int64_t vocabulary) const {
+    return std::min(rows, std::max<int64_t>(1, logits_max_ / vocabulary));
+  }
 
   cudaStream_t stream() const { return stream_.get(); }
   void Wait() {

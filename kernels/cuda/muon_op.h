@@ -20,6 +20,14 @@ class MuonOp {
 
   // All of one shape.
   void Update(std::span<const MuonArgs> all);
+  // The most that its workspaces hold after updates of at most `together` elements at once, in
+  // matrices of at most `elements`.
+  static int64_t WorkspaceBytesMax(int64_t elements, int64_t together) {
+    constexpr int64_t kWorkspaces = 4;  // none of them larger than the matrices
+    return elements * static_cast<int64_t>(sizeof(float)) +
+           kReductionBlocks * static_cast<int64_t>(sizeof(double)) +
+           kWorkspaces * together * static_cast<int64_t>(sizeof(T));
+  }
 
  private:
   // x to its polynomial; the result is in `next`, of the same size, and x is overwritten.

@@ -1,9 +1,9 @@
 // The conformance table on CudaBackend without a test library: `... [part of a case's name]` holds
 // every precision and every path of attention against the float64 reference, bounded by twice the
 // error of the readable backend in the same precision, and runs each case twice for equal bits
-// where the order of sums is fixed.
-// Then whole models (device_model.h). Prints one line a failure and a count at the end, and exits
-// with 1 if anything failed.
+// where the order of sums is fixed. Then whole models (device_model.h) and the memory that they take
+// (device_memory.h). Prints one line a failure and a count at the end, and exits with 1 if anything
+// failed.
 #include <cstdio>
 #include <string>
 
@@ -11,6 +11,7 @@
 #include "kernels/ref/ref_backend.h"
 #include "kernels/ref/ref_mixed_backend.h"
 #include "tests/conformance/harness.h"
+#include "tests/gpu/device_memory.h"
 #include "tests/gpu/device_model.h"
 #include "tests/gpu/device_run.h"
 
@@ -101,9 +102,10 @@ int RunAll(const std::string& filter) {
       RunOne(op, path, tested.value().get(), naive, exact.get(), &counts);
     }
   }
-  const Counts models = CheckModels(filter);
-  counts.run += models.run;
-  counts.failed += models.failed;
+  for (const Counts& more : {CheckModels(filter), CheckMemoryPlans(filter)}) {
+    counts.run += more.run;
+    counts.failed += more.failed;
+  }
   std::printf("%d cases, %d failed\n", counts.run, counts.failed);
   return counts.failed == 0 && counts.run > 0 ? 0 : 1;
 }

@@ -3,12 +3,9 @@
 
 #include <string>
 
-namespace sinkforge::kernels::conformance {
+#include "tests/gpu/counts.h"
 
-struct Counts {
-  int run = 0;
-  int failed = 0;
-};
+namespace sinkforge::kernels::conformance {
 
 // Every variant in both precisions: loss, importance and each parameter's gradient, whose error may
 // be twice that of the readable backend in the same precision. Prints a line a failure.

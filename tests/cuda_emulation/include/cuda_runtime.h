@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "tests/cuda_emulation/capture.h"
+#include "tests/cuda_emulation/device_memory.h"
 #include "tests/cuda_emulation/emulation.h"
 #include "tests/cuda_emulation/failures.h"
 #include "tests/cuda_emulation/hopper_emulation.h"
@@ -151,6 +152,7 @@ inline cudaError_t cudaMalloc(void** memory, size_t bytes) {
   *memory = std::aligned_alloc(64, size);
   if (*memory == nullptr) return cudaErrorMemoryAllocation;
   std::memset(*memory, 0xFF, size);
+  emulation::DeviceMemory::Get().Take(*memory, bytes);
   return cudaSuccess;
 }
 // Unlike CUDA's it does not wait for the streams: they must be done with it.
@@ -159,7 +161,14 @@ inline cudaError_t cudaFree(void* memory) {
     return static_cast<cudaError_t>(error);
   }
   if (memory != nullptr) emulation::NoteFree();
+  emulation::DeviceMemory::Get().Release(memory);
   std::free(memory);
+  return cudaSuccess;
+}
+// A card of 16 GiB that nobody else uses.
+inline cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  *total = size_t{16} << 30;
+  *free = *total - emulation::DeviceMemory::Get().taken();
   return cudaSuccess;
 }
 // The host's memory is pageable: it is read before the call returns, or is written by then.

@@ -49,6 +49,7 @@ MemoryPlan::Group WorkspaceOf(const TrainingConfig& config, const ModelPlan& pla
     if (config.optimizer.kind != OptimizerKind::kMuon) break;
     if (parameter.spec.role != ParameterRole::kMatrix) continue;
     step.muon_elements = std::max(step.muon_elements, parameter.spec.elements());
+    step.muon_elements_all += parameter.spec.elements();
     step.muon_side =
         std::max(step.muon_side, std::min(parameter.spec.rows, parameter.spec.columns));
   }
