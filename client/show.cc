@@ -17,6 +17,7 @@
 #include "client/format.h"
 #include "client/session.h"
 #include "proto/jobspec/job_file.h"
+#include "proto/jobspec/micro_batch.h"
 
 namespace sinkforge::client {
 namespace {
@@ -202,6 +203,11 @@ Lines Describe(const v1::Job& job, const Style& style) {
   AddAttempts(job, &lines);
   if (!IsFinal(job.state())) AddLostCheckpoint(job, &lines);
   lines.emplace_back("model", ModelLine(job));
+  if (jobspec::IsAutoMicroBatch(job.spec().train())) {
+    const int32_t rows = job.progress().micro_batch();
+    lines.emplace_back("micro-batch", rows > 0 ? absl::StrCat("auto: ", rows, " rows")
+                                               : "auto: chosen when the job starts");
+  }
   lines.emplace_back(
       "resources",
       absl::StrCat(RanksText(job), " x ",

@@ -13,6 +13,7 @@
 #include "client/json_text.h"
 #include "client/session.h"
 #include "proto/jobspec/job_file.h"
+#include "proto/jobspec/micro_batch.h"
 #include "proto/jobspec/resolve.h"
 
 namespace sinkforge::client {
@@ -24,6 +25,14 @@ struct SubmitOptions {
   bool watch = false;
   bool dry_run = false;
 };
+
+// "4 micro-batches of 8 rows each"
+std::string MicroBatchText(const v1::TrainSpec& train, int64_t micro_steps) {
+  if (jobspec::IsAutoMicroBatch(train)) {
+    return "in the largest micro-batches that fit where the job starts";
+  }
+  return absl::StrCat(micro_steps, " micro-batches of ", train.micro_batch(), " rows each");
+}
 
 // The resolved job as a job file of its own, with what follows from it as comments.
 int PrintDryRun(const Session& session, const v1::JobSpec& spec) {
@@ -39,14 +48,14 @@ int PrintDryRun(const Session& session, const v1::JobSpec& spec) {
     json["steps"] = train.steps();
     json["tokens"] = tokens;
     json["tokens_per_step"] = train.batch_tokens();
-    json["micro_steps"] = micro_steps;
+    if (!jobspec::IsAutoMicroBatch(train)) json["micro_steps"] = micro_steps;
     session.out() << JsonText(json);
     return kExitOk;
   }
   session.out() << "# parameters: " << parameters << " (" << FormatCount(double(parameters))
                 << ")\n"
                 << "# steps: " << train.steps() << " of " << train.batch_tokens() << " tokens, "
-                << micro_steps << " micro-batches of " << train.micro_batch() << " rows each\n"
+                << MicroBatchText(train, micro_steps) << "\n"
                 << "# tokens: " << tokens << " (" << FormatCount(double(tokens)) << ", "
                 << absl::StrFormat("%.3g", parameters > 0 ? double(tokens) / double(parameters) : 0)
                 << " per parameter)\n"

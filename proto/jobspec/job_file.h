@@ -3,7 +3,7 @@
 //
 // Keys are the fields' names; enum values are written in short lower-case form (`vanilla`, `cv`);
 // `sink_init` takes a number or `[low, high]`; a list of texts may be a single text; `null` means
-// absent. A number written in quotes is a text.
+// absent; `train.micro_batch` takes `auto`. A number written in quotes is a text.
 #pragma once
 
 #include <map>

@@ -48,6 +48,7 @@ std::string FormatScalar(const Message& message, const FieldDescriptor& field) {
   const auto* reflection = message.GetReflection();
   switch (field.cpp_type()) {
     case FieldDescriptor::CPPTYPE_INT32:
+      if (TakesAuto(field) && reflection->GetInt32(message, &field) == 0) return "auto";
       return absl::StrCat(reflection->GetInt32(message, &field));
     case FieldDescriptor::CPPTYPE_INT64:
       return absl::StrCat(reflection->GetInt64(message, &field));

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "proto/jobspec/micro_batch.h"
 #include "proto/jobspec/validate.h"
 
 namespace sinkforge::jobspec {
@@ -103,10 +104,12 @@ void ResolveOptimizer(v1::OptimizerSpec* optimizer) {
   SINKFORGE_DEFAULT(optimizer, warmdown, 0.2);
 }
 
-// The smallest whole number of micro-batches that has at least 8,192 tokens.
+// The smallest whole number of micro-batches that has at least 8,192 tokens; of rows, where the
+// micro-batch is found later.
 int64_t DefaultBatchTokens(const v1::JobSpec& spec) {
   constexpr int64_t kWanted = 8192;
-  const int64_t micro_tokens = int64_t{spec.train().micro_batch()} * spec.data().sequence_length();
+  const int64_t rows = IsAutoMicroBatch(spec.train()) ? 1 : spec.train().micro_batch();
+  const int64_t micro_tokens = rows * spec.data().sequence_length();
   if (micro_tokens <= 0) return kWanted;
   return (kWanted + micro_tokens - 1) / micro_tokens * micro_tokens;
 }

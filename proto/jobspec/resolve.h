@@ -4,9 +4,9 @@
 // Defaults: model 4 layers, width 256, 8 heads (with a preset: d<depth> has <depth> layers, width
 // 64 * depth and heads of 128 channels), vocab_size 256, vanilla attention; no head-balance loss
 // (coefficient 1e-3 once a loss is chosen); rows of 256 tokens, 8 rows a micro-batch, the smallest
-// batch of at least 8,192 tokens; Muon; evaluation of 65,536 tokens every 50 steps; a checkpoint
-// every 100 steps, the last 3 kept; one CPU rank of 2 threads. The rest is beside the fields in
-// job.proto.
+// batch of at least 8,192 tokens (of whole rows where the micro-batch is `auto`); Muon; evaluation
+// of 65,536 tokens every 50 steps; a checkpoint every 100 steps, the last 3 kept; one CPU rank of 2
+// threads. The rest is beside the fields in job.proto.
 #pragma once
 
 #include <cstdint>

@@ -94,6 +94,7 @@ std::vector<std::string> ShortNames(const EnumDescriptor& type) {
 }
 
 std::string ExpectedOf(const FieldDescriptor& field) {
+  if (TakesAuto(field)) return "auto, or a whole number";
   switch (field.cpp_type()) {
     case FieldDescriptor::CPPTYPE_INT32:
     case FieldDescriptor::CPPTYPE_INT64:
@@ -126,6 +127,11 @@ std::string FindElsewhere(const Descriptor& type, const std::string& key) {
 }  // namespace
 
 bool IsRange(const Descriptor& type) { return &type == v1::RangeOrValue::descriptor(); }
+
+bool TakesAuto(const FieldDescriptor& field) {
+  return field.containing_type() == v1::TrainSpec::descriptor() &&
+         field.number() == v1::TrainSpec::kMicroBatchFieldNumber;
+}
 
 std::string ShortEnumName(const EnumDescriptor& type, int number) {
   const auto* value = type.FindValueByNumber(number);
@@ -274,11 +280,15 @@ void SpecReader::ReadScalar(const YamlNode& node, const FieldDescriptor& field,
 void SpecReader::ReadNumber(const YamlNode& node, const FieldDescriptor& field,
                             const std::string& path, Message* message) {
   const auto* reflection = message->GetReflection();
-  bool read = false;
-  if (!node.quoted) {
+  // A word may be in quotes, as those of enums.
+  bool read = TakesAuto(field) && node.text == "auto";
+  if (read) {
+    reflection->SetInt32(message, &field, 0);
+  } else if (!node.quoted) {
     switch (field.cpp_type()) {
       case FieldDescriptor::CPPTYPE_INT32:
-        if (const auto value = ParseInteger<int32_t>(node.text)) {
+        if (const auto value = ParseInteger<int32_t>(node.text);
+            value && !(TakesAuto(field) && *value == 0)) {
           reflection->SetInt32(message, &field, *value);
           read = true;
         }
@@ -309,8 +319,12 @@ void SpecReader::ReadNumber(const YamlNode& node, const FieldDescriptor& field,
   const std::optional<double> real = node.quoted ? std::nullopt : ParseReal(node.text);
   const bool too_large = field.cpp_type() == FieldDescriptor::CPPTYPE_INT32 && real &&
                          *real > std::numeric_limits<int32_t>::max();
+  const bool too_small = TakesAuto(field) && !node.quoted && ParseInteger<int32_t>(node.text) == 0;
   Complain(node.position, path,
-           absl::StrCat("expects ", ExpectedOf(field), too_large ? " of at most 2147483647" : "",
+           absl::StrCat("expects ", ExpectedOf(field),
+                        too_large   ? " of at most 2147483647"
+                        : too_small ? " of at least 1"
+                                    : "",
                         ", but got ", Describe(node), node.quoted ? "; remove the quotes" : ""));
 }
 

@@ -45,6 +45,9 @@ class SpecReader {
 // True for a message that the file writes as one number or as a list of two.
 bool IsRange(const google::protobuf::Descriptor& type);
 
+// True for a whole number that the file may leave to the ranks: `auto`, which the proto has as 0.
+bool TakesAuto(const google::protobuf::FieldDescriptor& field);
+
 // "unknown key; did you mean `width`?", or with the list of valid keys where none is near.
 std::string UnknownKeyMessage(const google::protobuf::Descriptor& type, const std::string& key);
 

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "proto/jobspec/job_file.h"
+#include "proto/jobspec/micro_batch.h"
 #include "proto/jobspec/resolve.h"
 
 namespace sinkforge::jobspec {
@@ -232,10 +233,39 @@ void CheckData(const v1::JobSpec& spec, Checker* check) {
   check->Integer("data.sequence_length", data.sequence_length(), {1, kSequenceMax});
 }
 
+// What holds of a step whatever micro-batch its ranks choose.
+void CheckAutoBatch(const v1::JobSpec& spec, Checker* check) {
+  const int64_t tokens = spec.train().batch_tokens();
+  const int64_t sequence = spec.data().sequence_length();
+  const int32_t ranks = spec.resources().ranks();
+  const bool in_limits = check->Integer("train.batch_tokens", tokens, {1, kBatchTokensMax}) &&
+                         sequence >= 1 && sequence <= kSequenceMax && ranks <= kRanksMax;
+  if (!in_limits) return;
+  const int64_t below = tokens / sequence * sequence;
+  if (!check->Require(tokens % sequence == 0, "train.batch_tokens",
+                      absl::StrCat("is ", tokens, ", which is not a multiple of sequence_length = ",
+                                   sequence, "; ", below > 0 ? below : sequence, " is one"))) {
+    return;
+  }
+  if (!check->Require(ranks * sequence <= kMicroTokensMax, "train.micro_batch",
+                      absl::StrCat("of a row a rank is ", ranks * sequence, " tokens; at most ",
+                                   kMicroTokensMax, " are possible, so shorten the sequence"))) {
+    return;
+  }
+  check->Require(!MicroBatchChoices(spec).empty(), "train.batch_tokens",
+                 absl::StrCat("is ", tokens / sequence, " rows for ", ranks,
+                              " ranks, and no micro-batch of at least a row a rank and at most ",
+                              kMicroTokensMax,
+                              " tokens divides them; give ranks * sequence_length "
+                              "times a whole number, such as ",
+                              std::max<int64_t>(1, tokens / sequence / ranks) * ranks * sequence));
+}
+
 void CheckBatch(const v1::JobSpec& spec, Checker* check) {
   const v1::TrainSpec& train = spec.train();
+  if (IsAutoMicroBatch(train)) return CheckAutoBatch(spec, check);
   const int64_t sequence = spec.data().sequence_length();
-  const bool rows = check->Integer("train.micro_batch", train.micro_batch(), {1, 1 << 20});
+  const bool rows = check->Integer("train.micro_batch", train.micro_batch(), {1, kMicroBatchMax});
   const bool batch =
       check->Integer("train.batch_tokens", train.batch_tokens(), {1, kBatchTokensMax});
   if (!rows || sequence < 1 || sequence > kSequenceMax) return;

@@ -22,6 +22,7 @@ inline constexpr int32_t kVocabMax = 1 << 20;
 inline constexpr int32_t kSequenceMax = 1 << 20;
 inline constexpr int64_t kParametersMax = 200'000'000'000;
 inline constexpr int64_t kStepsMax = 1'000'000'000;
+inline constexpr int32_t kMicroBatchMax = 1 << 20;
 inline constexpr int64_t kMicroTokensMax = int64_t{1} << 24;  // micro_batch * sequence_length
 inline constexpr int64_t kBatchTokensMax = int64_t{1} << 30;
 inline constexpr int64_t kEvaluationTokensMax = 1'000'000'000'000;

@@ -52,6 +52,28 @@ class RanksTest(unittest.TestCase):
         for name, points in self.history.items():
             self.assertEqual(history[name], points, name)
 
+    def test_an_automatic_micro_batch_outlives_its_ranks(self):
+        settings = {**GANG, "train__micro_batch": "auto"}
+        job_id = self.cluster.submit(name="auto", **settings)
+        self.cluster.await_step(job_id, 40)
+        rows = self.cluster.job(job_id)["progress"]["micro_batch"]
+        (trainer,) = self.cluster.trainers("a")
+        os.kill(trainer, signal.SIGKILL)
+        self.cluster.await_state(job_id, "SUCCEEDED")
+        job = self.cluster.job(job_id)
+        self.assertGreaterEqual(int(job["attempt"]), 2)
+        self.assertEqual(job["progress"]["micro_batch"], rows)
+        self.assertIn(f"auto: {rows} rows", self.cluster.ok("show", job_id).out)
+        given = self.cluster.submit(name="given", **{**settings, "train__micro_batch": rows})
+        self.cluster.ok("wait", given)
+        self.assertEqual(self.cluster.history(job_id, SERIES), self.cluster.history(given, SERIES))
+        # A line of each rank of each attempt.
+        told = [line for line in self.cluster.ok("logs", job_id).out.splitlines()
+                if "train.micro_batch: auto is" in line]
+        self.assertGreaterEqual(len(told), 4)
+        for line in told:
+            self.assertIn(f"auto is {rows} rows", line)
+
 
 if __name__ == "__main__":
     unittest.main()

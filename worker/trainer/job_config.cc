@@ -1,6 +1,8 @@
 // One function per group of the job file.
 #include "worker/trainer/job_config.h"
 
+#include "proto/jobspec/micro_batch.h"
+
 namespace sinkforge::trainer {
 namespace {
 
@@ -92,9 +94,10 @@ TrainingConfig ToTrainingConfig(const v1::JobSpec& spec) {
   config.optimizer = ToOptimizer(spec.optimizer(), spec.train());
   config.steps = spec.train().steps();
   config.sequence_length = spec.data().sequence_length();
-  config.micro_batch_rows = spec.train().micro_batch();
-  config.micro_steps =
-      spec.train().batch_tokens() / (config.micro_batch_rows * config.sequence_length);
+  const int64_t rows_of_step = spec.train().batch_tokens() / config.sequence_length;
+  config.micro_batch_rows =
+      jobspec::IsAutoMicroBatch(spec.train()) ? rows_of_step : spec.train().micro_batch();
+  config.micro_steps = rows_of_step / config.micro_batch_rows;
   config.recompute = ToRecompute(spec.train().recompute());
   config.seed = spec.train().seed();
   config.loss_spike = spec.train().loss_spike();

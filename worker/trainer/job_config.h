@@ -6,7 +6,8 @@
 
 namespace sinkforge::trainer {
 
-// `spec` has passed jobspec::ResolveAndValidate.
+// `spec` has passed jobspec::ResolveAndValidate. Where its micro-batch is `auto`, a step is one
+// micro-batch, which AgreeOnMicroBatch (core/micro_batch.h) divides.
 TrainingConfig ToTrainingConfig(const v1::JobSpec& spec);
 
 }  // namespace sinkforge::trainer

@@ -37,6 +37,8 @@ class RunHost : public TrainingHost {
   virtual kernels::Result<std::optional<StoredCheckpoint>> LoadCheckpoint() = 0;
   // Once, before the first step. `restored_step` is 0 for a run that begins.
   virtual kernels::Status Begin(const RunContext& context, int64_t restored_step) = 0;
+  // For people, of what is as it should be.
+  virtual void Note(const std::string& message) = 0;
   // Through which the ranks find one another; null: this host runs one rank.
   virtual RendezvousStore* rendezvous() { return nullptr; }
   // Of the last durable checkpoint; 0: none.

@@ -176,6 +176,10 @@ Status StandaloneHost::WriteCheckpoint(Snapshot snapshot) {
 
 Status StandaloneHost::FinishCheckpoints() { return writer_->Finish(); }
 
+void StandaloneHost::Note(const std::string& message) {
+  std::fprintf(stderr, "%s\n", message.c_str());
+}
+
 void StandaloneHost::Warn(const std::string& message) {
   std::fprintf(stderr, "warning: %s\n", message.c_str());
 }

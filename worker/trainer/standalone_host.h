@@ -35,6 +35,8 @@ class StandaloneHost final : public RunHost {
   int64_t durable_step() const override;
   bool checkpoint_failed() const override { return writer_->last_failed(); }
 
+  void Note(const std::string& message) override;
+
   void OnStep(const StepReport& report) override;
   StepDump* DumpOf(int64_t step) override;
   HostCommand Poll() override;

@@ -5,7 +5,10 @@
 #include <filesystem>
 
 #include "proto/jobspec/job_file.h"
+#include "proto/jobspec/micro_batch.h"
 #include "worker/trainer/core/memory_plan.h"
+#include "worker/trainer/core/micro_batch.h"
+#include "worker/trainer/free_memory.h"
 #include "worker/trainer/job_config.h"
 #include "worker/trainer/standalone_host.h"
 #include "worker/trainer/training_run.h"
@@ -26,6 +29,19 @@ ExitCode Report(const RunEnd& end) {
   return end.exit_code;
 }
 
+// With all of the job's ranks on this machine, which is as free as it is now.
+kernels::Result<MicroBatchChoice> ForeseenMicroBatch(const v1::JobSpec& spec,
+                                                     kernels::Backend* backend) {
+  const kernels::Result<FreeMemory> free = ReadFreeMemory(*backend);
+  if (!free.ok()) return free.status();
+  MicroBatchRequest request;
+  request.choices = jobspec::MicroBatchChoices(spec);
+  request.ranks_min = spec.resources().min_ranks();
+  request.ranks_max = spec.resources().ranks();
+  request.free = free.value();
+  return ForeseeMicroBatch(ToTrainingConfig(spec), request, spec.resources().ranks(), backend);
+}
+
 RunEnd ExplainMemory(const v1::JobSpec& spec, BackendChoice choice) {
   const auto backend = MakeBackend(spec, choice);
   if (!backend.ok()) {
@@ -36,7 +52,16 @@ RunEnd ExplainMemory(const v1::JobSpec& spec, BackendChoice choice) {
                          "CPU, where working copies and workspaces are other ones");
   }
   const int64_t ranks = spec.resources().ranks();
-  const auto plan = PlanMemory(ToTrainingConfig(spec), ranks, backend.value().get());
+  v1::JobSpec chosen = spec;
+  if (jobspec::IsAutoMicroBatch(spec.train())) {
+    const auto foreseen = ForeseenMicroBatch(spec, backend.value().get());
+    if (!foreseen.ok()) return FailedRun(v1::REASON_BAD_JOB, foreseen.status().message());
+    const int64_t rows = foreseen.value().rows;
+    chosen.mutable_train()->set_micro_batch(static_cast<int32_t>(rows));
+    std::printf("train.micro_batch: auto would be %s rows here and now: %s\n\n",
+                std::to_string(rows).c_str(), foreseen.value().reason.c_str());
+  }
+  const auto plan = PlanMemory(ToTrainingConfig(chosen), ranks, backend.value().get());
   if (!plan.ok()) return FailedRun(v1::REASON_BAD_JOB, plan.status().message());
   std::fputs(FormatMemoryPlan(plan.value()).c_str(), stdout);
   return {};

@@ -1,12 +1,16 @@
 // The order matters: what is cheap to check and likely to be wrong comes first.
 #include "worker/trainer/training_run.h"
 
+#include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 
+#include "proto/jobspec/micro_batch.h"
 #include "proto/jobspec/resolve.h"
 #include "proto/jobspec/validate.h"
 #include "worker/trainer/checkpoint_file.h"
+#include "worker/trainer/core/micro_batch.h"
 #include "worker/trainer/core/trainer.h"
 #include "worker/trainer/data_files.h"
 #include "worker/trainer/job_config.h"
@@ -22,13 +26,24 @@ namespace {
 
 constexpr char kVersion[] = SINKFORGE_VERSION;
 
+// kInvalidArgument: the job's batch is not the checkpoint's any more.
+Status CheckKeptMicroBatch(int64_t rows, const std::vector<int64_t>& choices) {
+  if (std::binary_search(choices.begin(), choices.end(), rows)) return Status();
+  return Status(StatusCode::kInvalidArgument,
+                "train.batch_tokens: the checkpoint was trained with micro-batches of " +
+                    std::to_string(rows) +
+                    " rows, which train.micro_batch: auto keeps, but a step of this job cannot be "
+                    "divided into them; put the old batch and row length back or start a new job");
+}
+
 // One run; its steps stop at the first failure, which `end_` then says.
 class Run {
  public:
   Run(const RunRequest& request, RunHost& host) : request_(request), host_(host) {}
 
   RunEnd Execute() {
-    const bool ready = CheckJob() && OpenData() && Connect() && MakeModel() && Restore();
+    const bool ready = CheckJob() && OpenData() && Connect() && LoadCheckpoint() &&
+                       ChooseMicroBatch() && MakeModel() && Restore();
     return ready ? Train() : end_;
   }
 
@@ -39,13 +54,9 @@ class Run {
   }
 
   bool CheckJob() {
-    v1::JobSpec spec = request_.spec;
-    const std::vector<jobspec::Violation> violations = jobspec::ResolveAndValidate(&spec);
-    if (violations.empty()) {
-      config_ = ToTrainingConfig(spec);
-      config_.skip_batches = request_.skip_batches;
-      return true;
-    }
+    spec_ = request_.spec;
+    const std::vector<jobspec::Violation> violations = jobspec::ResolveAndValidate(&spec_);
+    if (violations.empty()) return true;
     std::string message;
     for (const jobspec::Violation& violation : violations) {
       message += (message.empty() ? "" : "\n") + violation.field + ": " + violation.message;
@@ -77,8 +88,8 @@ class Run {
         ResolveDataFiles(patterns, {request_.data_roots, field, request_.root_advice});
     if (!resolved.ok()) return resolved.status();
     DatasetOptions options;
-    options.vocab_size = config_.model.vocab_size;
-    options.sequence_length = config_.sequence_length;
+    options.vocab_size = spec_.model().vocab_size();
+    options.sequence_length = spec_.data().sequence_length();
     if (Status status = ReadSidecars(resolved.value(), &options, tokenizer); !status.ok()) {
       return status;
     }
@@ -119,10 +130,56 @@ class Run {
     return true;
   }
 
+  bool LoadCheckpoint() {
+    Result<std::optional<StoredCheckpoint>> loaded = host_.LoadCheckpoint();
+    if (!loaded.ok()) return Fail(RunStage::kRestore, loaded.status());
+    stored_ = std::move(loaded).value();
+    return true;
+  }
+
+  bool ChooseMicroBatch() {
+    if (jobspec::IsAutoMicroBatch(spec_.train())) {
+      const Result<int64_t> rows = AutoMicroBatch();
+      if (!rows.ok()) return Fail(RunStage::kConnect, rows.status());
+      spec_.mutable_train()->set_micro_batch(static_cast<int32_t>(rows.value()));
+    }
+    config_ = ToTrainingConfig(spec_);
+    config_.skip_batches = request_.skip_batches;
+    return true;
+  }
+
+  // What the checkpoint was trained with; without one, the most rows that fit on every rank.
+  Result<int64_t> AutoMicroBatch() {
+    MicroBatchRequest request;
+    request.choices = jobspec::MicroBatchChoices(spec_);
+    // A host without a rendezvous runs one rank, whatever the job says.
+    const bool alone = host_.rendezvous() == nullptr;
+    request.ranks_min = alone ? 1 : std::min(spec_.resources().min_ranks(), request_.world_size);
+    request.ranks_max = alone ? 1 : std::max(spec_.resources().ranks(), request_.world_size);
+    const int64_t kept = stored_ ? stored_->record.environment.micro_batch : 0;
+    if (kept > 0) {
+      if (Status status = CheckKeptMicroBatch(kept, request.choices); !status.ok()) return status;
+      request.choices = {kept};
+      request.use = MicroBatchRequest::Use::kKeep;
+    }
+    const Result<FreeMemory> free = request_.read_memory(*backend_);
+    if (!free.ok()) return free.status();
+    request.free = free.value();
+    const Result<MicroBatchChoice> choice =
+        AgreeOnMicroBatch(ToTrainingConfig(spec_), request, backend_.get(), collective_.get());
+    if (!choice.ok()) return choice.status();
+    host_.Note("train.micro_batch: auto is " + std::to_string(choice.value().rows) + " rows" +
+               (kept > 0 ? ", as in the checkpoint" : "") + ": " + choice.value().reason);
+    return choice.value().rows;
+  }
+
   bool MakeModel() {
-    context_.environment = {request_.spec.resources().threads(), ProcessorModel(),
-                            std::string(backend_->name()),       kVersion,
-                            request_.world_size,                 config_.micro_batch_rows};
+    context_.environment = {request_.spec.resources().threads(),
+                            ProcessorModel(),
+                            std::string(backend_->name()),
+                            kVersion,
+                            request_.world_size,
+                            config_.micro_batch_rows};
     const TrainerEnvironment environment{backend_.get(), collective_.get(), train_.get(),
                                          validation_.get()};
     auto trainer = Trainer::Create(config_, environment);
@@ -132,24 +189,22 @@ class Run {
   }
 
   bool Restore() {
-    Result<std::optional<StoredCheckpoint>> loaded = host_.LoadCheckpoint();
-    if (!loaded.ok()) return Fail(RunStage::kRestore, loaded.status());
-    std::optional<StoredCheckpoint> stored = std::move(loaded).value();
-    Status status = stored ? RestoreFrom(*stored) : LoadInitialParameters();
+    Status status = stored_ ? RestoreFrom(*stored_) : LoadInitialParameters();
     if (status.ok()) status = host_.Begin(context_, trainer_->steps_done());
     if (!status.ok()) return Fail(RunStage::kRestore, status);
     const std::string precision =
         ExplainPrecision(request_.spec, kernels::ProcessorMultipliesBfloat16());
     if (!precision.empty()) host_.Warn(precision);
     if (!overlap_.empty()) host_.Warn(overlap_);
-    if (stored) {
+    if (stored_) {
       const std::string difference =
-          DescribeDifference(stored->record.environment, context_.environment);
+          DescribeDifference(stored_->record.environment, context_.environment);
       if (!difference.empty()) {
         host_.Warn("not_bit_exact: resumed after step " + std::to_string(trainer_->steps_done()) +
                    " with " + difference);
       }
     }
+    stored_.reset();  // it takes as much memory as parameters and optimizer state
     return true;
   }
 
@@ -211,6 +266,8 @@ class Run {
   const RunRequest& request_;
   RunHost& host_;
   RunEnd end_;
+  v1::JobSpec spec_;
+  std::optional<StoredCheckpoint> stored_;  // until it is restored
   TrainingConfig config_;
   std::string overlap_;  // between training and validation data; empty: none
   RunContext context_;

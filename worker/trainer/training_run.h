@@ -2,11 +2,13 @@
 // restore, train. Everything that can go wrong ends here as a RunEnd that names it.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "sinkforge/v1/job.pb.h"
 #include "worker/trainer/data_files.h"
+#include "worker/trainer/free_memory.h"
 #include "worker/trainer/make_backend.h"
 #include "worker/trainer/outcome.h"
 #include "worker/trainer/run_host.h"
@@ -22,6 +24,8 @@ struct RunRequest {
   std::vector<int64_t> skip_batches;          // TrainingConfig's
   std::string collective_host = "127.0.0.1";  // where other ranks reach this one
   BackendChoice backend = BackendChoice::kFast;
+  // For train.micro_batch: auto; asked before the rank allocates anything.
+  std::function<kernels::Result<FreeMemory>(const kernels::Backend&)> read_memory = ReadFreeMemory;
 };
 
 // Validates the spec again: a worker takes it from the wire.

@@ -209,6 +209,8 @@ kernels::Status WorkerLink::WriteCheckpoint(Snapshot snapshot) {
 
 kernels::Status WorkerLink::FinishCheckpoints() { return writer_->Finish(); }
 
+void WorkerLink::Note(const std::string& message) { base::LogInfo(message); }
+
 void WorkerLink::Warn(const std::string& message) {
   base::LogWarning(message);
   queue_.AddWarning(message);

@@ -45,6 +45,7 @@ class WorkerLink final : public RunHost, public RendezvousStore {
 
   kernels::Result<std::optional<StoredCheckpoint>> LoadCheckpoint() override;
   kernels::Status Begin(const RunContext& context, int64_t restored_step) override;
+  void Note(const std::string& message) override;
   RendezvousStore* rendezvous() override { return this; }
   int64_t durable_step() const override;
   bool checkpoint_failed() const override { return writer_->last_failed(); }

@@ -103,6 +103,29 @@ TEST_F(JobCommandsTest, DryRunPrintsAJobFileAndSubmitsNothing) {
   EXPECT_GT(as_json["parameters"], 0);
 }
 
+TEST_F(JobCommandsTest, AnAutomaticMicroBatchIsShownAsSuchAndThenByItsRows) {
+  const std::string file = folder_.Write("job.yaml", kJobFile);
+  const std::vector<std::string> dry = {"submit", file, "--dry-run", "--set",
+                                        "train.micro_batch=auto"};
+  const ClientRun run = Run(dry);
+  EXPECT_EQ(run.code, kExitOk) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("20 of 128 tokens, in the largest micro-batches that fit"));
+  EXPECT_THAT(run.out, HasSubstr("  micro_batch: auto\n"));
+  std::vector<std::string> as_json = dry;
+  as_json.insert(as_json.end(), {"-o", "json"});
+  EXPECT_FALSE(json::parse(Run(as_json).out).contains("micro_steps"));
+
+  v1::Job job = MakeJob("auto-1", v1::JOB_STATE_RUNNING);
+  fake_.PutJob(job);
+  EXPECT_THAT(Run({"show", "auto-1"}).out, Not(HasSubstr("micro-batch")));
+  job.mutable_spec()->mutable_train()->set_micro_batch(0);
+  fake_.PutJob(job);
+  EXPECT_THAT(Run({"show", "auto-1"}).out, HasSubstr("micro-batch  auto: chosen when the job"));
+  job.mutable_progress()->set_micro_batch(32);
+  fake_.PutJob(job);
+  EXPECT_THAT(Run({"show", "auto-1"}).out, HasSubstr("micro-batch  auto: 32 rows"));
+}
+
 TEST_F(JobCommandsTest, EveryProblemOfAJobFileIsALineWithItsPlace) {
   const std::string file = folder_.Write("job.yaml",
                                          "name: tiny\n"

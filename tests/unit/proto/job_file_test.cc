@@ -133,6 +133,25 @@ TEST(JobFileTest, TakesScalarsListsAndNumbersInEveryForm) {
   EXPECT_EQ(parsed.spec.priority(), -3);
 }
 
+TEST(JobFileTest, TheMicroBatchMayBeAuto) {
+  const ParsedJobFile parsed = ParseJobFile("train: {micro_batch: auto}\n");
+  ASSERT_TRUE(parsed.ok()) << FormatProblems("f", parsed.problems);
+  EXPECT_TRUE(parsed.spec.train().has_micro_batch());
+  EXPECT_EQ(parsed.spec.train().micro_batch(), 0);
+  EXPECT_EQ(FormatJobFile(parsed.spec), "train:\n  micro_batch: auto\n");
+  EXPECT_TRUE(ParseJobFile(R"({"train": {"micro_batch": "auto"}})").spec.train().has_micro_batch());
+  // A zero would mean something else than it says, and no other key may be auto.
+  for (const char* wrong : {"micro_batch: 0", "micro_batch: 0.0", "micro_batch: aut",
+                            "micro_batch: '8'", "batch_tokens: auto", "steps: auto"}) {
+    const ParsedJobFile refused = ParseJobFile("train: {" + std::string(wrong) + "}\n");
+    ASSERT_EQ(refused.problems.size(), 1U) << wrong;
+    EXPECT_FALSE(refused.spec.train().has_micro_batch()) << wrong;
+  }
+  EXPECT_THAT(FormatProblems("f", ParseJobFile("train: {micro_batch: 0}\n").problems),
+              HasSubstr("train.micro_batch: expects auto, or a whole number of at least 1, but got "
+                        "`0`"));
+}
+
 TEST(JobFileTest, OverflowingIntegerIsRefused) {
   EXPECT_THAT(ProblemsOf("model: {layers: 4294967297}\n"), HasSubstr("at most 2147483647"));
   EXPECT_THAT(ProblemsOf("train: {steps: 1e300}\n"), HasSubstr("expects a whole number"));
@@ -253,6 +272,8 @@ TEST(OverrideTest, SetsValuesOfEveryType) {
   EXPECT_EQ(spec.head_balance().coefficient(), 1e-4);
   EXPECT_EQ(spec.init().from(), "w=1.st");
   EXPECT_EQ(spec.name(), "a");
+  ASSERT_TRUE(ApplyOverride(&spec, "train.micro_batch=auto").ok());
+  EXPECT_EQ(spec.train().micro_batch(), 0);
 }
 
 TEST(OverrideTest, NullClears) {

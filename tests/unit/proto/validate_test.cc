@@ -11,6 +11,7 @@
 
 #include "google/protobuf/util/message_differencer.h"
 #include "proto/jobspec/job_file.h"
+#include "proto/jobspec/micro_batch.h"
 #include "proto/jobspec/resolve.h"
 
 namespace sinkforge::jobspec {
@@ -105,6 +106,33 @@ TEST(ResolveTest, AStoredModelWithoutTheKindOfItsMlpIsReluSquared) {
   EXPECT_EQ(ParameterCount(stored.model()), ParameterCount(spec.model()));
   ASSERT_THAT(ResolveAndValidate(&stored), IsEmpty());
   EXPECT_TRUE(MessageDifferencer::Equals(stored, spec));
+}
+
+TEST(ResolveTest, AnAutomaticMicroBatchStaysOneAndMayBeAnyDivisorOfAStep) {
+  v1::JobSpec spec = Minimal();
+  ASSERT_TRUE(ApplyOverride(&spec, "train.micro_batch=auto").ok());
+  ASSERT_TRUE(ApplyOverride(&spec, "data.sequence_length=300").ok());
+  ASSERT_TRUE(ApplyOverride(&spec, "resources.ranks=3").ok());
+  EXPECT_THAT(ResolveAndValidateNew(&spec), IsEmpty());
+  EXPECT_TRUE(IsAutoMicroBatch(spec.train()));
+  EXPECT_EQ(spec.train().batch_tokens(), 8400) << "28 rows, the fewest of at least 8,192 tokens";
+  EXPECT_THAT(MicroBatchChoices(spec), testing::ElementsAre(4, 7, 14, 28));
+
+  ASSERT_TRUE(ApplyOverride(&spec, "train.micro_batch=4").ok());
+  EXPECT_FALSE(IsAutoMicroBatch(spec.train()));
+  ASSERT_TRUE(ApplyOverride(&spec, "train.batch_tokens=8401").ok());
+  EXPECT_THAT(MicroBatchChoices(spec), IsEmpty());
+}
+
+TEST(ResolveTest, NoChoiceOfAMicroBatchIsBeyondItsLimits) {
+  v1::JobSpec spec = Minimal();
+  ASSERT_TRUE(ApplyOverride(&spec, "train.micro_batch=auto").ok());
+  ASSERT_TRUE(ApplyOverride(&spec, "data.sequence_length=1024").ok());
+  ASSERT_TRUE(ApplyOverride(&spec, "train.batch_tokens=1073741824").ok());
+  EXPECT_THAT(ResolveAndValidateNew(&spec), IsEmpty());
+  EXPECT_EQ(MicroBatchChoices(spec).back() * 1024, kMicroTokensMax);
+  ASSERT_TRUE(ApplyOverride(&spec, "data.sequence_length=1").ok());
+  EXPECT_EQ(MicroBatchChoices(spec).back(), kMicroBatchMax);
 }
 
 TEST(ResolveTest, ResolvingTwiceChangesNothing) {
@@ -316,7 +344,23 @@ INSTANTIATE_TEST_SUITE_P(
                  "to 1048576"},
         RuleCase{{"train.steps=0"}, "train.steps", "from 1"},
         RuleCase{{"train.batch_tokens=3000"}, "train.batch_tokens", "2048 is one"},
-        RuleCase{{"train.micro_batch=0"}, "train.micro_batch", "from 1"},
+        RuleCase{{"train.micro_batch=-1"}, "train.micro_batch", "from 1"},
+        RuleCase{{"train.micro_batch=auto", "train.batch_tokens=3000"},
+                 "train.batch_tokens",
+                 "sequence_length = 256; 2816 is one"},
+        RuleCase{
+            {"train.micro_batch=auto", "train.batch_tokens=0"}, "train.batch_tokens", "from 1"},
+        RuleCase{{"train.micro_batch=auto", "train.batch_tokens=512", "resources.ranks=3"},
+                 "train.batch_tokens",
+                 "2 rows for 3 ranks"},
+        // 65,537 rows, a prime and one too many for a micro-batch.
+        RuleCase{{"train.micro_batch=auto", "train.batch_tokens=16777472", "resources.ranks=2"},
+                 "train.batch_tokens",
+                 "no micro-batch"},
+        RuleCase{{"train.micro_batch=auto", "data.sequence_length=1048576", "resources.ranks=17",
+                  "train.batch_tokens=17825792"},
+                 "train.micro_batch",
+                 "shorten the sequence"},
         RuleCase{{"train.micro_batch=131072", "train.batch_tokens=33554432"},
                  "train.micro_batch",
                  "fewer rows"},

@@ -243,6 +243,11 @@ TEST(JobConfigTest, FollowsTheJob) {
   EXPECT_FALSE(config.optimizer.scale_by_width);
   EXPECT_EQ(config.optimizer.embedding_lr, 3e-4);
   EXPECT_EQ(config.optimizer.gradient_clip, 0.5);
+
+  spec.mutable_train()->set_micro_batch(0);  // auto: a step is one micro-batch until it is chosen
+  ASSERT_THAT(jobspec::ResolveAndValidate(&spec), IsEmpty());
+  EXPECT_EQ(ToTrainingConfig(spec).micro_batch_rows, 16);
+  EXPECT_EQ(ToTrainingConfig(spec).micro_steps, 1);
 }
 
 TEST(StepJsonTest, NumbersReadBackToTheSameBits) {

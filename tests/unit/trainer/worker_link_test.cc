@@ -154,6 +154,33 @@ TEST_F(WorkerLinkTest, CheckpointsVerifyAndResumeToTheSameBits) {
   for (const auto& report : fake_.reports) EXPECT_EQ(report.warnings_size(), 0);
 }
 
+// The whole step fits wherever tests run, and is what the job without `auto` has.
+TEST_F(WorkerLinkTest, AnAutomaticMicroBatchIsToldAndKept) {
+  ASSERT_EQ(RunTrainer(), ExitCode::kCompleted);
+  const auto whole = fake_.records;
+  const auto told = [&] {
+    for (const auto& report : fake_.reports) {
+      if (report.has_start()) return report.start().micro_batch();
+    }
+    return -1;
+  };
+  EXPECT_EQ(told(), 8);
+  fake_.assignment.mutable_rank()->mutable_spec()->mutable_train()->set_micro_batch(0);
+  for (const int64_t from : {0, 20}) {
+    fake_.records.clear();
+    fake_.reports.clear();
+    if (from > 0) RestoreFrom(from);
+    ASSERT_EQ(RunTrainer(), ExitCode::kCompleted);
+    EXPECT_EQ(told(), 8);
+    ASSERT_EQ(fake_.records.size(), static_cast<size_t>(40 - from));
+    for (const auto& [step, record] : fake_.records) {
+      EXPECT_EQ(record.loss(), whole.at(step).loss()) << step;
+      EXPECT_EQ(record.imbalance(), whole.at(step).imbalance()) << step;
+    }
+    for (const auto& report : fake_.reports) EXPECT_EQ(report.warnings_size(), 0);
+  }
+}
+
 TEST_F(WorkerLinkTest, StopsAfterADurableCheckpoint) {
   fake_.on_report = [](const v1::TrainerReport& report, v1::TrainerCommand* command) {
     if (report.step() >= 3) command->set_run(v1::RUN_REQUEST_CHECKPOINT_AND_STOP);
