@@ -1,9 +1,9 @@
 // The conformance table on CudaBackend without a test library: `... [part of a case's name]` holds
 // every precision and every path of attention against the float64 reference, bounded by twice the
 // error of the readable backend in the same precision, and runs each case twice for equal bits
-// where the order of sums is fixed. Then whole models (device_model.h) and the memory that they take
-// (device_memory.h). Prints one line a failure and a count at the end, and exits with 1 if anything
-// failed.
+// where the order of sums is fixed. Then whole models (device_model.h) and the memory that they
+// take (device_memory.h). Prints one line a failure and a count at the end, and exits with 1 if
+// anything failed.
 #include <cstdio>
 #include <string>
 
