@@ -271,7 +271,8 @@ TEST_F(DataCommandsTest, WorkersShowWhyOneIsDrained) {
   workers.mutable_workers(0)->set_state(v1::WORKER_STATE_DRAINING);
   workers.mutable_workers(0)->set_only_copies(3);
   fake_.SetWorkers(workers);
-  EXPECT_THAT(Run({"workers"}).out, HasSubstr("draining (new disk): 3 checkpoints are on no worker that stays"));
+  EXPECT_THAT(Run({"workers"}).out,
+              HasSubstr("draining (new disk): 3 checkpoints are on no worker that stays"));
 }
 
 TEST_F(DataCommandsTest, DrainAndUndrainNameTheWorkers) {
