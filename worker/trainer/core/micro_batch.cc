@@ -61,13 +61,13 @@ class RankMemory {
       return parts;
     }
     // Parameters and optimizer state of the whole job, which a rank reads to restore. While one
-    // copy of its own is written, the next one may be taken.
+    // copy of its own part is written, the next one may be taken: of all, where it is alone.
     const Result<MemoryPlan> alone = Plan({request_.choices.front(), 1});
     if (!alone.ok()) return alone.status();
     Part copies{"copies for checkpoints", 0};
     for (const MemoryPlan::Group& group : alone.value().groups) {
       const bool stored = group.name == "parameters" || group.name == "optimizer state";
-      if (stored) copies.bytes += 2 * group.bytes;
+      if (stored) copies.bytes += (shape.ranks == 1 ? 2 : 1) * group.bytes;
     }
     parts.push_back(copies);
     return parts;
