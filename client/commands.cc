@@ -12,13 +12,13 @@ Command RootCommand() {
       "Trains language models as scheduled jobs, and watches and balances their attention heads.";
   root.formats = {};  // -o comes after the command, whose formats differ
   root.commands = {
-      SubmitCommand(),     SweepCommand(),      ListCommand(),        ShowCommand(),
-      WatchCommand(),      WaitCommand(),       LogsCommand(),        MetricsCommand(),
-      EventsCommand(),     ReportCommand(),     CancelCommand(),      PauseCommand(),
-      ResumeCommand(),     DeleteCommand(),     CheckpointsCommand(), SampleCommand(),
-      TokenizeCommand(),   TokenizerCommand(),  WorkersCommand(),     DrainCommand(),
-      UndrainCommand(),    NamespacesCommand(), HealthCommand(),      LocalCommand(),
-      CompletionCommand(), VersionCommand(),
+      SubmitCommand(),   SweepCommand(),      ListCommand(),        ShowCommand(),
+      WatchCommand(),    WaitCommand(),       LogsCommand(),        MetricsCommand(),
+      EventsCommand(),   ReportCommand(),     CancelCommand(),      PauseCommand(),
+      ResumeCommand(),   DeleteCommand(),     CheckpointsCommand(), SampleCommand(),
+      TokenizeCommand(), TokenizerCommand(),  WorkersCommand(),     DrainCommand(),
+      UndrainCommand(),  ForgetCommand(),     NamespacesCommand(),  HealthCommand(),
+      LocalCommand(),    CompletionCommand(), VersionCommand(),
   };
   return root;
 }

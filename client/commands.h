@@ -30,6 +30,7 @@ Command TokenizerCommand();
 Command WorkersCommand();
 Command DrainCommand();
 Command UndrainCommand();
+Command ForgetCommand();
 Command NamespacesCommand();
 Command LocalCommand();
 Command CompletionCommand();

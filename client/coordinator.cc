@@ -248,6 +248,12 @@ absl::StatusOr<v1::Worker> Coordinator::UndrainWorker(const std::string& worker)
   return impl_->Call(impl_->workers.get(), &v1::WorkerService::Stub::UndrainWorker, request);
 }
 
+absl::StatusOr<v1::ForgetWorkerResponse> Coordinator::ForgetWorker(const std::string& worker) {
+  v1::ForgetWorkerRequest request;
+  request.set_worker(worker);
+  return impl_->Call(impl_->workers.get(), &v1::WorkerService::Stub::ForgetWorker, request);
+}
+
 absl::StatusOr<v1::ListNamespacesResponse> Coordinator::ListNamespaces() {
   return impl_->Call(impl_->jobs.get(), &v1::JobService::Stub::ListNamespaces,
                      v1::ListNamespacesRequest());

@@ -59,6 +59,7 @@ class Coordinator {
   absl::StatusOr<v1::ListWorkersResponse> ListWorkers();
   absl::StatusOr<v1::Worker> DrainWorker(const std::string& worker, const std::string& note);
   absl::StatusOr<v1::Worker> UndrainWorker(const std::string& worker);
+  absl::StatusOr<v1::ForgetWorkerResponse> ForgetWorker(const std::string& worker);
   absl::StatusOr<v1::ListNamespacesResponse> ListNamespaces();
   absl::StatusOr<v1::Namespace> UpdateNamespace(const v1::UpdateNamespaceRequest& request);
 

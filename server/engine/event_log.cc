@@ -26,6 +26,8 @@ const char* WordsOf(WorkerNote::Kind kind) {
       return "worker: lost";
     case WorkerNote::Kind::kLeft:
       return "worker: left";
+    case WorkerNote::Kind::kForgotten:
+      return "worker: forgotten";
   }
   return "worker";
 }

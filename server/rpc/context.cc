@@ -19,6 +19,7 @@ constexpr const char* kMethods[] = {
     "LogService/AppendLogs",      "RendezvousService/PutRendezvous",
     "JobService/ListNamespaces",  "JobService/UpdateNamespace",
     "WorkerService/DrainWorker",  "WorkerService/UndrainWorker",
+    "WorkerService/ForgetWorker",
 };
 
 }  // namespace

@@ -176,18 +176,18 @@ class SynchronizeStream final
   std::optional<absl::Status> end_ GUARDED_BY(mutex_);
 };
 
-template <typename Request>
+template <typename Request, typename Response>
 grpc::ServerUnaryReactor* Act(
-    const UnaryCall& call, Engine* engine, const Request* request, v1::Worker* response,
-    absl::StatusOr<v1::Worker> (Coordinator::*action)(const Request&, const base::Now&, Effects*)) {
+    const UnaryCall& call, Engine* engine, const Request* request, Response* response,
+    absl::StatusOr<Response> (Coordinator::*action)(const Request&, const base::Now&, Effects*)) {
   engine->Mutate(
       [=](Coordinator& coordinator, const base::Now& now, Effects* effects) {
-        auto worker = (coordinator.*action)(*request, now, effects);
-        if (absl::IsNotFound(worker.status())) {
-          return base::WithReason(worker.status(), "WORKER_NOT_FOUND");
+        auto result = (coordinator.*action)(*request, now, effects);
+        if (absl::IsNotFound(result.status())) {
+          return base::WithReason(result.status(), "WORKER_NOT_FOUND");
         }
-        if (!worker.ok()) return worker.status();
-        *response = *std::move(worker);
+        if (!result.ok()) return result.status();
+        *response = *std::move(result);
         return absl::OkStatus();
       },
       call.finisher(), static_cast<int64_t>(request->ByteSizeLong()));
@@ -230,6 +230,13 @@ grpc::ServerUnaryReactor* WorkerServiceImpl::UndrainWorker(grpc::CallbackServerC
                                                            v1::Worker* response) {
   return Act(UnaryCall(context, rpc_, "WorkerService/UndrainWorker"), rpc_->engine, request,
              response, &Coordinator::UndrainWorker);
+}
+
+grpc::ServerUnaryReactor* WorkerServiceImpl::ForgetWorker(grpc::CallbackServerContext* context,
+                                                          const v1::ForgetWorkerRequest* request,
+                                                          v1::ForgetWorkerResponse* response) {
+  return Act(UnaryCall(context, rpc_, "WorkerService/ForgetWorker"), rpc_->engine, request,
+             response, &Coordinator::ForgetWorker);
 }
 
 }  // namespace sinkforge::server

@@ -141,8 +141,9 @@ Wait HolderWait(const std::vector<std::string>& missing) {
   return {v1::REASON_WAITING_FOR_CHECKPOINT_HOLDER,
           absl::StrCat("its last checkpoint is on ", missing.size() == 1 ? "worker " : "workers ",
                        absl::StrJoin(missing, ", "),
-                       missing.size() == 1 ? ", which is away; start it to go on"
-                                           : ", which are away; start them to go on")};
+                       missing.size() == 1 ? ", which is away; start it, or give it up with "
+                                           : ", which are away; start them, or give them up with ",
+                       "`sinkforge forget ", absl::StrJoin(missing, " "), "`")};
 }
 
 Wait SlotWait(const Cluster& cluster, const WaitingJob& job) {

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "server/state/commits.h"
 #include "server/state/copies.h"
+#include "server/state/job_moves.h"
 #include "server/state/waiting.h"
 
 namespace sinkforge::server {
@@ -50,9 +51,10 @@ void NoteLost(Call* call, JobRecord* record, v1::Checkpoint* checkpoint,
       record,
       {v1::EVENT_KIND_WARNING, v1::REASON_CHECKPOINT_LOST,
        absl::StrCat("the checkpoint of step ", step, " is lost (", message, "); ",
-                    next == nullptr
-                        ? std::string("there is no other, so that it starts from the beginning")
-                        : absl::StrCat("step ", next->step(), " counts now")),
+                    next != nullptr ? absl::StrCat("step ", next->step(), " counts now")
+                    : IsFinal(record->job.state())
+                        ? std::string("there is no other")
+                        : std::string("there is no other, so that it starts from the beginning")),
        step});
   RefreshWaiting(call, record);
 }
@@ -106,26 +108,42 @@ GoneParts TakeOut(const WorkerRecord& worker, const CheckpointKey& key, const st
   return gone;
 }
 
-// Compares one committed checkpoint with what its holder says it has.
-void CheckHeld(Call* call, const WorkerRecord& worker, const CheckpointKey& key) {
+// How it became known that a worker has a checkpoint no more.
+enum class Gone { kReported, kGivenUp };
+
+std::string LossText(const std::string& worker, Gone how) {
+  return how == Gone::kReported ? absl::StrCat("worker ", worker, " has it no more")
+                                : absl::StrCat("worker ", worker, " was given up by the user");
+}
+
+std::string CopyLossText(const std::string& worker, int64_t step, Gone how) {
+  return how == Gone::kReported
+             ? absl::StrCat("worker ", worker, " has the checkpoint of step ", step, " no more")
+             : absl::StrCat("worker ", worker, ", which had the checkpoint of step ", step,
+                            ", was given up by the user");
+}
+
+// Compares one committed checkpoint with what its holder has. True where it is lost by that.
+bool CheckHeld(Call* call, const WorkerRecord& worker, const CheckpointKey& key, Gone how) {
   JobRecord& record = call->state().jobs.at(key.number);
   v1::Checkpoint* checkpoint = FindCheckpoint(&record, key.attempt, key.step);
   SINKFORGE_REQUIRE(checkpoint != nullptr);
   const GoneParts gone = TakeOut(worker, key, record.job.job_id(), checkpoint);
-  if (!gone.any) return;
+  if (!gone.any) return false;
   call->Store(record);
   NoteThin(call, record);
-  if (!checkpoint->deleting() && gone.lost) {
-    NoteLost(call, &record, checkpoint, absl::StrCat("worker ", worker.name, " has it no more"));
+  const bool is_lost = !checkpoint->deleting() && gone.lost;
+  if (is_lost) {
+    NoteLost(call, &record, checkpoint, LossText(worker.name, how));
   } else if (!checkpoint->deleting() && !gone.remaining.empty()) {
     call->AddEvent(&record, {v1::EVENT_KIND_WARNING, v1::REASON_CHECKPOINT_LOST,
-                             absl::StrCat("worker ", worker.name, " has the checkpoint of step ",
-                                          key.step, " no more; what counts now: ", gone.remaining),
+                             absl::StrCat(CopyLossText(worker.name, key.step, how),
+                                          "; what counts now: ", gone.remaining),
                              key.step});
     RefreshWaiting(call, &record);
   }
   if (!gone.holds_more) Unindex(&call->state(), key, worker.name);
-  if (!checkpoint->parts().empty() || !checkpoint->copies().empty()) return;
+  if (!checkpoint->parts().empty() || !checkpoint->copies().empty()) return is_lost;
   auto* checkpoints = record.job.mutable_checkpoints();
   for (int i = 0; i < checkpoints->size(); ++i) {
     if (&checkpoints->Get(i) != checkpoint) continue;
@@ -134,6 +152,7 @@ void CheckHeld(Call* call, const WorkerRecord& worker, const CheckpointKey& key)
   }
   call->AddEvent(&record, {v1::EVENT_KIND_CHECKPOINT_DELETED, v1::REASON_UNSPECIFIED,
                            absl::StrCat("checkpoint of step ", key.step, " is deleted"), key.step});
+  return is_lost;
 }
 
 PartKey KeyOfPart(const v1::CheckpointPart& part) {
@@ -238,7 +257,7 @@ void TakeParts(Call* call, WorkerRecord* worker, Report report, const Checkpoint
   const State& state = call->state();
   const std::vector<PartKey> gone = ReplaceParts(worker, reported);
   for (const CheckpointKey& key : HeldToCheck(state, worker->name, report, gone)) {
-    CheckHeld(call, *worker, key);
+    CheckHeld(call, *worker, key, Gone::kReported);
   }
   for (const PartKey& key : gone) LosePendingPart(call, worker->name, key);
   // Also those that were there before: a part may become committable later than it appeared.
@@ -254,6 +273,26 @@ void TakeParts(Call* call, WorkerRecord* worker, Report report, const Checkpoint
   }
   // Said again until the worker has done it.
   if (has_drops) call->Touch(worker);
+}
+
+int64_t LoseHolder(Call* call, const std::string& worker) {
+  State& state = call->state();
+  if (WorkerRecord* record = state.FindWorker(worker); record != nullptr) {
+    for (const auto& [key, part] : std::exchange(record->parts, {})) {
+      LosePendingPart(call, worker, key);
+    }
+    record->unsettled.clear();
+  }
+  const auto held = state.held.find(worker);
+  if (held == state.held.end()) return 0;
+  WorkerRecord nothing;
+  nothing.name = worker;
+  int64_t lost = 0;
+  const std::set<CheckpointKey> keys = held->second;
+  for (const CheckpointKey& key : keys) {
+    lost += CheckHeld(call, nothing, key, Gone::kGivenUp) ? 1 : 0;
+  }
+  return lost;
 }
 
 void LoseRestore(Call* call, JobRecord* record, const std::string& message) {

@@ -17,6 +17,10 @@ enum class Report { kFirst, kLater };
 // finished deletions, losses.
 void TakeParts(Call* call, WorkerRecord* worker, Report report, const CheckpointParts& reported);
 
+// The worker never comes back, as if it had returned with nothing. The result: checkpoints that are
+// lost, because no other worker has all that it had of them.
+int64_t LoseHolder(Call* call, const std::string& worker);
+
 // The checkpoint that the attempt under way restores from cannot be read: the one before counts.
 void LoseRestore(Call* call, JobRecord* record, const std::string& message);
 

@@ -406,6 +406,14 @@ absl::StatusOr<v1::Worker> Coordinator::UndrainWorker(const v1::UndrainWorkerReq
   return result;
 }
 
+absl::StatusOr<v1::ForgetWorkerResponse> Coordinator::ForgetWorker(
+    const v1::ForgetWorkerRequest& request, const base::Now& now, Effects* effects) {
+  Call call(&impl_->state, now);
+  auto result = GiveUpWorker(&call, request.worker());
+  impl_->Finish(&call, effects);
+  return result;
+}
+
 absl::Status Coordinator::HandleSnapshot(const v1::WorkerSnapshot& snapshot, const base::Now& now,
                                          Effects* effects) {
   Call call(&impl_->state, now);

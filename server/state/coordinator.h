@@ -32,10 +32,11 @@ struct EventPlace {
 // A worker that came or went, for the log.
 struct WorkerNote {
   enum class Kind {
-    kJoined,    // its first report to this Coordinator, or the first since it was started anew
-    kReturned,  // heard of again after its lease had ended
-    kLost,      // its lease has ended
-    kLeft,      // the same, of one that had been stopped in order
+    kJoined,     // its first report to this Coordinator, or the first since it was started anew
+    kReturned,   // heard of again after its lease had ended
+    kLost,       // its lease has ended
+    kLeft,       // the same, of one that had been stopped in order
+    kForgotten,  // it was away, and a user has given it up
   };
   Kind kind = Kind::kJoined;
   std::string worker;
@@ -165,6 +166,8 @@ class Coordinator {
                                          const base::Now& now, Effects* effects);
   absl::StatusOr<v1::Worker> UndrainWorker(const v1::UndrainWorkerRequest& request,
                                            const base::Now& now, Effects* effects);
+  absl::StatusOr<v1::ForgetWorkerResponse> ForgetWorker(const v1::ForgetWorkerRequest& request,
+                                                        const base::Now& now, Effects* effects);
 
   // Renews the lease and takes in everything the worker says. A stale report_sequence is ignored
   // (OK). ALREADY_EXISTS: another incarnation of the name is alive: its lease runs and its stream

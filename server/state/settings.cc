@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/state/attempts.h"
+#include "server/state/checkpoints.h"
 #include "server/state/copies.h"
 #include "server/state/job_moves.h"
 #include "server/state/worker_link.h"
@@ -49,6 +50,30 @@ void ApplyDrain(Call* call, WorkerRecord* worker, bool drained) {
   for (const auto& [slot, key] : worker->assigned) {
     TouchRanks(call, *call->state().Find(key.job_id));
   }
+}
+
+// OK where nothing is to be expected of the worker. One that is there now, or may be back at any
+// moment, would lose checkpoints that can still be read.
+absl::Status CheckAway(const State& state, const std::string& name, Monotonic now) {
+  const WorkerRecord* worker = state.FindWorker(name);
+  const bool is_expected = state.expected.contains(name) && now < state.expected_until;
+  if (worker != nullptr && worker->reported && worker->alive && worker->connected) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "worker ", name, ": it is there; stop it, or take it out of use with `sinkforge drain ",
+        name, "`"));
+  }
+  if (is_expected || (worker != nullptr && worker->alive)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "worker ", name,
+        ": it was there a moment ago, or the coordinator has just been started, so that "
+        "it may be back at any moment; try again in a few seconds"));
+  }
+  if (worker != nullptr && !worker->assigned.empty()) {
+    return absl::FailedPreconditionError(absl::StrCat("worker ", name, ": job ",
+                                                      worker->assigned.begin()->second.job_id,
+                                                      " ends there; try again in a few seconds"));
+  }
+  return absl::OkStatus();
 }
 
 v1::Worker DescribeKnown(const State& state, const std::string& name) {
@@ -116,6 +141,26 @@ absl::StatusOr<v1::Worker> ClearDrain(Call* call, const std::string& name) {
   if (state.drains.erase(name) > 0) call->StoreDrain(name);
   if (worker != nullptr && worker->drained) ApplyDrain(call, worker, false);
   return DescribeKnown(state, name);
+}
+
+absl::StatusOr<v1::ForgetWorkerResponse> GiveUpWorker(Call* call, const std::string& name) {
+  State& state = call->state();
+  WorkerRecord* worker = state.FindWorker(name);
+  if (worker == nullptr && !state.held.contains(name) && !state.drains.contains(name)) {
+    return NoWorker(name);
+  }
+  const absl::Status away = CheckAway(state, name, call->now().monotonic);
+  if (!away.ok()) return away;
+  v1::ForgetWorkerResponse response;
+  response.set_checkpoints_lost(LoseHolder(call, name));
+  if (state.drains.erase(name) > 0) call->StoreDrain(name);
+  state.expected.erase(name);
+  state.recheck_commits = state.recheck_leaves = true;
+  if (worker == nullptr) return response;
+  ForgetCopies(&state, worker);
+  call->NoteWorker(WorkerNote::Kind::kForgotten, *worker);
+  state.workers.erase(name);
+  return response;
 }
 
 std::vector<v1::Namespace> DescribeNamespaces(const State& state) {

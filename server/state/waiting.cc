@@ -256,7 +256,9 @@ v1::JobWait ExplainJobInFull(const State& state, const JobRecord& record) {
     }
     case Waiting::kParked:
       for (const std::string& holder : record.parked_on) {
-        wait.add_would_run(absl::StrCat("worker ", holder, ", which holds its last checkpoint"));
+        wait.add_would_run(absl::StrCat("worker ", holder,
+                                        ", which holds its last checkpoint; or `sinkforge forget ",
+                                        holder, "`, where it never comes back"));
       }
       return wait;
     case Waiting::kReady:

@@ -124,7 +124,7 @@ class CompletionTest(unittest.TestCase, Completion):
             harness.wait_until(lambda line=line: self.offers(line, env) == expected,
                                f"both shells offer {job} for: {line}")
         cluster.start_worker("gpu-box-2")
-        for line in ("sinkforge drain gpu", "sinkforge undrain gpu"):
+        for line in ("sinkforge drain gpu", "sinkforge undrain gpu", "sinkforge forget gpu"):
             expected = {"bash": ["gpu-box-2"], "fish": ["gpu-box-2"]}
             harness.wait_until(lambda line=line: self.offers(line, env) == expected,
                                f"both shells offer the worker for: {line}")

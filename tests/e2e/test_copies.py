@@ -2,6 +2,7 @@
 damaged on a disk is found, named and fetched anew."""
 
 import os
+import shutil
 import signal
 import unittest
 
@@ -108,6 +109,28 @@ class CopiesTest(unittest.TestCase):
         self.assertEqual(self.cluster.history(job_id, SERIES), expected)
         kinds = [event["kind"] for event in self.cluster.events(job_id)]
         self.assertEqual(kinds.count("EVENT_KIND_RESTORED"), 1, "nothing was done twice")
+
+    def test_a_job_goes_on_when_the_only_worker_with_its_checkpoint_is_given_up(self):
+        job_id = self.cluster.submit(name="orphan", **SETTINGS)
+        harness.wait_until(lambda: self.checkpoints(job_id), "a checkpoint is committed")
+        self.freeze_trainer("a")
+        refused = self.cluster.client("forget", "a")
+        self.assertEqual(refused.code, 1, refused)
+        self.assertIn("sinkforge drain a", refused.err)
+        self.cluster.workers["a"].kill()
+        shutil.rmtree(self.cluster.path("a"))
+        self.cluster.start_worker("b")
+        harness.wait_until(lambda: "sinkforge forget a" in self.cluster.ok("show", job_id).out,
+                           "show names what helps")
+        forgotten = self.cluster.ok("forget", "a", "-o", "json").json()
+        self.assertEqual(forgotten["worker"], "a")
+        self.assertGreaterEqual(forgotten["checkpoints_lost"], 1)
+        self.cluster.ok("wait", job_id)
+        kinds = [event["kind"] for event in self.cluster.events(job_id)]
+        self.assertNotIn("EVENT_KIND_RESTORED", kinds, "it began anew")
+        listed = self.cluster.ok("workers", "-o", "json").json()["workers"]
+        self.assertEqual([worker["worker"] for worker in listed], ["b"])
+        self.assertEqual(self.cluster.client("forget", "a").code, 3)
 
     def test_damage_is_named_and_repaired_from_the_other_worker(self):
         job_id = self.cluster.submit(name="copied", **SETTINGS)

@@ -284,6 +284,17 @@ TEST_F(DataCommandsTest, DrainAndUndrainNameTheWorkers) {
   EXPECT_EQ(Run({"drain"}).code, kExitUsage);
 }
 
+TEST_F(DataCommandsTest, ForgetSaysWhatIsLostAndStopsAtARefusal) {
+  EXPECT_EQ(Run({"forget", "rack-1"}).out, "rack-1 forgotten; checkpoints lost: 2\n");
+  EXPECT_EQ(Run({"forget", "rack-2", "-o", "json"}).out,
+            "{\"worker\":\"rack-2\",\"checkpoints_lost\":2}\n");
+  const ClientRun refused = Run({"forget", "alive", "rack-3"});
+  EXPECT_EQ(refused.code, kExitError);
+  EXPECT_THAT(refused.err, HasSubstr("worker alive: it is there"));
+  EXPECT_THAT(fake_.actions(), ElementsAre("forget rack-1", "forget rack-2"));
+  EXPECT_EQ(Run({"forget"}).code, kExitUsage);
+}
+
 TEST_F(DataCommandsTest, NamespacesShowUseAndQuota) {
   v1::ListNamespacesResponse namespaces;
   v1::Namespace* team = namespaces.add_namespaces();

@@ -75,6 +75,16 @@ class FakeServices::Workers final : public v1::WorkerService::Service {
                              v1::Worker* response) override {
     return Act("undrain " + request->worker(), v1::WORKER_STATE_LIVE, request->worker(), response);
   }
+  grpc::Status ForgetWorker(grpc::ServerContext*, const v1::ForgetWorkerRequest* request,
+                            v1::ForgetWorkerResponse* response) override {
+    if (request->worker() == "alive") {
+      return grpc::Status(grpc::StatusCode::FAILED_PRECONDITION, "worker alive: it is there");
+    }
+    base::MutexLock lock(&fake_->mutex_);
+    fake_->actions_.push_back("forget " + request->worker());
+    response->set_checkpoints_lost(2);
+    return grpc::Status::OK;
+  }
 
  private:
   grpc::Status Act(const std::string& action, v1::WorkerState state, const std::string& name,

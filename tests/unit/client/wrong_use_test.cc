@@ -56,6 +56,7 @@ TEST_F(WrongUseTest, AnEmptyValueIsNamed) {
     ExpectRefused(arguments, "is empty; give a value");
   }
   ExpectRefused({"drain", ""}, "WORKER: is empty");
+  ExpectRefused({"forget", ""}, "WORKER: is empty");
   ExpectRefused({"wait", "d4-1", ""}, "JOB: is empty");
   ExpectRefused({"list", "--sweep", ""}, "--sweep: is empty");
   ExpectRefused({"list", "--coordinator", ""}, "--coordinator: is empty");

@@ -266,6 +266,30 @@ TEST_F(RpcTest, DrivesAJobToSuccess) {
   EXPECT_EQ(workers.workers(0).worker(), "w1");
 }
 
+TEST_F(RpcTest, ForgetsOnlyAWorkerThatIsAway) {
+  StreamWorker worker(&bed_, "w1", "i1", 1);
+  worker.Sync();
+  worker.AwaitRanks(0);
+  const auto forget = [&](const std::string& name) {
+    grpc::ClientContext context;
+    v1::ForgetWorkerRequest request;
+    request.set_worker(name);
+    v1::ForgetWorkerResponse response;
+    return bed_.workers().ForgetWorker(&context, request, &response);
+  };
+  EXPECT_EQ(forget("w1").error_code(), StatusCode::FAILED_PRECONDITION);
+  const grpc::Status unknown = forget("nobody");
+  EXPECT_EQ(unknown.error_code(), StatusCode::NOT_FOUND);
+  EXPECT_EQ(ReasonOf(unknown), "WORKER_NOT_FOUND");
+  worker.snapshot.set_draining(true);
+  worker.snapshot.set_goodbye(true);
+  worker.Sync();
+  // Its goodbye is on another stream than the calls.
+  while (forget("w1").error_code() == StatusCode::FAILED_PRECONDITION) {
+  }
+  EXPECT_EQ(forget("w1").error_code(), StatusCode::NOT_FOUND);
+}
+
 TEST_F(RpcTest, RefusesASecondWorkerOfOneName) {
   StreamWorker first(&bed_, "w1", "i1", 1);
   first.Sync();

@@ -149,6 +149,16 @@ absl::StatusOr<v1::Worker> TestBed::Undrain(const std::string& worker) {
   return undrained;
 }
 
+absl::StatusOr<int64_t> TestBed::ForgetWorker(const std::string& worker) {
+  v1::ForgetWorkerRequest request;
+  request.set_worker(worker);
+  Effects effects;
+  auto forgotten = coordinator.ForgetWorker(request, now, &effects);
+  Apply(effects);
+  if (!forgotten.ok()) return forgotten.status();
+  return forgotten->checkpoints_lost();
+}
+
 absl::Status TestBed::DeleteCheckpoint(const std::string& job_id, int64_t step) {
   v1::DeleteCheckpointRequest request;
   request.set_job_id(job_id);

@@ -49,6 +49,8 @@ class TestBed {
   absl::Status UpdateNamespace(const v1::UpdateNamespaceRequest& request);
   absl::StatusOr<v1::Worker> Drain(const std::string& worker, const std::string& note = "");
   absl::StatusOr<v1::Worker> Undrain(const std::string& worker);
+  // The checkpoints that are lost.
+  absl::StatusOr<int64_t> ForgetWorker(const std::string& worker);
   absl::Status DeleteCheckpoint(const std::string& job_id, int64_t step);
 
   const v1::Job& Job(const std::string& job_id) const;
