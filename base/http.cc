@@ -3,11 +3,14 @@
 
 #include <civetweb.h>
 
+#include <chrono>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "base/mutex.h"
 
 namespace sinkforge::base {
 namespace {
@@ -18,6 +21,7 @@ namespace {
 constexpr char kThreads[] = "64";
 constexpr char kRequestTimeoutMs[] = "5000";
 constexpr size_t kQueryBytesMax = 16 << 10;
+constexpr std::chrono::milliseconds kWakeInterval{5};
 
 std::string Decode(const std::string& text, int is_form) {
   std::vector<char> decoded(text.size() + 1);
@@ -66,6 +70,33 @@ int Handle(mg_connection* connection, void* handler) {
   return response.status;
 }
 
+// mg_stop sets a flag and waits until the accepting thread has seen it, which looks only between
+// two polls of 2 seconds (SOCKET_TIMEOUT_QUANTUM). A connection ends the poll. They are made until
+// mg_stop is back, because the first may come before the flag is set.
+void StopAtOnce(mg_context* context, const std::string& host, int port) {
+  Mutex mutex;
+  CondVar changed;
+  bool is_stopped = false;
+  std::thread waker([&] {
+    char error[100];
+    MutexLock lock(&mutex);
+    while (!is_stopped) {
+      mg_connection* connection =
+          mg_connect_client(host.c_str(), port, /*use_ssl=*/0, error, sizeof(error));
+      // None where it listens no more.
+      if (connection != nullptr) mg_close_connection(connection);
+      changed.WaitFor(&lock, kWakeInterval);
+    }
+  });
+  mg_stop(context);
+  {
+    const MutexLock lock(&mutex);
+    is_stopped = true;
+    changed.NotifyAll();
+  }
+  waker.join();
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const std::string& address,
@@ -87,6 +118,7 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const std::string&
                                                ": cannot be bound (in use?); choose another with ",
                                                flag, ", port 0 picks a free one"));
   }
+  server->host_ = numeric.substr(0, numeric.rfind(':'));
   server->port_ = port.port;
   mg_set_request_handler(server->context_, "/", Handle,
                          const_cast<HttpHandler*>(&server->handler_));
@@ -94,7 +126,7 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const std::string&
 }
 
 HttpServer::~HttpServer() {
-  if (context_ != nullptr) mg_stop(context_);
+  if (context_ != nullptr) StopAtOnce(context_, host_, port_);
   mg_exit_library();
 }
 

@@ -45,6 +45,7 @@ class HttpServer {
 
   const HttpHandler handler_;
   mg_context* context_ = nullptr;
+  std::string host_;
   int port_ = 0;
 };
 

@@ -75,12 +75,24 @@ void AddProgress(const v1::Job& job, Lines* lines) {
   }
 }
 
+// "2 workers that were lost or stopped, 1 crash"
+std::string FailuresText(const v1::RetryCounts& retries) {
+  std::vector<std::string> texts;
+  const auto add = [&](int count, const char* one, const char* several) {
+    if (count > 0) texts.push_back(absl::StrCat(count, " ", count == 1 ? one : several));
+  };
+  add(retries.infrastructure(), "worker that was lost or stopped",
+      "workers that were lost or stopped");
+  add(retries.crash(), "crash", "crashes");
+  add(retries.no_progress(), "hang", "hangs");
+  return absl::StrJoin(texts, ", ");
+}
+
 void AddAttempts(const v1::Job& job, Lines* lines) {
   const v1::RetryCounts& retries = job.retries();
   std::string line = absl::StrCat(job.attempt());
   if (retries.infrastructure() + retries.crash() + retries.no_progress() > 0) {
-    absl::StrAppend(&line, " (after ", retries.infrastructure(), " lost workers, ", retries.crash(),
-                    " crashes, ", retries.no_progress(), " hangs)");
+    absl::StrAppend(&line, " (after ", FailuresText(retries), ")");
   }
   if (job.skipped_batches_size() > 0) {
     absl::StrAppend(&line, "; passes over ", job.skipped_batches_size(), " bad batches");
@@ -134,6 +146,9 @@ void AddTime(const v1::Job& job, std::chrono::system_clock::time_point now, Line
   const auto since = base::FromProto(job.has_state_time() ? job.state_time() : job.create_time());
   const double present = std::max(0.0, std::chrono::duration<double>(now - since).count());
   if (job.state() == v1::JOB_STATE_QUEUED) time.set_queue(time.queue() + present);
+  if (job.state() == v1::JOB_STATE_PAUSED || job.state() == v1::JOB_STATE_FAILED) {
+    time.set_pause(time.pause() + present);  // as it counts once the job is resumed
+  }
   if (job.state() == v1::JOB_STATE_STARTING) time.set_start(time.start() + present);
   if (job.state() == v1::JOB_STATE_RUNNING) {
     const double checkpoint = std::min(present, job.progress().checkpoint_stall_seconds());

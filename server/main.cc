@@ -1,7 +1,4 @@
 // sinkforge-coordinator: flags, signals and exit codes; the daemon itself is in daemon.h.
-//
-// Exit codes: 0 after SIGTERM or SIGINT; 2 a wrong flag; 3 an address is in use; 4 the data
-// directory cannot be used (locked, of a newer version, damaged, full).
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -12,6 +9,7 @@
 #include "base/clock.h"
 #include "base/files.h"
 #include "base/log.h"
+#include "base/port_file.h"
 #include "base/service_manager.h"
 #include "base/signals.h"
 #include "server/daemon.h"
@@ -21,8 +19,13 @@ namespace {
 using sinkforge::server::DaemonOptions;
 
 constexpr int kExitUsage = 2;
-constexpr int kExitAddress = 3;
 constexpr int kExitData = 4;
+constexpr int kExitAddress = 5;  // as of sinkforge-worker
+
+constexpr char kFooter[] =
+    "Exit codes: 0 stopped as asked, by SIGTERM or SIGINT; 2 wrong options; 4 the --data-dir "
+    "cannot "
+    "be used (in use, of a newer version, damaged, full); 5 an address is in use.";
 
 struct Flags {
   DaemonOptions daemon;
@@ -82,6 +85,7 @@ int main(int argc, char** argv) {
   sinkforge::base::SetLogComponent("coordinator");
   Flags flags;
   CLI::App app("SinkForge's coordinator: keeps jobs, schedules them and follows their training.");
+  app.footer(kFooter);
   AddFlags(&app, &flags);
   try {
     app.parse(argc, argv);
@@ -94,6 +98,8 @@ int main(int argc, char** argv) {
   const bool is_lease = flags.lease_seconds > 0 && flags.lease_seconds < 3601;
   flags.daemon.lease =
       std::chrono::milliseconds(is_lease ? static_cast<int64_t>(flags.lease_seconds * 1000) : 0);
+  const absl::Status port_file = sinkforge::base::CheckPortFile(flags.port_file);
+  if (!port_file.ok()) return Fail(port_file);
   const sinkforge::base::RealClock clock;
   auto daemon = sinkforge::server::Daemon::Start(flags.daemon, &clock);
   if (!daemon.ok()) return Fail(daemon.status());

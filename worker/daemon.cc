@@ -238,6 +238,7 @@ void Daemon::StartThreads(std::function<void(const absl::Status&)> on_fatal) {
     // More than that is refused, so that nobody should plan with it.
     return agent_->Snapshot(std::max<int64_t>(0, DiskFree() - options_.disk_reserve_bytes));
   };
+  callbacks.trainers = [this] { return agent_->running(); };
   callbacks.on_stream_opened = [this] { agent_->OnStreamOpened(); };
   callbacks.on_desired = [this](const v1::DesiredState& desired) { agent_->SetDesired(desired); };
   callbacks.on_name_taken = [on_fatal = std::move(on_fatal)](const std::string& message) {

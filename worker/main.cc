@@ -6,18 +6,20 @@
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <chrono>
-#include <cstdio>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "base/address.h"
 #include "base/build_info.h"
 #include "base/clock.h"
 #include "base/files.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "base/port_file.h"
 #include "base/service_manager.h"
 #include "base/signals.h"
 #include "worker/daemon.h"
@@ -32,8 +34,8 @@ enum ExitCode { kOk = 0, kFailed = 1, kUsage = 2, kNameTaken = 3, kDataDir = 4, 
 constexpr char kFooter[] =
     "Exit codes: 0 stopped as asked; 1 failed; 2 wrong options; 3 another live worker has this "
     "--name; 4 the --data-dir is in use or of a newer version; 5 an address is in use, or the disk "
-    "fails.\nSIGTERM or SIGINT: trainers write a checkpoint and stop, within --grace; a second one "
-    "kills them.";
+    "fails.\nSIGTERM or SIGINT: trainers write a checkpoint and stop, and others fetch the "
+    "checkpoints that only this worker has, within --grace; a second one ends it at once.";
 
 ExitCode CodeOf(const absl::Status& status) {
   switch (status.code()) {
@@ -92,7 +94,8 @@ void AddOptions(CLI::App* app, CommandLine* line) {
   app->add_option("--port-file", line->port_file,
                   "Write the chosen addresses to this file, as JSON, once they listen");
   app->add_option("--grace", line->grace_seconds,
-                  "Time to checkpoint and stop after SIGTERM: 500ms, 60s, 5m")
+                  "Time after SIGTERM to checkpoint and stop, and for other workers to fetch the "
+                  "checkpoints that only this one has: 500ms, 60s, 5m")
       ->transform(duration)
       ->default_str("60s");
   app->add_option("--no-progress", line->no_progress_seconds,
@@ -119,6 +122,23 @@ absl::Status CheckSeconds(const std::string& flag, double seconds, double least)
       absl::StrCat(flag, ": is ", seconds, " s; it must be from ", least, " s to 720h"));
 }
 
+// A number that does not fit reads as the largest there is, which no disk has.
+absl::Status CheckBytes(const std::string& flag, int64_t bytes, int64_t least) {
+  constexpr int64_t kMost = int64_t{1} << 60;
+  if (bytes >= least && bytes <= kMost) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(flag, ": is ", bytes, " bytes; it must be from ", least, " to 1EiB"));
+}
+
+// Whoever connects needs the port itself, not any.
+absl::Status CheckCoordinator(const std::string& address) {
+  const bool is_valid =
+      base::CheckListenAddress(address, "--coordinator", base::Reach::kAnywhere).ok();
+  if (is_valid && !absl::EndsWith(address, ":0")) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--coordinator ", address, ": give host:port, with a port of 1 to 65535"));
+}
+
 absl::Status CheckCommandLine(const CommandLine& line) {
   absl::Status status = CheckSeconds("--grace", line.grace_seconds, 0);
   if (status.ok()) status = CheckSeconds("--no-progress", line.no_progress_seconds, 0.001);
@@ -126,14 +146,11 @@ absl::Status CheckCommandLine(const CommandLine& line) {
   if (line.daemon.data_dir.empty()) {
     return absl::InvalidArgumentError("--data-dir: give the folder for this worker's database");
   }
-  if (line.daemon.coordinator.empty()) {
-    return absl::InvalidArgumentError("--coordinator: give host:port");
-  }
-  if (line.daemon.disk_reserve_bytes < 0 || line.daemon.log_spool_bytes < 1) {
-    return absl::InvalidArgumentError(
-        "--disk-reserve must be 0 bytes or more, --log-spool at least 1");
-  }
-  return absl::OkStatus();
+  status = CheckCoordinator(line.daemon.coordinator);
+  if (status.ok()) status = CheckBytes("--disk-reserve", line.daemon.disk_reserve_bytes, 0);
+  if (status.ok()) status = CheckBytes("--log-spool", line.daemon.log_spool_bytes, 1);
+  if (status.ok()) status = base::CheckPortFile(line.port_file);
+  return status;
 }
 
 void Finish(CommandLine* line) {
@@ -193,7 +210,7 @@ void RunUntilDrained(Daemon* daemon, const FatalError& fatal) {
 }
 
 ExitCode Fail(const absl::Status& status) {
-  std::fprintf(stderr, "sinkforge-worker: %s\n", std::string(status.message()).c_str());
+  base::LogError(absl::StrCat("cannot start: ", std::string(status.message())));
   return CodeOf(status);
 }
 

@@ -137,7 +137,7 @@ class WorkerTest(harness.ClusterTest):
             cluster.path("other.log"))
         self.addCleanup(second.kill)
         harness.wait_until(lambda: not second.alive(), "the second coordinator has ended")
-        self.assertEqual(second.process.returncode, 3, second.log())
+        self.assertEqual(second.process.returncode, 5, second.log())
         self.assertIn(cluster.address, second.log())
         self.assertTrue(cluster.coordinator.alive())
         # The same data directory is not shared either.

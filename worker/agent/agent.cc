@@ -170,7 +170,7 @@ void Agent::KillLocked(KillCause cause, RankState* rank) {
   tokens_.erase(rank->token);
   const RankKey key = KeyOf(rank->desired);
   base::Log(base::Severity::kInfo, "trainer is killed", FieldsOf(rank->desired),
-            {{"cause", int64_t{static_cast<int>(cause)}}});
+            {{"cause", WordsOf(cause)}});
   parts_.kill(key);
 }
 

@@ -24,7 +24,7 @@ std::string Shorten(std::string text) {
 // known as such soon.
 double SmoothStep(double seconds, RankState* rank) {
   constexpr double kWeight = 0.1;
-  constexpr double kHeldUp = 5;  // times the usual
+  constexpr double kHeldUp = 3;  // times the usual
   constexpr double kHeldUpSeconds = 1;
   double& usual = rank->step_seconds_smooth;
   const double before = usual;
@@ -80,6 +80,24 @@ std::string Seconds(const std::chrono::nanoseconds time) {
 }
 
 }  // namespace
+
+const char* WordsOf(KillCause cause) {
+  switch (cause) {
+    case KillCause::kNone:
+      return "none";
+    case KillCause::kNotDesired:
+      return "the coordinator wants it no more";
+    case KillCause::kNoProgress:
+      return "no progress";
+    case KillCause::kSilent:
+      return "no reports";
+    case KillCause::kDrained:
+      return "the grace period is over";
+    case KillCause::kLingering:
+      return "still there after its last report";
+  }
+  return "unknown";
+}
 
 RankState StartRank(const v1::DesiredRank& desired, const std::string& token,
                     const base::Now& now) {

@@ -27,6 +27,9 @@ enum class KillCause {
   kLingering,  // its process was still there long after its last report
 };
 
+// For the log.
+const char* WordsOf(KillCause cause);
+
 struct RankState {
   v1::DesiredRank desired;
   std::string token;

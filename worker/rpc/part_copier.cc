@@ -104,11 +104,7 @@ absl::Status PartCopier::Copy(Fetch* fetch) {
 
 void PartCopier::End(Fetch* fetch, const absl::Status& copied) {
   const PartKey key = KeyOf(fetch->copy.part());
-  if (copied.ok()) {
-    base::LogInfo("a checkpoint part was copied from another worker",
-                  {{"part", ToString(key)}, {"holder", fetch->copy.part().worker()}});
-    parts_.on_copied();
-  }
+  if (copied.ok()) parts_.on_copied();
   const base::MutexLock lock(&mutex_);
   const std::chrono::nanoseconds now = parts_.clock->Read().monotonic;
   std::erase_if(resting_, [&](const auto& entry) { return entry.second <= now; });

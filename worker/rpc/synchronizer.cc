@@ -81,10 +81,10 @@ bool Synchronizer::Judge(const grpc::Status& status) {
   // Once for each outage, not at every attempt.
   if (failures_ > 0) return false;
   const bool away = status.error_code() == grpc::StatusCode::UNAVAILABLE || status.ok();
-  base::LogWarning(
-      away ? "the coordinator is away; trainers go on, and it is tried until it is back"
-           : "the coordinator refuses this worker; trainers go on, and it is tried again",
-      {{"coordinator", options_.coordinator}, {"error", status.error_message()}});
+  const std::string trainers = callbacks_.trainers() > 0 ? "trainers go on, and " : "";
+  base::LogWarning(away ? "the coordinator is away; " + trainers + "it is tried until it is back"
+                        : "the coordinator refuses this worker; " + trainers + "it is tried again",
+                   {{"coordinator", options_.coordinator}, {"error", status.error_message()}});
   return false;
 }
 

@@ -31,6 +31,7 @@ class Synchronizer {
  public:
   struct Callbacks {
     std::function<v1::WorkerSnapshot()> snapshot;
+    std::function<int()> trainers;  // how many run
     std::function<void()> on_stream_opened;
     std::function<void(const v1::DesiredState&)> on_desired;
     // Another live worker has this name, and this one has never been accepted. Called once; the

@@ -274,6 +274,39 @@ TEST_F(JobCommandsTest, ShowSaysWhatHeldARunningJobUp) {
   EXPECT_THAT(run.out, HasSubstr("held up 30m00s"));
 }
 
+TEST_F(JobCommandsTest, ShowCountsThePauseUnderWay) {
+  v1::Job job = MakeJob("d4-1", v1::JOB_STATE_PAUSED, 20);
+  const auto now = std::chrono::system_clock::now();
+  *job.mutable_create_time() = base::ToProto(now - std::chrono::hours(2));
+  *job.mutable_state_time() = base::ToProto(now - std::chrono::hours(1));
+  job.mutable_time()->set_train(3600);
+  for (const v1::JobState state : {v1::JOB_STATE_PAUSED, v1::JOB_STATE_FAILED}) {
+    job.set_state(state);
+    fake_.PutJob(job);
+    const ClientRun run = Run({"show", "d4-1"});
+    EXPECT_THAT(run.out, HasSubstr("50.0% goodput"));
+    EXPECT_THAT(run.out, HasSubstr("pause 1h00m"));
+  }
+  job.set_state(v1::JOB_STATE_CANCELLED);
+  fake_.PutJob(job);
+  EXPECT_THAT(Run({"show", "d4-1"}).out, HasSubstr("100.0% goodput"));
+}
+
+TEST_F(JobCommandsTest, ShowSaysWhatEndedFormerAttempts) {
+  v1::Job job = MakeJob("d4-1", v1::JOB_STATE_RUNNING, 20);
+  job.set_attempt(2);
+  job.mutable_retries()->set_infrastructure(1);
+  fake_.PutJob(job);
+  EXPECT_THAT(Run({"show", "d4-1"}).out, HasSubstr("2 (after 1 worker that was lost or stopped)"));
+  job.set_attempt(6);
+  job.mutable_retries()->set_infrastructure(2);
+  job.mutable_retries()->set_crash(1);
+  job.mutable_retries()->set_no_progress(2);
+  fake_.PutJob(job);
+  EXPECT_THAT(Run({"show", "d4-1"}).out,
+              HasSubstr("6 (after 2 workers that were lost or stopped, 1 crash, 2 hangs)"));
+}
+
 TEST_F(JobCommandsTest, AnUnknownJobIsNotFoundEverywhere) {
   for (const std::string command :
        {"show", "watch", "wait", "cancel", "pause", "resume", "delete"}) {

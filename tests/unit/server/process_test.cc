@@ -50,7 +50,10 @@ class Program {
     const char* build = std::getenv("SINKFORGE_BUILD_DIR");
     std::string path = absl::StrCat(build == nullptr ? "." : build, "/bin/sinkforge-coordinator");
     std::filesystem::remove(port_file());
-    flags.insert(flags.begin(), {path, "--port-file", port_file()});
+    if (std::find(flags.begin(), flags.end(), "--port-file") == flags.end()) {
+      flags.insert(flags.begin(), {"--port-file", port_file()});
+    }
+    flags.insert(flags.begin(), path);
     std::vector<char*> arguments;
     for (std::string& flag : flags) arguments.push_back(flag.data());
     arguments.push_back(nullptr);
@@ -213,7 +216,7 @@ TEST(ProcessTest, NamesAnAddressInUse) {
                                       flag == "--listen" ? "--metrics-listen" : "--listen",
                                       "127.0.0.1:0"};
     Program second(second_folder, flags);
-    EXPECT_EQ(WEXITSTATUS(second.Wait()), 3);
+    EXPECT_EQ(WEXITSTATUS(second.Wait()), 5);
     EXPECT_TRUE(absl::StrContains(second.err(), address)) << second.err();
     EXPECT_TRUE(absl::StrContains(second.err(), flag)) << second.err();
   }
@@ -261,6 +264,9 @@ TEST(ProcessTest, RefusesWrongFlags) {
     EXPECT_EQ(WEXITSTATUS(program.Wait()), 2);
     EXPECT_TRUE(absl::StrContains(program.err(), "--insecure-listen")) << program.err();
   }
+  Program nowhere(folder, With(FlagsFor(folder), {"--port-file", "/nonexistent/ports.json"}));
+  EXPECT_EQ(WEXITSTATUS(nowhere.Wait()), 2);
+  EXPECT_TRUE(absl::StrContains(nowhere.err(), "there is no folder /nonexistent")) << nowhere.err();
   Program without(folder, {"--listen", "127.0.0.1:0"});
   EXPECT_EQ(WEXITSTATUS(without.Wait()), 2);
 }

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -48,6 +49,11 @@ class KillTest : public testing::Test {
                          Bin("worker_fake_trainer"),
                          "--port-file",
                          folder_.path() + "/ports.json"};
+    for (const std::string& option : more) {  // instead of one above
+      const auto given = std::find(command.arguments.begin(), command.arguments.end(),
+                                   option.substr(0, option.find('=')));
+      if (given != command.arguments.end()) command.arguments.erase(given, given + 2);
+    }
     command.arguments.insert(command.arguments.end(), more.begin(), more.end());
     command.environment = CleanEnvironment(environ, 1);
     command.environment.push_back("SINKFORGE_TEST_ACKNOWLEDGED=" + folder_.path() +
@@ -199,6 +205,7 @@ TEST_F(KillTest, ExitCodesSayWhatIsWrong) {
        "start this one with another --name"});
   Start();
   EXPECT_EQ(Wait(), 3);
+  EXPECT_THAT(said_, HasSubstr("\"cannot start: worker node-1: another live worker"));
   EXPECT_THAT(said_, HasSubstr("127.0.0.1:7"));
   EXPECT_THAT(said_, HasSubstr("--name"));
   Start({"--slots", "many"});
@@ -206,6 +213,10 @@ TEST_F(KillTest, ExitCodesSayWhatIsWrong) {
   Start({"--data-root", "/nonexistent/folder"});
   EXPECT_EQ(Wait(), 2);
   EXPECT_THAT(said_, HasSubstr("/nonexistent/folder"));
+  said_.clear();
+  Start({"--metrics-listen", coordinator_.address()});
+  EXPECT_EQ(Wait(), 5);
+  EXPECT_THAT(said_, HasSubstr("\"cannot start: address " + coordinator_.address()));
 }
 
 TEST_F(KillTest, OptionsOutOfRangeAreRefused) {
@@ -213,7 +224,13 @@ TEST_F(KillTest, OptionsOutOfRangeAreRefused) {
        {std::pair("--grace=-1s", "--grace: is -1 s; it must be from 0 s to 720h"),
         std::pair("--grace=1e300h", "--grace"), std::pair("--no-progress=0", "--no-progress: is 0"),
         std::pair("--slots=100000000000", "--slots: Value 100000000000 not in range 1 to 1024"),
-        std::pair("--log-spool=-1", "--log-spool at least 1")}) {
+        std::pair("--log-spool=-1", "--log-spool: is -1 bytes"),
+        std::pair("--disk-reserve=-1", "--disk-reserve: is -1 bytes"),
+        std::pair("--disk-reserve=99999999999999999999", "--disk-reserve"),
+        std::pair("--coordinator=127.0.0.1",
+                  "--coordinator 127.0.0.1: give host:port, with a port of 1 to 65535"),
+        std::pair("--coordinator=127.0.0.1:0", "--coordinator 127.0.0.1:0: give host:port"),
+        std::pair("--port-file=/nonexistent/ports.json", "there is no folder /nonexistent")}) {
     said_.clear();
     Start({option});
     EXPECT_EQ(Wait(), 2) << option;

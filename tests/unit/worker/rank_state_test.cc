@@ -3,6 +3,8 @@
 
 #include <cmath>
 #include <limits>
+#include <set>
+#include <string>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -54,6 +56,25 @@ TEST(RankStateTest, AStepThatWasHeldUpIsNotTraining) {
   const double before = rank.status.progress().stall_seconds();
   ApplyReport(Step(61, 20), At(seconds(61)), &rank);
   EXPECT_DOUBLE_EQ(rank.status.progress().stall_seconds(), before);
+}
+
+TEST(RankStateTest, OfSlowStepsASmallMultipleIsHeldUp) {
+  RankState rank = Started();
+  for (int64_t step = 31; step <= 40; ++step) {
+    ApplyReport(Step(step, 2.1), At(seconds(step)), &rank);
+  }
+  ApplyReport(Step(41, 8.1), At(seconds(50)), &rank);
+  EXPECT_NEAR(rank.status.progress().stall_seconds(), 6, 1e-9);
+}
+
+TEST(RankStateTest, NamesEveryCauseOfAKill) {
+  std::set<std::string> words;
+  for (const KillCause cause : {KillCause::kNone, KillCause::kNotDesired, KillCause::kNoProgress,
+                                KillCause::kSilent, KillCause::kDrained, KillCause::kLingering}) {
+    words.insert(WordsOf(cause));
+  }
+  EXPECT_EQ(words.size(), 6U);
+  EXPECT_FALSE(words.contains("unknown"));
 }
 
 // Of a quick step, a short wait is many times its length.
