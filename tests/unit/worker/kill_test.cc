@@ -50,6 +50,7 @@ class KillTest : public testing::Test {
                          "--port-file",
                          folder_.path() + "/ports.json"};
     for (const std::string& option : more) {  // instead of one above
+      if (!option.starts_with("--")) continue;
       const auto given = std::find(command.arguments.begin(), command.arguments.end(),
                                    option.substr(0, option.find('=')));
       if (given != command.arguments.end()) command.arguments.erase(given, given + 2);
