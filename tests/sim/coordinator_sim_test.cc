@@ -42,6 +42,7 @@ TEST(CoordinatorSimCoverageTest, TheSeedsExerciseEverything) {
                            "crashes after a write",
                            "clock jumps",
                            "drains by users",
+                           "workers forgotten",
                            "quota changes",
                            "EVENT_KIND_ATTEMPT_STARTED",
                            "EVENT_KIND_ATTEMPT_ENDED",

@@ -305,6 +305,10 @@ void SimCluster::ActOnSettings() {
     v1::DrainWorkerRequest request;
     request.set_worker(worker);
     static_cast<void>(coordinator_->DrainWorker(request, now_, &effects));
+  } else if (random_.OneIn(3)) {
+    v1::ForgetWorkerRequest request;
+    request.set_worker(worker);
+    if (coordinator_->ForgetWorker(request, now_, &effects).ok()) ++counters_["workers forgotten"];
   } else {
     v1::UndrainWorkerRequest request;
     request.set_worker(worker);
