@@ -45,6 +45,7 @@ void PartAppeared(Call* call, WorkerRecord* worker, const PartKey& key,
 void NoteLost(Call* call, JobRecord* record, v1::Checkpoint* checkpoint,
               const std::string& message) {
   const int64_t step = checkpoint->step();
+  record->lost.emplace(checkpoint->attempt(), step);
   MarkDeleting(call, record, checkpoint);
   const v1::Checkpoint* next = NewestCheckpoint(record->job);
   call->AddEvent(
@@ -71,8 +72,8 @@ void NoteRemaining(const v1::CheckpointPart& part, std::string* text) {
   absl::StrAppend(text, text->empty() ? "" : ", ", "rank ", part.rank(), " on ", part.worker());
 }
 
-GoneParts TakeOut(const WorkerRecord& worker, const CheckpointKey& key, const std::string& job_id,
-                  v1::Checkpoint* checkpoint) {
+GoneParts TakeOut(const State& state, const WorkerRecord& worker, const CheckpointKey& key,
+                  const std::string& job_id, v1::Checkpoint* checkpoint) {
   GoneParts gone;
   CheckpointParts* parts = checkpoint->mutable_parts();
   CheckpointParts* copies = checkpoint->mutable_copies();
@@ -93,9 +94,12 @@ GoneParts TakeOut(const WorkerRecord& worker, const CheckpointKey& key, const st
   for (int i = parts->size() - 1; i >= 0; --i) {
     if (!is_gone(parts->Get(i))) continue;
     gone.any = true;
-    const auto copy = std::find_if(copies->begin(), copies->end(), [&](const auto& other) {
-      return other.rank() == parts->Get(i).rank();
+    const auto has_rank = [&](const auto& other) { return other.rank() == parts->Get(i).rank(); };
+    const auto staying = std::find_if(copies->begin(), copies->end(), [&](const auto& other) {
+      return has_rank(other) && Stays(state, other.worker());
     });
+    const auto copy =
+        staying != copies->end() ? staying : std::find_if(copies->begin(), copies->end(), has_rank);
     if (copy == copies->end()) {
       gone.lost = true;
       parts->DeleteSubrange(i, 1);
@@ -128,7 +132,7 @@ bool CheckHeld(Call* call, const WorkerRecord& worker, const CheckpointKey& key,
   JobRecord& record = call->state().jobs.at(key.number);
   v1::Checkpoint* checkpoint = FindCheckpoint(&record, key.attempt, key.step);
   SINKFORGE_REQUIRE(checkpoint != nullptr);
-  const GoneParts gone = TakeOut(worker, key, record.job.job_id(), checkpoint);
+  const GoneParts gone = TakeOut(call->state(), worker, key, record.job.job_id(), checkpoint);
   if (!gone.any) return false;
   call->Store(record);
   NoteThin(call, record);

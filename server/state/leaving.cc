@@ -73,6 +73,7 @@ void TellLeaves(Call* call) {
 }
 
 void SayGoodbye(Call* call, WorkerRecord* worker) {
+  PlanCopies(call);  // what this one was to fetch may have another taker
   call->state().recheck_commits = true;
   SettleCommits(call);
   EndLease(call, worker, WorkerNote::Kind::kLeft);

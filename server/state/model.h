@@ -82,6 +82,9 @@ struct JobRecord {
   // copies. Between two calls only while an attempt is under way.
   std::map<int64_t, Monotonic> commit_deadlines;
   int64_t complete_step_max = 0;  // of all that were ever in there
+  // Attempt and step of checkpoints that were lost. Their parts are being dropped: a late report of
+  // some does not bring one back.
+  std::set<std::pair<int64_t, int64_t>> lost;
 };
 
 // A rank that was taken back from a worker and may still run there.

@@ -154,7 +154,6 @@ void StopWaiting(Call* call, JobRecord* record) {
     case Waiting::kReady:
       state.cluster.queue.Remove(record->waiting_job);
       NoteLeft(&state, *record);
-      GiveLentAway(call, *record);
       break;
     case Waiting::kHeldBySweep:
       LeaveHold(&state, *record);
@@ -171,6 +170,8 @@ void StopWaiting(Call* call, JobRecord* record) {
       record->parked_on.clear();
       break;
   }
+  // Also where it did not lead the queue: before a restart of the coordinator it may have.
+  GiveLentAway(call, *record);
   record->waiting = Waiting::kNot;
 }
 

@@ -295,6 +295,20 @@ TEST_F(PausedOnTwoTest, AHolderStaysWhileTheOtherOneIsInDoubt) {
   EXPECT_EQ(w1_.Desired().only_copies(), 0);
 }
 
+// One that leaves takes nobody else's time: another one makes the copy.
+TEST_F(CommitTest, ACopierThatSaysGoodbyeIsReplaced) {
+  Checkpoint(10);
+  HandWorker w3(&bed_, "w3", 1);
+  Join(&w3);
+  ASSERT_EQ(w2_.Desired().copy_parts_size(), 1);
+  w2_.snapshot.set_draining(true);
+  w2_.snapshot.set_goodbye(true);
+  w2_.Sync();
+  EXPECT_THAT(Checkpoints(), ElementsAre());
+  w3.Fetch();
+  EXPECT_THAT(Checkpoints(), ElementsAre("10:w1|w3"));
+}
+
 TEST_F(CommitTest, AHolderThatIsDrainedByTheUserIsWaitedForLikeAnyOther) {
   Checkpoint(10);
   ASSERT_TRUE(bed_.Drain("w1").ok());
