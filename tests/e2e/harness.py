@@ -262,6 +262,17 @@ class Cluster:
     def await_step(self, job_id, step):
         wait_until(lambda: self.step(job_id) >= step, f"{job_id} has done {step} steps")
 
+    def submit_and_meet(self, step, worker="w", **settings):
+        """A job in the middle of its steps, and its trainer there; another one if it was too soon
+        at its end."""
+        def met():
+            job_id = self.submit(**settings)
+            self.await_step(job_id, step)
+            trainers = self.trainers(worker)
+            runs = self.job(job_id)["state"] == "JOB_STATE_RUNNING"
+            return (job_id, trainers[0]) if runs and len(trainers) == 1 else None
+        return wait_until(met, f"a job is met after step {step}")
+
     def await_state(self, job_id, state):
         def reached():
             job = self.job(job_id)

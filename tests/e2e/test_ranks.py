@@ -42,9 +42,7 @@ class RanksTest(unittest.TestCase):
         self.assertIn("lm_head.weight", tensors)
 
     def test_a_killed_rank_ends_the_attempt_and_the_next_goes_on_with_the_same_bits(self):
-        job_id = self.cluster.submit(name="killed", **GANG)
-        self.cluster.await_step(job_id, 40)
-        (trainer,) = self.cluster.trainers("b")
+        job_id, trainer = self.cluster.submit_and_meet(40, "b", name="killed", **GANG)
         os.kill(trainer, signal.SIGKILL)
         self.cluster.await_state(job_id, "SUCCEEDED")
         self.assertGreaterEqual(int(self.cluster.job(job_id)["attempt"]), 2)
@@ -54,10 +52,8 @@ class RanksTest(unittest.TestCase):
 
     def test_an_automatic_micro_batch_outlives_its_ranks(self):
         settings = {**GANG, "train__micro_batch": "auto"}
-        job_id = self.cluster.submit(name="auto", **settings)
-        self.cluster.await_step(job_id, 40)
+        job_id, trainer = self.cluster.submit_and_meet(40, "a", name="auto", **settings)
         rows = self.cluster.job(job_id)["progress"]["micro_batch"]
-        (trainer,) = self.cluster.trainers("a")
         os.kill(trainer, signal.SIGKILL)
         self.cluster.await_state(job_id, "SUCCEEDED")
         job = self.cluster.job(job_id)
