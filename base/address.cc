@@ -42,8 +42,9 @@ absl::Status CheckListenAddress(const std::string& address, const std::string& f
   if (reach == Reach::kAnywhere || IsLoopback(address.substr(0, colon))) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       flag, " ", address,
-      ": not a loopback address, and traffic is not encrypted yet; give --insecure-listen to "
-      "listen there all the same"));
+      ": not a loopback address, and what is sent there would not be encrypted; give "
+      "--insecure-listen to listen there all the same",
+      flag == "--listen" ? ", or a certificate with --tls-cert, --tls-key and --tls-ca" : ""));
 }
 
 }  // namespace sinkforge::base

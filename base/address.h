@@ -7,7 +7,7 @@
 
 namespace sinkforge::base {
 
-// Who may reach what listens: traffic is not encrypted yet.
+// Who may reach what listens without encryption.
 enum class Reach { kLoopback, kAnywhere };
 
 // OK for "host:port" with a port of 0 (any) to 65535 and for "unix:/path". INVALID_ARGUMENT, naming

@@ -28,6 +28,8 @@ bool ReadPayload(const absl::Status& status, const char* url, Message* message) 
 // locks.
 void WithoutLockGraph() { absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore); }
 
+bool IsUnix(const std::string& address) { return address.rfind("unix:", 0) == 0; }
+
 // An address that cannot be bound is told by StartServer's own error.
 thread_local bool binding = false;
 
@@ -108,7 +110,8 @@ absl::Status FromGrpc(const grpc::Status& status) {
 absl::StatusOr<RunningServer> StartServer(const ServerOptions& options) {
   WithoutLockGraph();
   TakeOverGrpcLog();
-  const absl::Status checked = CheckListenAddress(options.address, "--listen", options.reach);
+  const Reach reach = options.tls == nullptr ? options.reach : Reach::kAnywhere;
+  const absl::Status checked = CheckListenAddress(options.address, "--listen", reach);
   if (!checked.ok()) return checked;
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -120,13 +123,15 @@ absl::StatusOr<RunningServer> StartServer(const ServerOptions& options) {
   builder.SetMaxReceiveMessageSize(kMessageBytesMax);
   builder.SetMaxSendMessageSize(kMessageBytesMax);
   RunningServer running;
-  builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &running.port);
+  const bool is_plain = options.tls == nullptr || IsUnix(options.address);
+  builder.AddListeningPort(options.address,
+                           is_plain ? grpc::InsecureServerCredentials() : options.tls->server(),
+                           &running.port);
   for (grpc::Service* service : options.services) builder.RegisterService(service);
   binding = true;
   running.server = builder.BuildAndStart();
   binding = false;
-  const bool is_unix = options.address.rfind("unix:", 0) == 0;
-  if (!running.server || (!is_unix && running.port == 0)) {
+  if (!running.server || (!IsUnix(options.address) && running.port == 0)) {
     return absl::UnavailableError("address " + options.address +
                                   ": cannot be bound (in use?); choose another with --listen, "
                                   "port 0 picks a free one");
@@ -134,7 +139,7 @@ absl::StatusOr<RunningServer> StartServer(const ServerOptions& options) {
   return running;
 }
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target) {
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target, const Tls* tls) {
   WithoutLockGraph();
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
@@ -152,7 +157,9 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target) {
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   // One connection per channel object: a pooled one would keep a dead peer's back-off.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
+  const bool is_plain = tls == nullptr || IsUnix(target);
+  return grpc::CreateCustomChannel(
+      target, is_plain ? grpc::InsecureChannelCredentials() : tls->channel(), arguments);
 }
 
 }  // namespace sinkforge::base

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/address.h"
+#include "base/tls.h"
 
 namespace sinkforge::base {
 
@@ -35,6 +36,7 @@ absl::Status FromGrpc(const grpc::Status& status);
 struct ServerOptions {
   std::string address;  // "host:port" or "unix:/path"; port 0 picks one
   Reach reach = Reach::kLoopback;
+  const Tls* tls = nullptr;  // null: plain text; not for "unix:". Not needed after the start
   std::vector<grpc::Service*> services;  // not owned
 };
 
@@ -43,11 +45,13 @@ struct RunningServer {
   int port = 0;
 };
 
-// With the health service (SERVING), reflection, no shared port. INVALID_ARGUMENT: see
+// With the health service (SERVING), reflection, no shared port. With `tls` any address may be
+// listened on, and only callers with a certificate are heard. INVALID_ARGUMENT: see
 // CheckListenAddress; UNAVAILABLE: the address is in use (named).
 absl::StatusOr<RunningServer> StartServer(const ServerOptions& options);
 
-// Keep-alive and message sizes set; connects lazily, reconnects within a second.
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target);
+// Keep-alive and message sizes set; connects lazily, reconnects within a second. `tls`: null for
+// plain text, which "unix:" always is; not needed afterwards.
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target, const Tls* tls = nullptr);
 
 }  // namespace sinkforge::base

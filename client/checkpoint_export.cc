@@ -49,6 +49,7 @@ absl::Status Fetch(Session& session, const v1::Job& job, const v1::Checkpoint& c
                    CheckpointSpool* spool, StopSignal* stop) {
   const auto workers = session.coordinator().ListWorkers();
   if (!workers.ok()) return workers.status();
+  const base::Tls* tls = session.coordinator().tls();
   ExportProgress progress(session.environment(), checkpoint.bytes());
   for (const v1::CheckpointPart& part : checkpoint.parts()) {
     const auto holder = ChooseHolder(*workers, checkpoint, part.rank());
@@ -61,7 +62,7 @@ absl::Status Fetch(Session& session, const v1::Job& job, const v1::Checkpoint& c
     request.set_rank(part.rank());
     spool->BeginPart();
     absl::Status status =
-        ReadCheckpointPart(address, request, stop, [&](const v1::CheckpointData& data) {
+        ReadCheckpointPart(address, tls, request, stop, [&](const v1::CheckpointData& data) {
           const absl::Status accepted = spool->Accept(data);
           progress.Show(spool->bytes());
           return accepted;

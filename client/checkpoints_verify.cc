@@ -28,8 +28,8 @@ struct Finding {
   absl::Status status;
 };
 
-absl::Status VerifyCopy(const v1::ListWorkersResponse& workers, const v1::CheckpointPart& part,
-                        StopSignal* stop) {
+absl::Status VerifyCopy(const v1::ListWorkersResponse& workers, const base::Tls* tls,
+                        const v1::CheckpointPart& part, StopSignal* stop) {
   const auto address = AddressOf(workers, part.worker());
   if (!address.ok()) return address.status();
   v1::ReadCheckpointRequest request;
@@ -39,7 +39,7 @@ absl::Status VerifyCopy(const v1::ListWorkersResponse& workers, const v1::Checkp
   request.set_rank(part.rank());
   checkpoint::PartVerifier verifier;
   const absl::Status read =
-      ReadCheckpointPart(*address, request, stop,
+      ReadCheckpointPart(*address, tls, request, stop,
                          [&](const v1::CheckpointData& data) { return verifier.Accept(data); });
   return read.ok() ? verifier.Complete() : read;
 }
@@ -78,6 +78,7 @@ absl::StatusOr<int> Verify(Session& session, const VerifyOptions& options) {
   if (!job.ok()) return job.status();
   const auto workers = session.coordinator().ListWorkers();
   if (!workers.ok()) return workers.status();
+  const base::Tls* tls = session.coordinator().tls();
   StopSignal stop(StopSignal::Source::kSignals);
   std::vector<Finding> findings;
   int bad = 0;
@@ -86,7 +87,7 @@ absl::StatusOr<int> Verify(Session& session, const VerifyOptions& options) {
     if (checkpoint.deleting()) continue;
     if (options.step.has_value() && checkpoint.step() != *options.step) continue;
     for (const v1::CheckpointPart& part : EveryCopy(checkpoint)) {
-      findings.push_back({part, VerifyCopy(*workers, part, &stop)});
+      findings.push_back({part, VerifyCopy(*workers, tls, part, &stop)});
       if (stop.stopped()) return absl::CancelledError("interrupted");
       const absl::Status& status = findings.back().status;
       if (!status.ok()) ++(absl::IsUnavailable(status) ? unread : bad);

@@ -37,6 +37,10 @@ bool IsNoAnswer(const absl::Status& status) {
   return absl::IsUnavailable(status) && base::ReasonOf(status).empty();
 }
 
+const base::Tls* TlsOf(const CoordinatorOptions& options) {
+  return options.tls.ok() ? options.tls->get() : nullptr;
+}
+
 }  // namespace
 
 class Coordinator::Impl {
@@ -46,7 +50,7 @@ class Coordinator::Impl {
       : options_(options),
         tell_(tell),
         store_failure_(*store_failure),
-        channel_(base::MakeChannel(options.address)),
+        channel_(base::MakeChannel(options.address, TlsOf(options))),
         jobs(v1::JobService::NewStub(channel_)),
         logs(v1::LogService::NewStub(channel_)),
         metrics(v1::MetricsService::NewStub(channel_)),
@@ -55,6 +59,7 @@ class Coordinator::Impl {
   // Tries `call` until it gives anything but UNAVAILABLE, or the time is over, or `stop`.
   absl::Status Retry(nanoseconds retry_for, StopSignal* stop,
                      const std::function<absl::Status()>& call) {
+    if (!options_.tls.ok()) return AsUsageError(options_.tls.status());
     if (!Connect()) return Unreachable("no connection");
     auto end = steady_clock::now() + options_.retry_for.value_or(retry_for);
     bool said = false;
@@ -132,10 +137,16 @@ class Coordinator::Impl {
   }
 
   absl::Status Unreachable(const std::string& why) const {
+    const char* next = TlsOf(options_) == nullptr
+                           ? "; start one on this machine with `sinkforge local up`, name another "
+                             "with --coordinator, or give --tls-cert, --tls-key and --tls-ca where "
+                             "it asks for certificates"
+                           : "; it may be away, not encrypt, not believe --tls-cert, or show a "
+                             "certificate that --tls-ca has not signed or that does not name this "
+                             "host: its log says more";
     return UnreachableError(absl::StrCat("coordinator ", options_.address, " (",
                                          options_.address_source, ") does not answer: ", why,
-                                         "; start one on this machine with `sinkforge local up`, "
-                                         "or name another with --coordinator"));
+                                         next));
   }
 
   const CoordinatorOptions& options_;
@@ -157,6 +168,8 @@ Coordinator::Coordinator(CoordinatorOptions options)
     : options_(std::move(options)),
       impl_(std::make_unique<Impl>(options_, tell_, &store_failure_)) {}
 Coordinator::~Coordinator() = default;
+
+const base::Tls* Coordinator::tls() const { return TlsOf(options_); }
 
 absl::StatusOr<v1::Job> Coordinator::SubmitJob(const v1::SubmitJobRequest& request) {
   return impl_->Call(impl_->jobs.get(), &v1::JobService::Stub::SubmitJob, request);
@@ -316,9 +329,9 @@ absl::Status Coordinator::ReadLogs(const v1::ReadLogsRequest& request, StopSigna
 }
 
 absl::Status ReadCheckpointPart(
-    const std::string& address, const v1::ReadCheckpointRequest& request, StopSignal* stop,
-    const std::function<absl::Status(const v1::CheckpointData&)>& on_data) {
-  auto stub = v1::CheckpointService::NewStub(base::MakeChannel(address));
+    const std::string& address, const base::Tls* tls, const v1::ReadCheckpointRequest& request,
+    StopSignal* stop, const std::function<absl::Status(const v1::CheckpointData&)>& on_data) {
+  auto stub = v1::CheckpointService::NewStub(base::MakeChannel(address, tls));
   grpc::ClientContext context;
   StopSignal::Hook hook(stop, [&context] { context.TryCancel(); });
   auto reader = stub->ReadCheckpoint(&context, request);
@@ -334,10 +347,10 @@ absl::Status ReadCheckpointPart(
   return status;
 }
 
-absl::Status CheckHealth(const std::string& address, nanoseconds timeout) {
+absl::Status CheckHealth(const std::string& address, nanoseconds timeout, const base::Tls* tls) {
   const auto deadline = std::chrono::system_clock::now() +
                         std::chrono::duration_cast<std::chrono::microseconds>(timeout);
-  auto channel = base::MakeChannel(address);
+  auto channel = base::MakeChannel(address, tls);
   if (!channel->WaitForConnected(deadline)) {
     return absl::UnavailableError(absl::StrCat(address, ": does not answer"));
   }

@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/tls.h"
 #include "client/stop_signal.h"
 #include "sinkforge/v1/checkpoint_service.pb.h"
 #include "sinkforge/v1/job_service.pb.h"
@@ -23,6 +24,8 @@ namespace sinkforge::client {
 struct CoordinatorOptions {
   std::string address;
   std::string address_source;  // "--coordinator": for the message when nobody answers
+  // Null: plain text. An error is what every call gives.
+  absl::StatusOr<std::shared_ptr<const base::Tls>> tls = nullptr;
   // How long calls are tried again while nobody answers. Absent: 1.5 s where nothing ever answered
   // (there is no coordinator), else 15 s for calls and 60 s for streams (it restarts).
   std::optional<std::chrono::nanoseconds> retry_for;
@@ -37,6 +40,9 @@ class Coordinator {
   ~Coordinator();
 
   const std::string& address() const { return options_.address; }
+  const CoordinatorOptions& options() const { return options_; }
+  // For the workers too, once a call has been answered; null for plain text.
+  const base::Tls* tls() const;
   // Told once whenever calls begin to wait for the coordinator to come back.
   void OnWait(std::function<void(const std::string& message)> tell) { tell_ = std::move(tell); }
 
@@ -80,13 +86,14 @@ class Coordinator {
 };
 
 // One part of a checkpoint from the worker at `address`; ends early (OK) where `on_data` returns an
-// error, which is then the result.
+// error, which is then the result. `tls`: null for plain text; so below.
 absl::Status ReadCheckpointPart(
-    const std::string& address, const v1::ReadCheckpointRequest& request, StopSignal* stop,
-    const std::function<absl::Status(const v1::CheckpointData&)>& on_data);
+    const std::string& address, const base::Tls* tls, const v1::ReadCheckpointRequest& request,
+    StopSignal* stop, const std::function<absl::Status(const v1::CheckpointData&)>& on_data);
 
 // OK where the health service at `address` answers SERVING within `timeout`. UNAVAILABLE: nobody
 // answers. FAILED_PRECONDITION: it answers something else.
-absl::Status CheckHealth(const std::string& address, std::chrono::nanoseconds timeout);
+absl::Status CheckHealth(const std::string& address, std::chrono::nanoseconds timeout,
+                         const base::Tls* tls = nullptr);
 
 }  // namespace sinkforge::client

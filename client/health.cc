@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "client/exit_code.h"
@@ -16,8 +17,9 @@ namespace {
 constexpr std::chrono::seconds kTimeout(2);  // what container engines allow a check, and less
 
 // What a coordinator that does not serve says of itself; empty where it says nothing.
-std::string ReasonOf(const std::string& address) {
-  Coordinator coordinator({.address = address, .address_source = "ADDRESS", .retry_for = kTimeout});
+std::string ReasonOf(CoordinatorOptions options) {
+  options.retry_for = kTimeout;
+  Coordinator coordinator(std::move(options));
   const auto workers = coordinator.ListWorkers();
   if (!coordinator.store_failure().empty()) {
     return absl::StrCat("the coordinator's store cannot be written: ", coordinator.store_failure());
@@ -26,11 +28,14 @@ std::string ReasonOf(const std::string& address) {
 }
 
 absl::StatusOr<int> Health(Session& session, const std::string& given) {
-  const std::string address = given.empty() ? session.coordinator().address() : given;
-  const absl::Status status = CheckHealth(address, kTimeout);
+  const CoordinatorOptions target =
+      given.empty() ? session.coordinator().options() : session.ConnectionTo(given, "ADDRESS");
+  if (!target.tls.ok()) return AsUsageError(target.tls.status());
+  const std::string& address = target.address;
+  const absl::Status status = CheckHealth(address, kTimeout, target.tls->get());
   const bool answers = status.ok() || absl::IsFailedPrecondition(status);
   if (!answers) return UnreachableError(std::string(status.message()));
-  const std::string reason = status.ok() ? "" : ReasonOf(address);
+  const std::string reason = status.ok() ? "" : ReasonOf(target);
   if (session.json()) {
     nlohmann::ordered_json json = {{"address", address},
                                    {"status", status.ok() ? "serving" : "not serving"}};

@@ -19,6 +19,7 @@ constexpr char kDefaultCoordinator[] = "127.0.0.1:7070";
 struct Found {
   std::string address;
   std::string source;
+  bool is_local = false;  // what `local up` starts does not encrypt
 };
 
 // --coordinator, then the variable, then the instance that `local up` started, then the default.
@@ -28,7 +29,7 @@ Found FindCoordinator(const std::string& flag, const std::string& variable,
   if (!variable.empty()) return {variable, "SINKFORGE_COORDINATOR"};
   const auto instance = ReadLocalInstance(state_folder);
   if (instance.ok() && !instance->coordinator.address.empty()) {
-    return {instance->coordinator.address, LocalInstanceFile(state_folder)};
+    return {instance->coordinator.address, LocalInstanceFile(state_folder), true};
   }
   return {kDefaultCoordinator, absl::StrCat("the default: nothing is up in ", state_folder)};
 }
@@ -69,14 +70,27 @@ std::string Session::default_state_folder() const {
   return absl::StrCat(environment_.variable("HOME"), "/.local/state/sinkforge/local");
 }
 
+CoordinatorOptions Session::ConnectionTo(std::string address, std::string source) const {
+  const auto choose = [this](const std::string& flag, const char* variable) {
+    return flag.empty() ? environment_.variable(variable) : flag;
+  };
+  const base::TlsFiles& given = options_.tls;
+  CoordinatorOptions options;
+  options.address = std::move(address);
+  options.address_source = std::move(source);
+  options.tls = base::Tls::Load({.certificate = choose(given.certificate, "SINKFORGE_TLS_CERT"),
+                                 .key = choose(given.key, "SINKFORGE_TLS_KEY"),
+                                 .authority = choose(given.authority, "SINKFORGE_TLS_CA")});
+  return options;
+}
+
 Coordinator& Session::coordinator() {
   if (coordinator_ == nullptr) {
     const Found found =
         FindCoordinator(options_.coordinator, environment_.variable("SINKFORGE_COORDINATOR"),
                         default_state_folder());
-    CoordinatorOptions options;
-    options.address = found.address;
-    options.address_source = found.source;
+    CoordinatorOptions options = ConnectionTo(found.address, found.source);
+    if (found.is_local) options.tls = nullptr;
     if (options_.retry_seconds.has_value()) {
       options.retry_for = std::chrono::duration_cast<std::chrono::nanoseconds>(
           std::chrono::duration<double>(*options_.retry_seconds));

@@ -31,6 +31,7 @@ struct GlobalOptions {
   std::string coordinator;
   std::string format = "table";
   std::optional<double> retry_seconds;
+  base::TlsFiles tls;
 };
 
 class Session {
@@ -39,6 +40,8 @@ class Session {
   ~Session();
 
   const Environment& environment() const { return environment_; }
+  // As the options say, else the variables.
+  CoordinatorOptions ConnectionTo(std::string address, std::string source) const;
   std::ostream& out() const { return *environment_.out; }
   std::ostream& err() const { return *environment_.err; }
   bool json() const { return options_.format == "json"; }

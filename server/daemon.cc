@@ -113,7 +113,7 @@ class Daemon::Impl {
     metrics_.reset();
   }
 
-  absl::Status Start();
+  absl::Status Start(const base::Tls* tls);  // null: plain text
   void Shutdown();
 
   int port() const { return running_.port; }
@@ -189,7 +189,7 @@ RpcContext Daemon::Impl::MakeContext() {
   return context;
 }
 
-absl::Status Daemon::Impl::Start() {
+absl::Status Daemon::Impl::Start(const base::Tls* tls) {
   context_ = MakeContext();
   const absl::Status loaded = engine_.Start();
   if (!loaded.ok()) return loaded;
@@ -217,6 +217,7 @@ absl::Status Daemon::Impl::Start() {
   base::ServerOptions server;
   server.address = options_.listen;
   server.reach = options_.reach;
+  server.tls = tls;
   server.services = {&job_service_, &worker_service_, &metrics_service_, &log_service_,
                      &rendezvous_service_};
   auto running = base::StartServer(server);
@@ -311,10 +312,12 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& optio
                                                       const base::Clock* clock) {
   const absl::Status checked = CheckOptions(options);
   if (!checked.ok()) return checked;
+  const auto tls = base::Tls::Load(options.tls);
+  if (!tls.ok()) return tls.status();
   auto stores = OpenStores(options.data_dir);
   if (!stores.ok()) return stores.status();
   auto impl = std::make_unique<Impl>(options, clock, *std::move(stores));
-  const absl::Status started = impl->Start();
+  const absl::Status started = impl->Start(tls->get());
   if (!started.ok()) return started;
   return std::unique_ptr<Daemon>(new Daemon(std::move(impl)));
 }

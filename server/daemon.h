@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "base/address.h"
 #include "base/clock.h"
+#include "base/tls.h"
 #include "server/engine/retention.h"
 
 namespace sinkforge::server {
@@ -19,6 +20,7 @@ struct DaemonOptions {
   std::string http_listen;                        // empty: no page
   std::string data_dir;
   base::Reach reach = base::Reach::kLoopback;
+  base::TlsFiles tls;  // for gRPC; the metrics and the page are never encrypted
   std::chrono::nanoseconds lease = std::chrono::seconds(5);
   RetentionOptions retention;
   std::chrono::nanoseconds retention_interval = std::chrono::seconds(5);

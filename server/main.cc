@@ -12,6 +12,7 @@
 #include "base/port_file.h"
 #include "base/service_manager.h"
 #include "base/signals.h"
+#include "base/tls_flags.h"
 #include "server/daemon.h"
 
 namespace {
@@ -63,7 +64,9 @@ void AddFlags(CLI::App* app, Flags* flags) {
                   "write {\"port\": N, \"metrics_port\": N, \"http_port\": N, \"pid\": N} to this "
                   "file when ready; 0 for what is off");
   app->add_flag("--insecure-listen", flags->insecure_listen,
-                "allow addresses other than loopback, without encryption");
+                "allow addresses other than loopback without encryption, which the metrics and the "
+                "page never have");
+  sinkforge::base::AddTlsFlags(app, &daemon.tls);
 }
 
 int ExitCodeOf(const absl::Status& status) {

@@ -60,11 +60,15 @@ absl::Status Daemon::CheckOptions() {
     return absl::InvalidArgumentError("--gpus " + std::to_string(options_.gpus) +
                                       ": must be 0 to 1024");
   }
-  for (const auto& [flag, address] : {std::pair("--listen", options_.listen),
-                                      std::pair("--metrics-listen", options_.metrics_listen)}) {
-    const absl::Status checked = base::CheckListenAddress(address, flag, options_.reach);
-    if (!checked.ok()) return checked;
+  auto tls = base::Tls::Load(options_.tls);
+  if (!tls.ok()) return tls.status();
+  tls_ = *std::move(tls);
+  const base::Reach reach = tls_ == nullptr ? options_.reach : base::Reach::kAnywhere;
+  absl::Status listen = base::CheckListenAddress(options_.listen, "--listen", reach);
+  if (listen.ok()) {
+    listen = base::CheckListenAddress(options_.metrics_listen, "--metrics-listen", options_.reach);
   }
+  if (!listen.ok()) return listen;
   auto roots = ResolveDataRoots(options_.data_roots);
   if (!roots.ok()) return roots.status();
   options_.data_roots = *std::move(roots);
@@ -140,6 +144,7 @@ absl::Status Daemon::StartServers() {
   base::ServerOptions server;
   server.address = options_.listen;
   server.reach = options_.reach;
+  server.tls = tls_.get();
   server.services = {checkpoint_service_.get()};
   auto running = base::StartServer(server);
   if (!running.ok()) return running.status();
@@ -158,7 +163,8 @@ absl::Status Daemon::StartTrainerServer() {
   parts.checkpoints = checkpoints_.get();
   parts.spool = steps_.get();
   parts.clock = clock_;
-  parts.coordinator = base::MakeChannel(options_.coordinator);
+  parts.coordinator = MakeCoordinatorChannel();
+  parts.tls = tls_.get();
   parts.on_step = [this](const v1::StepRecord& step) {
     step_seconds_->Observe(step.step_seconds());
   };
@@ -223,14 +229,18 @@ Agent::Parts Daemon::MakeAgentParts() {
   return parts;
 }
 
+std::shared_ptr<grpc::Channel> Daemon::MakeCoordinatorChannel() const {
+  return base::MakeChannel(options_.coordinator, tls_.get());
+}
+
 void Daemon::StartThreads(std::function<void(const absl::Status&)> on_fatal) {
   // Connections of their own, so that a flood of log lines does not delay the snapshots.
   step_forwarder_ = std::make_unique<Forwarder>(
-      StepQueue(steps_.get(), base::MakeChannel(options_.coordinator), options_.name), clock_);
+      StepQueue(steps_.get(), MakeCoordinatorChannel(), options_.name), clock_);
   log_forwarder_ = std::make_unique<Forwarder>(
-      LogQueue(logs_.get(), base::MakeChannel(options_.coordinator), options_.name), clock_);
-  copier_ = std::make_unique<PartCopier>(
-      PartCopier::Parts{checkpoints_.get(), clock_, [this] { agent_->OnStoreChange(); }});
+      LogQueue(logs_.get(), MakeCoordinatorChannel(), options_.name), clock_);
+  copier_ = std::make_unique<PartCopier>(PartCopier::Parts{
+      checkpoints_.get(), clock_, [this] { agent_->OnStoreChange(); }, tls_.get()});
   SynchronizerOptions options;
   options.coordinator = options_.coordinator;
   Synchronizer::Callbacks callbacks;
@@ -244,7 +254,7 @@ void Daemon::StartThreads(std::function<void(const absl::Status&)> on_fatal) {
   callbacks.on_name_taken = [on_fatal = std::move(on_fatal)](const std::string& message) {
     on_fatal(absl::AlreadyExistsError(message));
   };
-  synchronizer_ = std::make_unique<Synchronizer>(base::MakeChannel(options_.coordinator), clock_,
+  synchronizer_ = std::make_unique<Synchronizer>(MakeCoordinatorChannel(), clock_,
                                                  std::move(options), std::move(callbacks));
   loop_ = std::thread([this] {
     while (!stopping_) {

@@ -45,6 +45,7 @@ struct DaemonOptions {
   std::string listen = "127.0.0.1:0";
   std::string metrics_listen = "127.0.0.1:9471";
   base::Reach reach = base::Reach::kLoopback;
+  base::TlsFiles tls;   // for all but the metrics
   std::string trainer;  // empty: beside this program
   std::vector<std::string> trainer_arguments;
   std::chrono::nanoseconds grace = std::chrono::seconds(60);
@@ -92,6 +93,7 @@ class Daemon {
   void SalvageStores(SalvageParts::KnownParts known_parts);
   absl::Status StartServers();
   absl::Status StartTrainerServer();
+  std::shared_ptr<grpc::Channel> MakeCoordinatorChannel() const;
   void StartThreads(std::function<void(const absl::Status&)> on_fatal);
   AgentOptions MakeAgentOptions() const;
   Agent::Parts MakeAgentParts();
@@ -104,6 +106,7 @@ class Daemon {
   void HandOver(std::chrono::nanoseconds deadline);
 
   DaemonOptions options_;
+  std::shared_ptr<const base::Tls> tls_;
   const base::Clock* const clock_;
   const std::string incarnation_;
   std::string address_;

@@ -22,6 +22,7 @@
 #include "base/port_file.h"
 #include "base/service_manager.h"
 #include "base/signals.h"
+#include "base/tls_flags.h"
 #include "worker/daemon.h"
 #include "worker/environment.h"
 
@@ -88,7 +89,9 @@ void AddOptions(CLI::App* app, CommandLine* line) {
   app->add_option("--metrics-listen", daemon.metrics_listen, "Address of /metrics for Prometheus")
       ->capture_default_str();
   app->add_flag("--insecure-listen", line->insecure_listen,
-                "Allow addresses other than loopback; there is no encryption yet");
+                "Allow addresses other than loopback without encryption, which the metrics never "
+                "have");
+  base::AddTlsFlags(app, &daemon.tls);
   app->add_option("--trainer", daemon.trainer,
                   "Trainer program (default: sinkforge-trainer beside this program)");
   app->add_option("--port-file", line->port_file,

@@ -38,7 +38,7 @@ build_packages=(
 # Debian's prometheus also starts its own service, which the tests do not use.
 test_packages=(
   clang-format-14 python3-grpcio python3-protobuf python3-numpy python3-yaml
-  prometheus chromium-headless-shell gnuplot-nox curl procps bible-kjv bible-kjv-text
+  prometheus chromium-headless-shell gnuplot-nox curl openssl procps bible-kjv bible-kjv-text
   bash zsh fish man-db groff-base systemd binutils python3-jsonschema python3-pip python3-venv
 )
 

@@ -154,6 +154,7 @@ class Cluster:
         self.coordinator_host = "127.0.0.1"
         self.worker_hosts = {}
         self.worker_prefixes = {}  # words before a worker's command line
+        self.tls = {}  # option without "--": file; of daemons and clients
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -168,7 +169,7 @@ class Cluster:
              self.address or f"{self.coordinator_host}:0", "--insecure-listen",
              "--metrics-listen", "127.0.0.1:0", "--http", self.http_address or "127.0.0.1:0",
              "--data-dir", self.path("coordinator"),
-             "--port-file", ports], self.path("coordinator.log"))
+             "--port-file", ports, *self.tls_options()], self.path("coordinator.log"))
         found = self.coordinator.await_file(ports)
         self.address = f"{self.coordinator_host}:{found['port']}"
         self.metrics_address = f"127.0.0.1:{found['metrics_port']}"
@@ -184,10 +185,14 @@ class Cluster:
              name, "--coordinator", self.address, "--data-dir", self.path(name), "--slots",
              str(slots), "--data-root", self.data, "--listen",
              f"{self.worker_hosts.get(name, '127.0.0.1')}:0", "--insecure-listen",
-             "--metrics-listen", "127.0.0.1:0", "--port-file", ports, *more],
+             "--metrics-listen", "127.0.0.1:0", "--port-file", ports, *self.tls_options(),
+             *more],
             self.path(f"{name}.log"))
         self.workers[name] = daemon
         self.worker_ports[name] = daemon.await_file(ports)
+
+    def tls_options(self):
+        return [word for option, file in self.tls.items() for word in (f"--{option}", file)]
 
     def restart_worker(self, name="w"):
         slots, more = self.worker_arguments[name]
@@ -210,6 +215,8 @@ class Cluster:
         environment = dict(os.environ, SINKFORGE_COORDINATOR=self.address or "127.0.0.1:1",
                            HOME=self.folder, NO_COLOR="1")
         environment.pop("XDG_STATE_HOME", None)
+        for option, file in self.tls.items():
+            environment["SINKFORGE_" + option.upper().replace("-", "_")] = file
         return subprocess.Popen([os.path.join(BIN, "sinkforge"), *arguments], env=environment,
                                 cwd=self.folder, text=True, stdin=subprocess.DEVNULL,
                                 stdout=stdout, stderr=subprocess.PIPE, **more)

@@ -102,8 +102,8 @@ TRANSPORTS = {
 
 def may_use_grpc(file):
     name = file.path.rsplit("/", 1)[-1]
-    return ("/rpc/" in file.path or file.path.startswith("base/rpc") or name == "main.cc" or
-            file.path in TRANSPORTS)
+    return ("/rpc/" in file.path or file.path.startswith(("base/rpc", "base/tls")) or
+            name == "main.cc" or file.path in TRANSPORTS)
 
 
 CLASS = re.compile(r"^\s*class\s+(\w+)[^;{]*\{", re.MULTILINE)

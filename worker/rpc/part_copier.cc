@@ -91,7 +91,7 @@ absl::Status PartCopier::Copy(Fetch* fetch) {
   request.set_rank(part.rank());
   absl::Status added;
   const absl::Status fetched = FetchPart(
-      part.worker(), fetch->copy.address(), request,
+      {part.worker(), fetch->copy.address(), parts_.tls}, request,
       [&](const v1::CheckpointData& data) {
         added = (*writer)->Add(data);
         return added.ok();

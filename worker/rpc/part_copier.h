@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "base/tls.h"
 #include "sinkforge/v1/worker_service.pb.h"
 #include "worker/store/checkpoint_store.h"
 
@@ -29,6 +30,7 @@ class PartCopier {
     CheckpointStore* checkpoints = nullptr;  // not owned
     const base::Clock* clock = nullptr;      // not owned
     std::function<void()> on_copied;         // a part became durable here; from several threads
+    const base::Tls* tls = nullptr;          // not owned; null: plain text
     std::chrono::milliseconds retry{1000};
   };
   explicit PartCopier(Parts parts);

@@ -32,11 +32,10 @@ absl::Status ReadLocalPart(CheckpointStore* store, const v1::ReadCheckpointReque
   return read;
 }
 
-absl::Status FetchPart(const std::string& holder, const std::string& address,
-                       const v1::ReadCheckpointRequest& request, const PartVisitor& visit,
-                       grpc::ClientContext* context) {
+absl::Status FetchPart(const PartHolder& holder, const v1::ReadCheckpointRequest& request,
+                       const PartVisitor& visit, grpc::ClientContext* context) {
   const PartKey key{request.job_id(), request.attempt(), request.step(), request.rank()};
-  const auto stub = v1::CheckpointService::NewStub(base::MakeChannel(address));
+  const auto stub = v1::CheckpointService::NewStub(base::MakeChannel(holder.address, holder.tls));
   v1::ReadCheckpointRequest forwarded = request;
   forwarded.clear_token();  // it means nothing elsewhere
   const auto reader = stub->ReadCheckpoint(context, forwarded);
@@ -53,7 +52,7 @@ absl::Status FetchPart(const std::string& holder, const std::string& address,
   if (stopped) return absl::OkStatus();
   if (result.ok()) result = finished.ok() ? OfPart(key, verifier.Complete()) : finished;
   if (result.ok()) return result;
-  return absl::Status(result.code(), "from worker " + holder + " (" + address +
+  return absl::Status(result.code(), "from worker " + holder.worker + " (" + holder.address +
                                          "): " + std::string(result.message()));
 }
 

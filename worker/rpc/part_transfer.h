@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "base/tls.h"
 #include "sinkforge/v1/checkpoint_service.pb.h"
 #include "worker/store/checkpoint_store.h"
 
@@ -22,10 +23,16 @@ using PartVisitor = std::function<bool(const v1::CheckpointData&)>;
 absl::Status ReadLocalPart(CheckpointStore* store, const v1::ReadCheckpointRequest& request,
                            const PartVisitor& visit);
 
+// A worker that has a part.
+struct PartHolder {
+  std::string worker;
+  std::string address;
+  const base::Tls* tls = nullptr;  // not owned; null: plain text
+};
+
 // `context` is a new one; cancelling it ends the call. UNAVAILABLE: the holder cannot be reached;
 // NOT_FOUND; DATA_LOSS; CANCELLED. Each names the holder.
-absl::Status FetchPart(const std::string& holder, const std::string& address,
-                       const v1::ReadCheckpointRequest& request, const PartVisitor& visit,
-                       grpc::ClientContext* context);
+absl::Status FetchPart(const PartHolder& holder, const v1::ReadCheckpointRequest& request,
+                       const PartVisitor& visit, grpc::ClientContext* context);
 
 }  // namespace sinkforge::worker

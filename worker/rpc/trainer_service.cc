@@ -158,7 +158,7 @@ absl::Status TrainerService::SendRemotePart(const v1::DesiredRank& rank,
     bool begun = false;
     grpc::ClientContext context;
     const absl::Status fetched = FetchPart(
-        wanted.worker(), address->second, request,
+        {wanted.worker(), address->second, parts_.tls}, request,
         [&](const v1::CheckpointData& data) {
           begun = true;
           return visit(data);

@@ -27,6 +27,7 @@ class TrainerService final : public v1::TrainerService::Service {
     StepSpool* spool = nullptr;
     const base::Clock* clock = nullptr;
     std::shared_ptr<grpc::Channel> coordinator;  // where the ranks of a gang meet
+    const base::Tls* tls = nullptr;              // to other workers; null: plain text
     std::function<void(const v1::StepRecord&)> on_step;
     std::function<void(double seconds)> on_checkpoint_written;
   };

@@ -1,0 +1,153 @@
+"""A fleet whose traffic is encrypted: everything works as without, and nobody else is let in."""
+
+import os
+import shutil
+import signal
+import subprocess
+import unittest
+
+import grpc
+
+import harness
+
+MAKE = os.path.join(os.path.dirname(__file__), "..", "..", "deploy", "tls", "make-certificates.sh")
+HOST = "127.0.0.1"
+
+
+def make_certificates(folder, *names):
+    subprocess.run([MAKE, folder, *names], check=True, capture_output=True)
+
+
+def files_of(folder, name):
+    return {"tls-cert": os.path.join(folder, f"{name}.crt"),
+            "tls-key": os.path.join(folder, f"{name}.key"),
+            "tls-ca": os.path.join(folder, "ca.crt")}
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+class TlsTest(unittest.TestCase):
+
+    def setUp(self):
+        self.cluster = harness.Cluster()
+        self.addCleanup(self.cluster.close)
+        self.ours = self.cluster.path("ours")
+        make_certificates(self.ours, HOST, "alice")
+        self.cluster.tls = files_of(self.ours, HOST)
+        self.cluster.start_coordinator()
+
+    def workers(self):
+        return [worker["worker"] for worker in
+                self.cluster.ok("workers", "-o", "json").json().get("workers", [])]
+
+    def await_copies(self, job_id):
+        def copied():
+            return all(len(checkpoint.get("copies", [])) == 1
+                       for checkpoint in self.cluster.job(job_id)["checkpoints"]
+                       if not checkpoint.get("deleting"))
+        harness.wait_until(copied, f"every checkpoint of {job_id} is on two workers")
+
+    def test_a_job_trains_is_copied_and_goes_on_elsewhere(self):
+        self.cluster.start_worker("a")
+        job_id, trainer = self.cluster.submit_and_meet(
+            25, "a", train__steps=100_000, checkpoint__every_steps=20)
+        os.kill(trainer, signal.SIGSTOP)  # no checkpoint that only this worker has
+        self.cluster.start_worker("b")
+        self.await_copies(job_id)
+        self.cluster.workers["a"].kill()
+        harness.wait_until(lambda: harness.start_ticks(trainer) is None, "the trainer has ended")
+        # The other one has a copy, which came by such a connection.
+        harness.wait_until(lambda: self.cluster.trainers("b"), "it goes on at the other worker")
+        self.cluster.await_step(job_id, self.cluster.step(job_id) + 40)
+        kinds = [event["kind"] for event in self.cluster.events(job_id)]
+        self.assertIn("EVENT_KIND_RESTORED", kinds)
+        self.cluster.restart_worker("a")
+        self.cluster.ok("pause", job_id)
+        self.cluster.await_state(job_id, "PAUSED")
+        self.await_copies(job_id)
+        # The client reads from the workers themselves.
+        self.cluster.ok("checkpoints", "verify", job_id)
+        _, tensors = self.cluster.export(job_id, "model.safetensors")
+        self.assertIn("lm_head.weight", tensors)
+        self.assertIn("is serving",
+                      self.cluster.ok("health", self.cluster.worker_ports["b"]["address"]).out)
+
+    def test_others_are_not_let_in(self):
+        self.cluster.start_worker("a")
+        theirs = self.cluster.path("theirs")
+        make_certificates(theirs, HOST)
+        for tls, hint in (({}, "--tls-cert"), (files_of(theirs, HOST), "--tls-ca")):
+            self.cluster.tls = tls
+            for command in (("list",), ("health", self.cluster.worker_ports["a"]["address"])):
+                run = self.cluster.client(*command, "--retry-for", "1")
+                self.assertEqual(run.code, 4, str(run))
+            run = self.cluster.client("list", "--retry-for", "1")
+            self.assertIn(hint, run.err)
+            self.cluster.start_worker("stranger")
+            log = self.cluster.workers["stranger"].log
+            harness.wait_until(lambda: "coordinator" in log() and "WARNING" in log(),
+                               "it says that the coordinator does not take it")
+            self.cluster.workers["stranger"].kill()
+        # Someone with a certificate that names no host may still call.
+        self.cluster.tls = files_of(self.ours, "alice")
+        options = self.cluster.tls_options()
+        self.assertEqual(self.workers(), ["a"])
+        self.cluster.tls = {}
+        self.cluster.ok("list", *options)
+
+    def test_python_needs_a_certificate_too(self):
+        ours = self.cluster.tls
+        authority = read(ours["tls-ca"])
+        pair = (read(ours["tls-key"]), read(ours["tls-cert"]))
+
+        def call(channel):
+            with channel:
+                method = channel.unary_unary("/sinkforge.v1.JobService/ListJobs")
+                return method(b"", timeout=harness.WAIT_SECONDS, wait_for_ready=False)
+
+        options = [("grpc.enable_http_proxy", 0)]
+        address = self.cluster.address
+        call(grpc.secure_channel(address, grpc.ssl_channel_credentials(authority, *pair), options))
+        for channel in (
+                grpc.secure_channel(address, grpc.ssl_channel_credentials(authority), options),
+                grpc.insecure_channel(address, options)):
+            with self.assertRaises(grpc.RpcError) as refused:
+                call(channel)
+            self.assertEqual(refused.exception.code(), grpc.StatusCode.UNAVAILABLE)
+
+    def test_new_certificates_count_without_a_restart(self):
+        self.cluster.start_worker("a")
+        job_id, trainer = self.cluster.submit_and_meet(5, "a", train__steps=100_000)
+        # Of another authority, so that nothing that is old would be believed.
+        theirs = self.cluster.path("theirs")
+        make_certificates(theirs, HOST)
+        for name in ("ca.crt", f"{HOST}.key", f"{HOST}.crt"):
+            shutil.copy(os.path.join(theirs, name), os.path.join(self.ours, name))
+        harness.wait_until(lambda: self.cluster.client("list", "--retry-for", "1").code == 0,
+                           "the coordinator shows its new certificate")
+        # The worker's connections are made anew, and nothing else is.
+        self.cluster.coordinator.kill()
+        self.cluster.start_coordinator()
+        step = self.cluster.step(job_id)
+        self.cluster.await_step(job_id, step + 20)
+        self.assertEqual(self.cluster.trainers("a"), [trainer])
+
+    def test_a_wrong_file_is_named_at_the_start(self):
+        wrong = dict(self.cluster.tls, **{"tls-key": files_of(self.ours, "alice")["tls-key"]})
+        self.cluster.tls = wrong
+        self.cluster.coordinator.kill()
+        for start in (self.cluster.start_coordinator, self.cluster.start_worker):
+            with self.assertRaisesRegex(AssertionError, f"--tls-key {wrong['tls-key']}: "):
+                start()
+        run = self.cluster.client("list")
+        self.assertEqual(run.code, 2)
+        self.assertIn(f"--tls-key {wrong['tls-key']}: ", run.err)
+        # What needs no daemon needs no certificate.
+        self.cluster.ok("version")
+
+
+if __name__ == "__main__":
+    unittest.main()
