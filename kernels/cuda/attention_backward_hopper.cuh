@@ -17,10 +17,10 @@
 namespace sinkforge::kernels::cuda {
 
 inline constexpr int kHopperBackwardTile = 64;
-// 168 registers a thread at the start; 128 x 40 + 256 x 232 is what the block has. The producer
-// warp computes row numbers beside starting copies.
+// The producer warp computes row numbers beside starting copies.
 inline constexpr int kBackwardProducerRegisters = 40;
 inline constexpr int kBackwardConsumerRegisters = 232;
+static_assert(RegistersSuffice(kBackwardProducerRegisters, kBackwardConsumerRegisters));
 
 // What both kernels have: two tensors whose rows stay, two whose tiles pass.
 template <int kHeadDim>

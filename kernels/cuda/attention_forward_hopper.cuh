@@ -24,9 +24,9 @@ namespace sinkforge::kernels::cuda {
 
 // As many keys as rows, so that both groups meet the same tiles and only the last has a mask.
 inline constexpr int kHopperKeys = kHopperRows;
-// 168 registers a thread at the start; 128 x 24 + 256 x 240 is what the block has.
 inline constexpr int kProducerRegisters = 24;
 inline constexpr int kConsumerRegisters = 240;
+static_assert(RegistersSuffice(kProducerRegisters, kConsumerRegisters));
 
 template <int kHeadDim>
 struct HopperForwardShared {

@@ -30,6 +30,11 @@ struct alignas(8) MemoryBarrier {
 // What a product's accumulator holds before.
 enum class Accumulator { kZero, kSum };
 
+// What setmaxnreg takes.
+template <int kRegisters>
+inline constexpr bool kIsRegisterCount =
+    kRegisters % 8 == 0 && kRegisters >= 24 && kRegisters <= 256;
+
 #if defined(__CUDACC__)
 
 // By one thread, before FenceBarrierInit and a barrier of the block.
@@ -92,10 +97,12 @@ __device__ __forceinline__ void ArriveAtNamedBarrier(int id, int threads) {
 // By every warp of the group: how many registers a thread has from here on.
 template <int kRegisters>
 __device__ __forceinline__ void ReleaseRegisters() {
+  static_assert(kIsRegisterCount<kRegisters>);
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;\n" ::"n"(kRegisters));
 }
 template <int kRegisters>
 __device__ __forceinline__ void ClaimRegisters() {
+  static_assert(kIsRegisterCount<kRegisters>);
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;\n" ::"n"(kRegisters));
 }
 

@@ -12,6 +12,16 @@ inline constexpr int kHopperStages = 2;  // with 128 channels, three do not fit 
 inline constexpr int kHopperThreads = (1 + kHopperConsumers) * kWarpGroupThreads;
 inline constexpr int kConsumerWarps = kHopperConsumers * kWarpGroupThreads / kWarpThreads;
 
+// Registers of a multiprocessor, and what one block's threads have of them at the start: what
+// __launch_bounds__ leaves, in eights.
+inline constexpr int kDeviceRegisters = 64 << 10;
+inline constexpr int kStartRegisters = kDeviceRegisters / kHopperThreads / 8 * 8;
+// Whether the consumers can claim what the producers release: else they would wait for ever.
+constexpr bool RegistersSuffice(int producer, int consumer) {
+  return producer <= kStartRegisters && consumer >= kStartRegisters &&
+         producer + kHopperConsumers * consumer <= (1 + kHopperConsumers) * kStartRegisters;
+}
+
 // Every stage's barriers go through one phase a turn around the ring.
 struct RingBarriers {
   MemoryBarrier full[kHopperStages];   // `producers` arrivals, and the bytes of the tiles

@@ -210,6 +210,18 @@ struct Operands {
   unsigned b[2];
 };
 
+// What a launch on a device of compute capability 9.0 is refused for.
+void CheckLaunch(const Shape& shape) {
+  constexpr size_t kSharedBytesMax = 227U << 10;
+  constexpr unsigned kThreadsMax = 1024;
+  constexpr unsigned kGridMax = 65535;  // of y and z; x has 31 bits
+  const dim3& grid = shape.grid;
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) Fail("a launch of no blocks");
+  if (grid.x >> 31 != 0 || grid.y > kGridMax || grid.z > kGridMax) Fail("a grid too large");
+  if (shape.threads == 0 || shape.threads > kThreadsMax) Fail("a block of 1 to 1,024 threads");
+  if (shape.shared_bytes > kSharedBytesMax) Fail("more shared memory than a block can have");
+}
+
 }  // namespace
 
 void SetWarpOrder(WarpOrder order) { warp_order = order; }
@@ -221,6 +233,7 @@ void Fail(const char* what) {
 }
 
 void Run(const Shape& shape, const std::function<void()>& thread) {
+  CheckLaunch(shape);
   blockDim = dim3(shape.threads);
   gridDim = shape.grid;
   for (unsigned z = 0; z < shape.grid.z; ++z) {

@@ -23,8 +23,8 @@ struct Shape {
 enum class WarpOrder { kForward, kReverse };
 void SetWarpOrder(WarpOrder order);
 
-// Runs `thread` for every thread of every block. Ends the program with a message where a block can
-// not go on, or where it wrote past its shared memory.
+// Runs `thread` for every thread of every block. Ends the program with a message where a device
+// would refuse the launch, where a block can not go on, or where it wrote past its shared memory.
 void Run(const Shape& shape, const std::function<void()>& thread);
 
 [[noreturn]] void Fail(const char* what);

@@ -1,6 +1,7 @@
 // Memory barriers, bulk copies, warp-group products and named barriers.
 #include "tests/cuda_emulation/hopper_emulation.h"
 
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <vector>
@@ -15,7 +16,10 @@ constexpr uint64_t kBarrierWord = 0x5347424152524945;  // what an initialised ba
 constexpr int kElementBytes = 2;
 constexpr int kSwizzledRowBytes = 128;
 constexpr int kTileAlignment = 1024;
-constexpr int kDepth = 16;  // of a product
+constexpr int kMapAlignment = 64;
+constexpr int kDepth = 16;                               // of a product
+constexpr int kGroupThreads = 128;                       // of a warp group
+constexpr int64_t kBarrierMax = (int64_t{1} << 20) - 1;  // arrivals, and bytes, of a phase
 
 struct BarrierState {
   int expected = 0;
@@ -37,9 +41,19 @@ struct StartedProduct {
   const unsigned* quad[4];  // the A registers of the lanes that share this thread's rows
 };
 
+// One `.aligned` instruction of a warp group, which all of its threads execute alike.
+struct GroupStep {
+  enum class Kind { kFence, kProduct, kCommit, kWait };
+  Kind kind;
+  int number = 0;  // the groups left at a wait, the columns of a product, negative where it adds
+  uint64_t a = 0, b = 0;  // descriptors
+  bool operator==(const GroupStep&) const = default;
+};
+
 struct ThreadProducts {
   bool fenced = false;
   std::vector<std::vector<StartedProduct>> groups;  // the last one is not committed yet
+  size_t steps = 0;                                 // of its warp group that it has executed
 };
 
 struct NamedBarrier {
@@ -52,7 +66,11 @@ struct HopperBlock {
   std::map<uint64_t*, BarrierState> barriers;
   std::vector<TileCopy> copies;
   std::vector<ThreadProducts> products;
+  std::vector<std::vector<GroupStep>> steps;  // of each warp group
   NamedBarrier named[16];
+  // Shared memory as the asynchronous proxy knows it: what bulk copies wrote, and nothing of what
+  // threads stored.
+  std::vector<unsigned char> proxy;
 };
 
 HopperBlock block;
@@ -66,9 +84,16 @@ BarrierState& Find(uint64_t* state) {
 }
 
 void CompletePhase(BarrierState* barrier) {
+  if (barrier->pending < 0) Fail("more arrivals at a memory barrier than a phase of it expects");
+  if (std::abs(barrier->bytes) > kBarrierMax) Fail("more bytes than a memory barrier counts");
   if (barrier->pending > 0 || barrier->bytes != 0) return;
   barrier->pending = barrier->expected;
   barrier->phase ^= 1U;
+}
+
+// Copies and products see no store of a thread that no fence of the proxies has shown them.
+void CheckProxy(uint64_t address, uint64_t bytes, const char* what) {
+  if (std::memcmp(&block.proxy[address], SharedMemory() + address, bytes) != 0) Fail(what);
 }
 
 // Where an address of a tile with the 128-byte swizzle lies.
@@ -91,8 +116,9 @@ void Perform(const TileCopy& copy) {
         for (int i = 1; i < 4; ++i) from += at[i] * static_cast<int64_t>(map.stride_bytes[i - 1]);
         std::memcpy(&value, from, sizeof(value));
       }
-      const uint64_t to = start + row * kSwizzledRowBytes + c * kElementBytes;
-      std::memcpy(SharedMemory() + Swizzle(to), &value, sizeof(value));
+      const uint64_t to = Swizzle(start + row * kSwizzledRowBytes + c * kElementBytes);
+      std::memcpy(SharedMemory() + to, &value, sizeof(value));
+      std::memcpy(&block.proxy[to], &value, sizeof(value));
     }
   }
   BarrierState& barrier = Find(copy.barrier);
@@ -137,6 +163,7 @@ struct Descriptor {
  private:
   static float Element(uint64_t address) {
     if (address + kElementBytes > SharedBytes()) Fail("an operand outside shared memory");
+    CheckProxy(Swizzle(address), kElementBytes, "a product of what threads stored, not fenced");
     uint16_t bits = 0;
     std::memcpy(&bits, SharedMemory() + Swizzle(address), sizeof(bits));
     return sinkforge::kernels::FromBfloat16(bits);
@@ -179,6 +206,26 @@ void Compute(const StartedProduct& started) {
 
 ThreadProducts& Own() { return block.products[static_cast<size_t>(Thread())]; }
 
+// The calling thread's next step; the first thread of the group that comes to it sets what it is.
+void Together(const GroupStep& step) {
+  ThreadProducts& own = Own();
+  std::vector<GroupStep>& steps = block.steps[static_cast<size_t>(Thread() / kGroupThreads)];
+  if (own.steps == steps.size()) steps.push_back(step);
+  if (steps[own.steps++] != step) Fail("threads of a warp group that do not do the same");
+}
+
+// Named barriers count warps: all lanes of one come together, to the same barrier.
+void CheckWarpAt(int id, int threads) {
+  const int own[2] = {id, threads};
+  const unsigned char* slots = Exchange(own, sizeof(own));
+  for (int lane = 0; lane < 32; ++lane) {
+    if (std::memcmp(slots + static_cast<size_t>(lane) * kSlotBytes, own, sizeof(own)) != 0) {
+      Fail("lanes of a warp at different named barriers");
+    }
+  }
+  if (threads % 32 != 0) Fail("a named barrier is for whole warps");
+}
+
 NamedBarrier& ArriveAt(int id, int threads) {
   if (id < 1 || id > 15) Fail("named barriers are 1 to 15");
   NamedBarrier& barrier = block.named[id];
@@ -198,6 +245,9 @@ NamedBarrier& ArriveAt(int id, int threads) {
 void SetArrival(Arrival when) { arrival = when; }
 
 void InitBarrier(uint64_t* state, int arrivals) {
+  if (reinterpret_cast<uintptr_t>(state) % sizeof(*state) != 0) Fail("a misaligned memory barrier");
+  if (arrivals < 1 || arrivals > kBarrierMax) Fail("a memory barrier for no arrivals, or too many");
+  if (block.barriers.count(state) != 0) Fail("a memory barrier is initialised twice");
   *state = kBarrierWord;
   BarrierState barrier;
   barrier.expected = barrier.pending = arrivals;
@@ -225,6 +275,7 @@ void WaitBarrier(uint64_t* state, unsigned parity) {
 
 void CopyTileAsync(void* to, const void* map, const TileCoordinates& from, uint64_t* barrier) {
   if (!Find(barrier).fenced) Fail("a barrier's initialisation was not fenced before a copy");
+  if (reinterpret_cast<uintptr_t>(map) % kMapAlignment != 0) Fail("a misaligned tensor map");
   TileCopy copy;
   copy.to = static_cast<unsigned char*>(to);
   std::memcpy(&copy.map, map, sizeof(copy.map));
@@ -234,26 +285,37 @@ void CopyTileAsync(void* to, const void* map, const TileCoordinates& from, uint6
   const uint64_t bytes = uint64_t{copy.map.box[2]} * kSwizzledRowBytes;
   if (start % kTileAlignment != 0) Fail("a tile must be aligned to 1,024 bytes");
   if (start + bytes > SharedBytes()) Fail("a tile outside shared memory");
+  CheckProxy(start, bytes, "a bulk copy over what threads stored, not fenced");
   // From here on nobody may rely on what was there.
   std::memset(copy.to, 0xFF, bytes);
+  std::memset(&block.proxy[start], 0xFF, bytes);
   block.copies.push_back(copy);
   if (arrival == Arrival::kFirst) PerformCopiesOf(barrier);
 }
 
 void WaitAtNamedBarrier(int id, int threads) {
+  CheckWarpAt(id, threads);
   const uint64_t generation = block.named[id].generation;
   const NamedBarrier& barrier = ArriveAt(id, threads);
   if (barrier.generation != generation) return;
   WaitUntil([&barrier, generation] { return barrier.generation != generation; });
 }
 
-void ArriveAtNamedBarrier(int id, int threads) { ArriveAt(id, threads); }
+void ArriveAtNamedBarrier(int id, int threads) {
+  CheckWarpAt(id, threads);
+  ArriveAt(id, threads);
+}
 
-void FenceProducts() { Own().fenced = true; }
+void FenceProducts() {
+  Together({GroupStep::Kind::kFence});
+  Own().fenced = true;
+}
 
 void StartProduct(const Product& product) {
+  Together({GroupStep::Kind::kProduct, product.sum ? -product.columns : product.columns,
+            product.a_descriptor, product.b_descriptor});
   ThreadProducts& own = Own();
-  if (!own.fenced) Fail("a product was started without a fence after the last wait");
+  if (!own.fenced) Fail("a group of products was started without a fence");
   StartedProduct started = {product, {}};
   const unsigned char* slots = Exchange(&product.a, sizeof(product.a));
   for (int i = 0; i < 4; ++i) {
@@ -267,9 +329,15 @@ void StartProduct(const Product& product) {
   }
 }
 
-void CommitProducts() { Own().groups.emplace_back(); }
+void CommitProducts() {
+  Together({GroupStep::Kind::kCommit});
+  Own().groups.emplace_back();
+  // Stricter than the hardware, which needs no fence where nothing has touched the registers.
+  Own().fenced = false;
+}
 
 void WaitProducts(int left) {
+  Together({GroupStep::Kind::kWait, left});
   ThreadProducts& own = Own();
   own.fenced = false;
   // So that who was told too early that the operands are free overwrites them now.
@@ -286,6 +354,8 @@ void BeginHopperBlock(int threads) {
   block = HopperBlock();
   block.products.resize(static_cast<size_t>(threads));
   for (ThreadProducts& thread : block.products) thread.groups.resize(1);
+  block.steps.resize(static_cast<size_t>((threads + kGroupThreads - 1) / kGroupThreads));
+  block.proxy.assign(SharedMemory(), SharedMemory() + SharedBytes());
 }
 
 void EndHopperBlock() {
@@ -293,6 +363,11 @@ void EndHopperBlock() {
   for (const ThreadProducts& thread : block.products) {
     if (thread.groups.size() > 1 || !thread.groups.front().empty()) {
       Fail("a product that was not waited for");
+    }
+  }
+  for (size_t i = 0; i < block.products.size(); ++i) {
+    if (block.products[i].steps != block.steps[i / kGroupThreads].size()) {
+      Fail("a product that not all threads of a warp group have started");
     }
   }
   for (const NamedBarrier& barrier : block.named) {

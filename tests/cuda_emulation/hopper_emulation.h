@@ -2,8 +2,16 @@
 // names them), written from their description in the PTX ISA. What hardware leaves open is decided
 // by Arrival: bulk copies and products take effect at the last moment at which a program may rely
 // on them, or at the first at which they may happen. A program that is right gives the same bits
-// both ways. Misuse that hardware would answer with garbage ends the program: products without a
-// fence, barriers that were not initialised, misaligned tiles, descriptors of another swizzle.
+// both ways. Misuse that hardware would answer with garbage, or with waiting for ever, ends the
+// program with a message; hopper_rules_test.cc has one for each:
+//
+//   memory barriers   not initialised, or twice, or not fenced before a copy; more arrivals or
+//                     bytes than a phase counts
+//   bulk copies       misaligned tiles and tensor maps, outside shared memory, nobody waits
+//   products          no fence before a group, threads of a warp group that do not do the same,
+//                     descriptors of another swizzle, nobody waits
+//   proxies           products of, and copies over, what threads stored without a fence
+//   named barriers    numbers that there are not, lanes of a warp apart, not all of them come
 #pragma once
 
 #include <cstdint>
