@@ -67,24 +67,43 @@ struct BackwardKeysShared {
   TurnedTile<kHeadDim, kOrder> turned;
 };
 
-// z^T and dP^T of a tile to G P^T (in s) and dZ^T (in dp), both without the logits' scale.
+// z^T and dP^T of a tile to G P^T (in s) and dZ^T (in dp), both without the logits' scale. Only
+// tiles on the diagonal have a mask, and only one warp of all has the first key.
 template <int kN>
 __device__ __forceinline__ void KeysTileGradient(float (&s)[kN][4], float (&dp)[kN][4],
                                                  const RowNumbers<kN * 8>& rows, float scale_log2,
                                                  int key0, int query0) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  if (key0 + kWarpRows - 1 > query0) {
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int query = query0 + n * 8 + lane % 4 * 2 + i % 2;
+        if (key0 + lane / 4 + i / 2 * 8 > query) s[n][i] = -INFINITY;
+      }
+    }
+  }
+#pragma unroll
+  for (int n = 0; n < kN; ++n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) dp[n][i] *= rows.scale[n * 8 + lane % 4 * 2 + i % 2];
+  }
+  if (key0 == 0 && lane < 4) {
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) dp[n][i] -= rows.column[n * 8 + lane * 2 + i];
+    }
+  }
 #pragma unroll
   for (int n = 0; n < kN; ++n) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int key = key0 + lane / 4 + i / 2 * 8;
       const int query = n * 8 + lane % 4 * 2 + i % 2;
-      float p = Exp2(s[n][i] * scale_log2 - rows.lse[query]);
-      if (key > query0 + query) p = 0.0F;
-      const float column = key == 0 ? rows.column[query] : 0.0F;
-      const float scale = rows.scale[query];
-      dp[n][i] = p * (dp[n][i] * scale - column - rows.delta[query]);
-      s[n][i] = p * scale;
+      const float p = Exp2(s[n][i] * scale_log2 - rows.lse[query]);
+      dp[n][i] = p * (dp[n][i] - rows.delta[query]);
+      s[n][i] = p * rows.scale[query];
     }
   }
 }
@@ -217,24 +236,35 @@ struct BackwardQueriesShared {
   RowNumbers<kRowBlock> rows;
 };
 
-// z and dP of a tile to dZ (in s), without the logits' scale.
+// z and dP of a tile to dZ (in s), without the logits' scale. Only tiles on the diagonal have a
+// mask.
 template <int kN, int kRows>
 __device__ __forceinline__ void QueriesTileGradient(float (&s)[kN][4], const float (&dp)[kN][4],
                                                     const RowNumbers<kRows>& rows, float scale_log2,
                                                     int key0, int block_row0, int warp_row) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  if (key0 + kN * 8 - 1 > block_row0 + warp_row) {
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int row = block_row0 + warp_row + lane / 4 + i / 2 * 8;
+        if (key0 + n * 8 + lane % 4 * 2 + i % 2 > row) s[n][i] = -INFINITY;
+      }
+    }
+  }
+  const bool has_first = key0 == 0 && lane % 4 == 0;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int local = warp_row + lane / 4 + 8 * half;
+    const float first_column = has_first ? rows.column[local] : 0.0F;
 #pragma unroll
     for (int n = 0; n < kN; ++n) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const int key = key0 + n * 8 + lane % 4 * 2 + i;
         float& z = s[n][2 * half + i];
-        float p = Exp2(z * scale_log2 - rows.lse[local]);
-        if (key > block_row0 + local) p = 0.0F;
-        const float column = key == 0 ? rows.column[local] : 0.0F;
+        const float p = Exp2(z * scale_log2 - rows.lse[local]);
+        const float column = n == 0 && i == 0 ? first_column : 0.0F;
         z = p * (dp[n][2 * half + i] * rows.scale[local] - column - rows.delta[local]);
       }
     }

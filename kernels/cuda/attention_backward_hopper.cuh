@@ -98,23 +98,21 @@ __device__ __forceinline__ void StoreScaled(float (&acc)[kN][4], float scale, Bf
   Tile<kN * 8>::Store(acc, stage, stage_row, to, stride, valid);
 }
 
-// Where a block of the keys kernel is, and what it meets: the tiles of every query head.
+// Where a block of the keys kernel is, and what it meets: every query head of the group, and of
+// each the tiles from the diagonal on, in this order on both sides of the ring.
 struct KeysPlace {
   int key0, kv_head, b;
-  int group, first_tile, tiles;  // query heads a key head; tiles a query head
+  int first_head, heads_end;
+  int first_tile, tiles_end;
 
   __device__ explicit KeysPlace(const AttentionGeometry& shape)
       : key0(static_cast<int>(blockIdx.x) * kHopperRows),
         kv_head(static_cast<int>(blockIdx.y)),
         b(static_cast<int>(blockIdx.z)),
-        group(shape.heads / shape.kv_heads),
+        first_head(kv_head * (shape.heads / shape.kv_heads)),
+        heads_end(first_head + shape.heads / shape.kv_heads),
         first_tile(key0 / kHopperBackwardTile),
-        tiles((shape.sequence + kHopperBackwardTile - 1) / kHopperBackwardTile - first_tile) {}
-  __device__ int turns() const { return tiles * group; }
-  __device__ int head(int turn) const { return kv_head * group + turn / tiles; }
-  __device__ int query0(int turn) const {
-    return (first_tile + turn % tiles) * kHopperBackwardTile;
-  }
+        tiles_end((shape.sequence + kHopperBackwardTile - 1) / kHopperBackwardTile) {}
 };
 
 // The producer warp of the keys kernel.
@@ -126,17 +124,18 @@ __device__ __forceinline__ void ProduceQueries(const AttentionBackwardKernelArgs
   const int lane = static_cast<int>(threadIdx.x);
   if (lane == 0) LoadBlock<kHeadDim>(shared, maps, {0, place.kv_head, place.key0, place.b});
   RingPlace ring;
-  for (int turn = 0; turn < place.turns(); ++turn) {
-    const int h = place.head(turn);
-    const int query0 = place.query0(turn);
-    ring.WaitUntilEmpty(shared.ring);
-    if (lane == 0) LoadPassing<kHeadDim>(shared, ring.stage, maps, {0, h, query0, place.b});
-    for (int i = lane; i < kHopperBackwardTile; i += kWarpThreads) {
-      LoadRowNumbers(args, place.b, h, query0, i, &shared.rows[ring.stage]);
+  for (int h = place.first_head; h < place.heads_end; ++h) {
+    for (int tile = place.first_tile; tile < place.tiles_end; ++tile) {
+      const int query0 = tile * kHopperBackwardTile;
+      ring.WaitUntilEmpty(shared.ring);
+      if (lane == 0) LoadPassing<kHeadDim>(shared, ring.stage, maps, {0, h, query0, place.b});
+      for (int i = lane; i < kHopperBackwardTile; i += kWarpThreads) {
+        LoadRowNumbers(args, place.b, h, query0, i, &shared.rows[ring.stage]);
+      }
+      __syncwarp();
+      if (lane == 0) Arrive(&shared.ring.full[ring.stage]);
+      ring.Advance();
     }
-    __syncwarp();
-    if (lane == 0) Arrive(&shared.ring.full[ring.stage]);
-    ring.Advance();
   }
 }
 
@@ -155,28 +154,31 @@ __device__ __forceinline__ void ConsumeQueries(const AttentionBackwardKernelArgs
   float d_v[kHeadDim / 8][4] = {};
   RingPlace ring;
   Wait(&shared.block_full, 0);
-  for (int turn = 0; turn < place.turns(); ++turn) {
-    float s[kHopperBackwardTile / 8][4];
-    float dp[kHopperBackwardTile / 8][4];
-    unsigned p[kHopperBackwardTile / kProductDepth][4];
-    unsigned dz[kHopperBackwardTile / kProductDepth][4];
-    ring.WaitUntilFull(shared.ring);
-    MultiplyBlock<kHeadDim>(shared, ring.stage, group, s, dp);
-    KeysTileGradient(s, dp, shared.rows[ring.stage], scale_log2, key0, place.query0(turn));
-    RoundToOperands(s, p);
-    RoundToOperands(dp, dz);
-    PinRegisters(d_v);
-    PinRegisters(d_k);
-    PinRegisters(p);
-    PinRegisters(dz);
-    FenceProducts();
-    StartChannelProducts<Passing>(d_v, p, shared.passing[ring.stage][1]);
-    StartChannelProducts<Passing>(d_k, dz, shared.passing[ring.stage][0]);
-    CommitProducts();
-    WaitProducts<0>();
-    PinRegisters(d_v);
-    PinRegisters(d_k);
-    ring.Release(shared.ring);
+  for (int h = place.first_head; h < place.heads_end; ++h) {
+    for (int tile = place.first_tile; tile < place.tiles_end; ++tile) {
+      float s[kHopperBackwardTile / 8][4];
+      float dp[kHopperBackwardTile / 8][4];
+      unsigned p[kHopperBackwardTile / kProductDepth][4];
+      unsigned dz[kHopperBackwardTile / kProductDepth][4];
+      ring.WaitUntilFull(shared.ring);
+      MultiplyBlock<kHeadDim>(shared, ring.stage, group, s, dp);
+      KeysTileGradient(s, dp, shared.rows[ring.stage], scale_log2, key0,
+                       tile * kHopperBackwardTile);
+      RoundToOperands(s, p);
+      RoundToOperands(dp, dz);
+      PinRegisters(d_v);
+      PinRegisters(d_k);
+      PinRegisters(p);
+      PinRegisters(dz);
+      FenceProducts();
+      StartChannelProducts<Passing>(d_v, p, shared.passing[ring.stage][1]);
+      StartChannelProducts<Passing>(d_k, dz, shared.passing[ring.stage][0]);
+      CommitProducts();
+      WaitProducts<0>();
+      PinRegisters(d_v);
+      PinRegisters(d_k);
+      ring.Release(shared.ring);
+    }
   }
   const int valid = shape.sequence - key0;
   const int64_t to = valid > 0 ? shape.key(place.b, key0, place.kv_head) : 0;
