@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <map>
+#include <string>
 #include <tuple>
 
 #include "kernels/cuda/device.h"
@@ -29,10 +30,14 @@ cudaDataType_t TypeOf(DType dtype) { return dtype == DType::kBF16 ? CUDA_R_16BF 
 using Key = std::tuple<int64_t, int64_t, int64_t, Operand, Operand, DType, DType, bool, int64_t,
                        int64_t, int64_t, int64_t, uint32_t>;
 
-// What all three matrices start at a multiple of.
+// What all three matrices of every product of the batch start at a multiple of.
 uint32_t AlignmentOf(const ProductArgs& args) {
-  const auto bits = reinterpret_cast<uintptr_t>(args.a) | reinterpret_cast<uintptr_t>(args.b) |
-                    reinterpret_cast<uintptr_t>(args.c);
+  auto bits = reinterpret_cast<uintptr_t>(args.a) | reinterpret_cast<uintptr_t>(args.b) |
+              reinterpret_cast<uintptr_t>(args.c);
+  if (args.batch > 1) {
+    bits |= static_cast<uintptr_t>((args.a_stride | args.b_stride) * SizeOf(args.input));
+    bits |= static_cast<uintptr_t>(args.c_stride * SizeOf(args.output));
+  }
   return bits % kAlignmentBytes == 0 ? kAlignmentBytes : static_cast<uint32_t>(SizeOf(args.input));
 }
 
@@ -74,7 +79,7 @@ struct MatrixProducts::State {
   std::map<Key, Plan> plans;
 
   const Plan& PlanOf(const ProductArgs& args);
-  void ChooseAlgorithm(uint32_t alignment, Plan* plan) const;
+  void ChooseAlgorithm(const ProductArgs& args, Plan* plan) const;
 };
 
 const Plan& MatrixProducts::State::PlanOf(const ProductArgs& args) {
@@ -98,11 +103,11 @@ const Plan& MatrixProducts::State::PlanOf(const ProductArgs& args) {
   plan.b = MakeLayout(args.input, b_plain ? args.k : args.n, b_plain ? args.n : args.k, args.batch,
                       args.b_stride);
   plan.c = MakeLayout(args.output, args.m, args.n, args.batch, args.c_stride);
-  ChooseAlgorithm(AlignmentOf(args), &plan);
+  ChooseAlgorithm(args, &plan);
   return plan;
 }
 
-void MatrixProducts::State::ChooseAlgorithm(uint32_t alignment, Plan* plan) const {
+void MatrixProducts::State::ChooseAlgorithm(const ProductArgs& args, Plan* plan) const {
   cublasLtMatmulPreference_t preference = nullptr;
   CheckLibrary(cublasLtMatmulPreferenceCreate(&preference), "preference");
   const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
@@ -110,17 +115,23 @@ void MatrixProducts::State::ChooseAlgorithm(uint32_t alignment, Plan* plan) cons
                  "preference");
   };
   set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kWorkspaceBytes);
+  // Sums over k that are split are added in float32: others would be rounded to bfloat16 in
+  // between.
+  set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+      static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   for (const auto attribute :
        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
-    set(attribute, alignment);
+    set(attribute, AlignmentOf(args));
   }
   cublasLtMatmulHeuristicResult_t best{};
   int found = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
       handle, plan->operation, plan->b, plan->a, plan->c, plan->c, preference, 1, &best, &found);
+  const std::string what = "no algorithm for a product of " + std::to_string(args.m) + " x " +
+                           std::to_string(args.k) + " x " + std::to_string(args.n);
   CheckLibrary(found > 0 || status != CUBLAS_STATUS_SUCCESS ? status : CUBLAS_STATUS_NOT_SUPPORTED,
-               "no algorithm for a product's shape");
+               what.c_str());
   plan->algorithm = best.algo;
   CheckLibrary(cublasLtMatmulPreferenceDestroy(preference), "preference");
 }

@@ -44,7 +44,13 @@ TensorMap MakeTensorMap(const HeadTensor& tensor, int box_rows) {
       &encoded, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<Bf16*>(tensor.data), dims, strides,
       geometry.box, element_strides, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
       CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS) CheckCuda(cudaErrorInvalidValue, "tensor map of a tensor of heads");
+  if (result != CUDA_SUCCESS) {
+    char what[128];
+    std::snprintf(what, sizeof(what), "tensor map of [%d, %d, %d, %d] at %p, CUresult %d",
+                  tensor.samples, tensor.rows, tensor.heads, tensor.channels,
+                  static_cast<const void*>(tensor.data), static_cast<int>(result));
+    CheckCuda(cudaErrorInvalidValue, what);
+  }
   TensorMap map;
   memcpy(&map, &encoded, sizeof(map));
   return map;
