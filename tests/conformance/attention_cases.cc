@@ -145,20 +145,21 @@ std::vector<NamedAttentionConfig> AttentionConfigs() {
   return configs;
 }
 
+OpCase AttentionCaseOf(const NamedAttentionConfig& named, const AttentionShape& shape) {
+  const AttentionConfig config = named.config;
+  return {.name = "Attention_" + named.name + "_B" + std::to_string(shape.batch) + "_T" +
+                  std::to_string(shape.sequence) + "_H" + std::to_string(shape.heads) + "_Hkv" +
+                  std::to_string(shape.kv_heads) + "_d" + std::to_string(shape.head_dim),
+          .fields = FieldsOf(config, shape),
+          .run = [config, shape](Backend* backend, const TensorMap& tensors) {
+            Run(config, shape, backend, tensors);
+          }};
+}
+
 std::vector<OpCase> AttentionCases() {
   std::vector<OpCase> cases;
   for (const NamedAttentionConfig& named : AttentionConfigs()) {
-    for (const AttentionShape& shape : kShapes) {
-      const AttentionConfig config = named.config;
-      cases.push_back(
-          {.name = "Attention_" + named.name + "_B" + std::to_string(shape.batch) + "_T" +
-                   std::to_string(shape.sequence) + "_H" + std::to_string(shape.heads) + "_Hkv" +
-                   std::to_string(shape.kv_heads) + "_d" + std::to_string(shape.head_dim),
-           .fields = FieldsOf(config, shape),
-           .run = [config, shape](Backend* backend, const TensorMap& tensors) {
-             Run(config, shape, backend, tensors);
-           }});
-    }
+    for (const AttentionShape& shape : kShapes) cases.push_back(AttentionCaseOf(named, shape));
   }
   return cases;
 }

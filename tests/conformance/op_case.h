@@ -63,5 +63,7 @@ struct NamedAttentionConfig {
   AttentionConfig config;
 };
 std::vector<NamedAttentionConfig> AttentionConfigs();
+// One of them at one shape.
+OpCase AttentionCaseOf(const NamedAttentionConfig& named, const AttentionShape& shape);
 
 }  // namespace sinkforge::kernels::conformance

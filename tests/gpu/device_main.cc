@@ -1,9 +1,10 @@
 // The conformance table on CudaBackend without a test library: `... [part of a case's name]` holds
 // every precision and every path of attention against the float64 reference, bounded by twice the
 // error of the readable backend in the same precision, and runs each case twice for equal bits
-// where the order of sums is fixed. Then whole models (device_model.h) and the memory that they
-// take (device_memory.h). Prints one line a failure and a count at the end, and exits with 1 if
-// anything failed.
+// where the order of sums is fixed. Then the paths of attention at longer shapes against each other
+// (device_attention.h), whole models (device_model.h) and the memory that they take
+// (device_memory.h). Prints one line a failure and a count at the end, and exits with 1 if anything
+// failed.
 #include <cstdio>
 #include <string>
 
@@ -11,6 +12,7 @@
 #include "kernels/ref/ref_backend.h"
 #include "kernels/ref/ref_mixed_backend.h"
 #include "tests/conformance/harness.h"
+#include "tests/gpu/device_attention.h"
 #include "tests/gpu/device_memory.h"
 #include "tests/gpu/device_model.h"
 #include "tests/gpu/device_run.h"
@@ -75,12 +77,13 @@ void RunOne(const OpCase& op, const Path& path, Backend* tested, Backend* naive,
   if (!failures.empty()) ++counts->failed;
 }
 
-int RunAll(const std::string& filter) {
+// False where the device can not be used at all.
+bool RunOps(const Selection& selection, Counts* counts) {
   const auto ref32 = MakeRefBackend(DType::kF32);
   const auto mixed = MakeRefMixedBackend();
   const auto exact = MakeRefBackend(DType::kF64);
-  Counts counts;
   for (const Path& path : kPaths) {
+    if (!selection.Has(path.attention)) continue;
     if (path.attention == CudaAttention::kHopper && !HasHopperKernels(0)) {
       std::printf("NOT RUN %s: the device is not of compute capability 9.0\n", path.name);
       continue;
@@ -93,18 +96,29 @@ int RunAll(const std::string& filter) {
     Result<std::unique_ptr<Backend>> tested = MakeCudaBackend(options);
     if (!tested.ok()) {
       std::printf("%s\n", tested.status().message().c_str());
-      return 1;
+      return false;
     }
     Backend* naive = path.precision == CudaPrecision::kMixed ? mixed.get() : ref32.get();
     for (const OpCase& op : AllOpCases()) {
-      if (op.name.find(filter) == std::string::npos || !Concerns(path, op.name)) continue;
+      if (!selection.Has(op.name) || !Concerns(path, op.name)) continue;
       if (LeaveOut(op.name, path.attention, path.order)) continue;
-      RunOne(op, path, tested.value().get(), naive, exact.get(), &counts);
+      BeginCase(op.name + ", " + path.name);
+      RunOne(op, path, tested.value().get(), naive, exact.get(), counts);
     }
   }
-  for (const Counts& more : {CheckModels(filter), CheckMemoryPlans(filter)}) {
-    counts.run += more.run;
-    counts.failed += more.failed;
+  return true;
+}
+
+int RunAll(const std::string& name_part) {
+  Counts counts;
+  for (const PathChoice paths : {PathChoice::kOthers, PathChoice::kHopper}) {
+    const Selection selection = {name_part, paths};
+    if (!RunOps(selection, &counts)) return 1;
+    for (const Counts& more :
+         {CheckLongAttention(selection), CheckModels(selection), CheckMemoryPlans(selection)}) {
+      counts.run += more.run;
+      counts.failed += more.failed;
+    }
   }
   std::printf("%d cases, %d failed\n", counts.run, counts.failed);
   return counts.failed == 0 && counts.run > 0 ? 0 : 1;
@@ -114,5 +128,7 @@ int RunAll(const std::string& filter) {
 }  // namespace sinkforge::kernels::conformance
 
 int main(int argc, char** argv) {
+  // What was said before a case that ends the process is not lost.
+  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
   return sinkforge::kernels::conformance::RunAll(argc > 1 ? argv[1] : "");
 }

@@ -95,7 +95,7 @@ std::string Check(const MemoryCase& memory) {
     if (entry.name == "Newton-Schulz, at most") at_most = entry.bytes;
   }
   const int64_t most = plan.value().bytes() + UnplannedBytesMax();
-  const int64_t least = plan.value().bytes() - at_most;
+  const int64_t least = plan.value().bytes() - at_most - UncountedBytesMax();
   std::printf("%s: %lld bytes taken, %lld planned, %lld of them at most\n", memory.name,
               static_cast<long long>(taken.value()), static_cast<long long>(plan.value().bytes()),
               static_cast<long long>(at_most));
@@ -105,10 +105,11 @@ std::string Check(const MemoryCase& memory) {
 
 }  // namespace
 
-Counts CheckMemoryPlans(const std::string& filter) {
+Counts CheckMemoryPlans(const Selection& selection) {
   Counts counts;
   for (const MemoryCase& memory : kCases) {
-    if (std::string(memory.name).find(filter) == std::string::npos) continue;
+    if (!selection.Has(memory.name) || !selection.Has(CudaAttention::kDefault)) continue;
+    BeginCase(memory.name);
     ++counts.run;
     const std::string failure = Check(memory);
     if (failure.empty()) continue;

@@ -2,6 +2,7 @@
 // ones, as a fresh model has, would hide most gradients).
 #include "tests/gpu/device_model.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <random>
@@ -11,6 +12,7 @@
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/ref/ref_backend.h"
 #include "kernels/ref/ref_mixed_backend.h"
+#include "tests/gpu/device_run.h"
 #include "worker/trainer/core/model.h"
 
 namespace sinkforge::kernels::conformance {
@@ -167,16 +169,18 @@ bool Compare(const ModelCase& model, const ModelPath& path, const Results& exact
 
 }  // namespace
 
-Counts CheckModels(const std::string& filter) {
+Counts CheckModels(const Selection& selection) {
   Counts counts;
   const auto exact_backend = MakeRefBackend(DType::kF64);
   const auto ref32 = MakeRefBackend(DType::kF32);
   const auto mixed = MakeRefMixedBackend();
   for (const ModelCase& model : kCases) {
-    if (std::string(model.name).find(filter) == std::string::npos) continue;
+    if (!selection.Has(model.name)) continue;
     const Results exact = Compute(ConfigOf(model), exact_backend.get());
     for (const ModelPath& path : kPaths) {
+      if (!selection.Has(path.attention)) continue;
       if (path.attention == CudaAttention::kHopper && !HasHopperKernels(0)) continue;
+      BeginCase(std::string(model.name) + ", " + path.name);
       Backend* naive = path.precision == CudaPrecision::kMixed ? mixed.get() : ref32.get();
       ++counts.run;
       if (!Compare(model, path, exact, naive)) ++counts.failed;
