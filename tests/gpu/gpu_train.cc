@@ -1,6 +1,8 @@
 // Trains a model on one GPU with nothing but the trainer's core: for measurements and checks on a
 // machine that has no gRPC, RocksDB or protobuf. Curves go to a CSV file; checkpoints are a plain
-// dump of the snapshot, for this program alone. Prints the parameters and the device memory taken.
+// dump of the snapshot, for this program alone. With `meet=FOLDER rank=R ranks=N` it is one of N
+// ranks that meet through NCCL, each with a curve of its own. Prints the parameters and the device
+// memory taken.
 #include <cuda_runtime.h>
 
 #include <csignal>
@@ -11,15 +13,20 @@
 
 #include "kernels/cuda/cuda_backend.h"
 #include "tests/gpu/arguments.h"
+#include "tests/gpu/folder_store.h"
+#include "tests/gpu/training_config.h"
 #include "worker/trainer/core/solo_collective.h"
 #include "worker/trainer/core/stopwatch.h"
 #include "worker/trainer/core/trainer.h"
+#include "worker/trainer/nccl_collective.h"
 
 namespace sinkforge::gpu {
 namespace {
 
+using kernels::Result;
 using kernels::Status;
 using kernels::StatusCode;
+using trainer::Collective;
 using trainer::Snapshot;
 using trainer::SnapshotTensor;
 using trainer::TrainingConfig;
@@ -162,27 +169,26 @@ class CurveHost final : public trainer::TrainingHost {
 };
 
 TrainingConfig ConfigOf(const Arguments& arguments) {
-  TrainingConfig config;
-  const int64_t depth = arguments.Integer("depth");
-  config.model.layers = depth;
-  config.model.width = 64 * depth;
-  config.model.heads = config.model.width / arguments.Integer("head_dim");
-  config.model.mlp_width = 4 * config.model.width;
-  config.model.vocab_size = arguments.Integer("vocab");
-  const std::string& attention = arguments.Text("attention");
-  if (attention == "sink") config.model.attention = kernels::AttentionVariant::kSink;
-  if (attention == "gated") config.model.attention = kernels::AttentionVariant::kGated;
-  config.model.gate_init = arguments.Real("gate_init");
-  config.head_balance.coefficient = arguments.Real("coefficient");
-  if (config.head_balance.coefficient > 0) config.head_balance.loss = kernels::BalanceLoss::kCv;
-  config.steps = arguments.Integer("steps");
+  TrainingConfig config = TrainingConfigOf(arguments);
   config.seed = static_cast<uint64_t>(arguments.Integer("seed"));
-  config.sequence_length = arguments.Integer("sequence");
-  config.micro_batch_rows = arguments.Integer("rows");
-  config.micro_steps = arguments.Integer("micro_steps");
   config.checkpoint_every_steps = arguments.Integer("checkpoint_every");
   config.evaluation_tokens = int64_t{1} << 17;
   return config;
+}
+
+// One rank needs nobody, but meets itself through NCCL where there is a folder for it.
+Result<std::unique_ptr<Collective>> Meet(const Arguments& arguments) {
+  if (arguments.Text("meet").empty()) {
+    return std::unique_ptr<Collective>(std::make_unique<trainer::SoloCollective>());
+  }
+  trainer::CollectiveOptions options;
+  options.rank = static_cast<int>(arguments.Integer("rank"));
+  options.world_size = static_cast<int>(arguments.Integer("ranks"));
+  options.memory = trainer::CollectiveOptions::Memory::kDevice;
+  options.meeting_timeout = std::chrono::seconds(60);
+  options.operation_timeout = std::chrono::seconds(30);
+  FolderStore store(arguments.Text("meet"));
+  return trainer::MakeNcclCollective(options, &store);
 }
 
 int Fail(const Status& status) {
@@ -219,10 +225,11 @@ int Run(const Arguments& arguments) {
     if (!opened.ok()) return Fail(opened.status());
     validation = std::move(opened).value();
   }
-  trainer::SoloCollective collective;
+  auto collective = Meet(arguments);
+  if (!collective.ok()) return Fail(collective.status());
   trainer::TrainerEnvironment environment;
   environment.backend = backend.value().get();
-  environment.collective = &collective;
+  environment.collective = collective.value().get();
   environment.train = train.value().get();
   environment.validation = validation.get();
   auto made = trainer::Trainer::Create(config, environment);
@@ -240,7 +247,8 @@ int Run(const Arguments& arguments) {
   host_options.kill_after = arguments.Integer("kill_after");
   CurveHost host(host_options);
   std::printf("%lld parameters\n", static_cast<long long>(made.value()->parameter_count()));
-  const auto ended = trainer::RunTraining(*made.value(), config, host, collective);
+  const auto ended = trainer::RunTraining(*made.value(), config, host, *collective.value());
+  if (ended.ok()) collective.value()->Finish();
   // Nothing is given back before the end, so what is taken now is the peak.
   std::printf("peak GiB: %.2f\n", static_cast<double>(free_before - FreeDeviceBytes()) / (1 << 30));
   return ended.ok() ? 0 : Fail(ended.status());
@@ -251,13 +259,14 @@ int Run(const Arguments& arguments) {
 
 int main(int argc, char** argv) {
   const sinkforge::gpu::Arguments arguments(
-      argc, argv, {{"attention", "gated"}, {"checkpoint", ""},     {"checkpoint_every", "0"},
-                   {"coefficient", "0"},   {"curve", "curve.csv"}, {"depth", "4"},
-                   {"gate_init", "0"},     {"graphs", "off"},      {"head_dim", "64"},
-                   {"kernels", "auto"},    {"kill_after", "0"},    {"micro_steps", "1"},
-                   {"precision", "mixed"}, {"resume", ""},         {"rows", "8"},
-                   {"seconds", "0"},       {"seed", "1"},          {"sequence", "256"},
-                   {"steps", "200"},       {"text", ""},           {"validation", ""},
-                   {"vocab", "256"}});
+      argc, argv, {{"attention", "gated"},  {"checkpoint", ""},     {"checkpoint_every", "0"},
+                   {"coefficient", "0"},    {"curve", "curve.csv"}, {"depth", "4"},
+                   {"gate_init", "0"},      {"graphs", "off"},      {"head_dim", "64"},
+                   {"kernels", "auto"},     {"kill_after", "0"},    {"meet", ""},
+                   {"micro_steps", "1"},    {"precision", "mixed"}, {"rank", "0"},
+                   {"ranks", "1"},          {"resume", ""},         {"rows", "8"},
+                   {"seconds", "0"},        {"seed", "1"},          {"sequence", "256"},
+                   {"sink_init_high", "0"}, {"steps", "200"},       {"text", ""},
+                   {"validation", ""},      {"vocab", "256"}});
   return sinkforge::gpu::Run(arguments);
 }

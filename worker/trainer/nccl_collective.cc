@@ -6,6 +6,8 @@
 // Order on the device: the backend's stream is an ordinary one, so an event on the default stream
 // comes after everything that the backend was told before; the communicator's stream waits for that
 // event and for nothing else, and so runs beside what the backend is told afterwards.
+//
+// Nothing but CUDA, NCCL and headers of the standard library, so that tests/gpu builds it too.
 #include "worker/trainer/nccl_collective.h"
 
 #include <cuda_runtime.h>
@@ -17,9 +19,9 @@
 #include <thread>
 #include <utility>
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "worker/trainer/core/stopwatch.h"
 
 namespace sinkforge::trainer {
 
@@ -57,15 +59,16 @@ ncclDataType_t TypeOf(DType dtype) {
 
 class Deadline {
  public:
-  explicit Deadline(std::chrono::milliseconds timeout)
-      : end_(base::RealClock().Read().monotonic + timeout) {}
+  explicit Deadline(std::chrono::milliseconds timeout) : timeout_(timeout) {}
   bool passed() const { return left() < std::chrono::milliseconds(0); }
   std::chrono::milliseconds left() const {
-    return std::chrono::floor<std::chrono::milliseconds>(end_ - base::RealClock().Read().monotonic);
+    return std::chrono::floor<std::chrono::milliseconds>(
+        timeout_ - std::chrono::duration<double>(stopwatch_.Seconds()));
   }
 
  private:
-  std::chrono::nanoseconds end_;
+  std::chrono::milliseconds timeout_;
+  Stopwatch stopwatch_;
 };
 
 std::string Late(std::chrono::milliseconds timeout) {

@@ -1,5 +1,5 @@
 // Stopwatch: the one place of the core that reads a clock. Times are measured and reported; nothing
-// depends on them.
+// in the core depends on them.
 #pragma once
 
 #include <chrono>
