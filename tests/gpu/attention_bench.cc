@@ -16,6 +16,7 @@
 
 #include "kernels/bfloat16.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "tests/bench/paired_ratio.h"
 #include "tests/gpu/arguments.h"
 
 namespace sinkforge::gpu {
@@ -24,26 +25,63 @@ namespace {
 using namespace kernels;  // NOLINT(google-build-using-namespace): a program, not a library
 
 constexpr int kRepeats = 21;
+constexpr double kWarmUpSeconds = 0.1;  // a card at rest is at a fraction of its clock
+constexpr size_t kClearedBytes = size_t{1} << 30;
+
+// Ends the program: a time measured beside a failed call would be none.
+void Check(cudaError_t error) {
+  if (error == cudaSuccess) return;
+  std::fprintf(stderr, "error: %s\n", cudaGetErrorString(error));
+  std::exit(1);
+}
+
+// Normal numbers: zeros run faster than real data. Few are drawn, for drawing takes longer than
+// all measurements; their count is a prime, so that no two rows of a tensor are the same.
+std::vector<float> NormalNumbers() {
+  std::mt19937_64 random(1);
+  std::normal_distribution<float> normal;
+  std::vector<float> numbers(1048573);
+  for (float& number : numbers) number = normal(random);
+  return numbers;
+}
+
+std::vector<uint16_t> NarrowNormalNumbers() {
+  const std::vector<float> numbers = NormalNumbers();
+  std::vector<uint16_t> narrow(numbers.size());
+  std::transform(numbers.begin(), numbers.end(), narrow.begin(), RoundToBfloat16);
+  return narrow;
+}
+
+// `numbers` over and over, from the one at `first` on.
+template <typename T>
+std::vector<T> Repeat(const std::vector<T>& numbers, size_t first, int64_t count) {
+  std::vector<T> values;
+  values.reserve(static_cast<size_t>(count));
+  for (size_t at = first; values.size() < values.capacity(); at = 0) {
+    const size_t length = std::min(numbers.size() - at, values.capacity() - values.size());
+    const auto begin = numbers.begin() + static_cast<std::ptrdiff_t>(at);
+    values.insert(values.end(), begin, begin + static_cast<std::ptrdiff_t>(length));
+  }
+  return values;
+}
 
 class DeviceTensor {
  public:
   DeviceTensor(Backend* backend, DType dtype, std::initializer_list<int64_t> dims)
       : backend_(backend), tensor_(nullptr, dtype, dims) {
+    static const std::vector<float> wide = NormalNumbers();
+    static const std::vector<uint16_t> narrow = NarrowNormalNumbers();
     tensor_.data = backend->Allocate(tensor_.bytes());
     SINKFORGE_CHECK(tensor_.data != nullptr);
-    if (dtype == DType::kF64) return;
-    std::mt19937_64 random(static_cast<uint64_t>(tensor_.bytes()) + ++made);
-    std::normal_distribution<float> normal;
-    // Random numbers: zeros run faster than real data.
-    std::vector<float> values(static_cast<size_t>(tensor_.elements()));
-    for (float& value : values) value = normal(random);
-    if (dtype == DType::kF32) {
-      backend->CopyFromHost(tensor_, values.data());
-      return;
+    const int64_t count = tensor_.elements();
+    const size_t first = ++made * 7919 % wide.size();  // other numbers in every tensor
+    if (dtype == DType::kF64) {  // sums, and a gradient as small as the loss's
+      backend->CopyFromHost(tensor_, std::vector<double>(static_cast<size_t>(count), 1e-6).data());
+    } else if (dtype == DType::kF32) {
+      backend->CopyFromHost(tensor_, Repeat(wide, first, count).data());
+    } else {
+      backend->CopyFromHost(tensor_, Repeat(narrow, first, count).data());
     }
-    std::vector<uint16_t> narrow(values.size());
-    std::transform(values.begin(), values.end(), narrow.begin(), RoundToBfloat16);
-    backend->CopyFromHost(tensor_, narrow.data());
   }
   ~DeviceTensor() { backend_->Free(tensor_.data); }
   DeviceTensor(const DeviceTensor&) = delete;
@@ -56,37 +94,56 @@ class DeviceTensor {
   Tensor tensor_;
 };
 
-// The median of single runs in seconds, by the device's events; one warm-up.
-double MedianSeconds(const std::function<void()>& run) {
-  run();
-  cudaDeviceSynchronize();
-  std::vector<double> seconds;
-  for (int i = 0; i < kRepeats; ++i) {
-    cudaEvent_t begin = nullptr;
-    cudaEvent_t end = nullptr;
-    cudaEventCreate(&begin);
-    cudaEventCreate(&end);
-    // The stream of the backend is an ordinary one, so events of the default stream enclose it.
-    cudaEventRecord(begin);
-    run();
-    cudaEventRecord(end);
-    cudaEventSynchronize(end);
-    float milliseconds = 0;
-    cudaEventElapsedTime(&milliseconds, begin, end);
-    seconds.push_back(static_cast<double>(milliseconds) * 1e-3);
-    cudaEventDestroy(begin);
-    cudaEventDestroy(end);
+// Times runs by the device's events, as peers.py does: the median of kRepeats single runs, after
+// some that bring the card to its clock. Before each a buffer larger than the cache is cleared, so
+// that no run finds its data there, and the host has launched it before the device comes to it. The
+// stream of the backend is an ordinary one, so what is told to the default stream encloses it.
+class Timer {
+ public:
+  Timer() {
+    Check(cudaMalloc(&cleared_, kClearedBytes));
+    Check(cudaEventCreate(&begin_));
+    Check(cudaEventCreate(&end_));
   }
-  std::nth_element(seconds.begin(), seconds.begin() + kRepeats / 2, seconds.end());
-  return seconds[kRepeats / 2];
-}
+  ~Timer() {
+    cudaFree(cleared_);
+    cudaEventDestroy(begin_);
+    cudaEventDestroy(end_);
+  }
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
 
-void BenchProduct(Backend* backend) {
+  double MedianSeconds(const std::function<void()>& run) {
+    for (double warm = 0; warm < kWarmUpSeconds;) warm += Once(run);
+    std::vector<double> seconds;
+    for (int i = 0; i < kRepeats; ++i) seconds.push_back(Once(run));
+    return bench::Median(seconds);
+  }
+
+ private:
+  double Once(const std::function<void()>& run) {
+    Check(cudaMemsetAsync(cleared_, 0, kClearedBytes, cudaStreamLegacy));
+    Check(cudaEventRecord(begin_, cudaStreamLegacy));
+    run();
+    Check(cudaEventRecord(end_, cudaStreamLegacy));
+    Check(cudaEventSynchronize(end_));
+    float milliseconds = 0;
+    Check(cudaEventElapsedTime(&milliseconds, begin_, end_));
+    return static_cast<double>(milliseconds) * 1e-3;
+  }
+
+  void* cleared_ = nullptr;
+  cudaEvent_t begin_ = nullptr;
+  cudaEvent_t end_ = nullptr;
+};
+
+void BenchProduct(Backend* backend, Timer* timer) {
   constexpr int64_t kSize = 8192;
   const DeviceTensor a(backend, DType::kBF16, {kSize, kSize});
   const DeviceTensor b(backend, DType::kBF16, {kSize, kSize});
   const DeviceTensor c(backend, DType::kBF16, {kSize, kSize});
-  const double seconds = MedianSeconds([&] { backend->Linear(*a, *b, *c, WriteMode::kAssign); });
+  const double seconds =
+      timer->MedianSeconds([&] { backend->Linear(*a, *b, *c, WriteMode::kAssign); });
   const double flop = 2.0 * kSize * kSize * kSize;
   std::printf("product,%lld,,,%.1f,,\n", static_cast<long long>(kSize), flop / seconds * 1e-12);
 }
@@ -102,7 +159,7 @@ struct Backends {
 };
 
 void BenchAttention(const Backends& backends, const Shape& s, const std::string& name,
-                    const AttentionConfig& config) {
+                    const AttentionConfig& config, Timer* timer) {
   Backend* backend = backends.fixed_order.get();
   const int64_t heads = s.width / s.head_dim;
   const AttentionShape shape = {s.tokens / s.sequence, s.sequence, heads, heads, s.head_dim};
@@ -148,15 +205,17 @@ void BenchAttention(const Backends& backends, const Shape& s, const std::string&
   backward.d_v = *d_v;
   backward.d_sinks = *d_sinks;
   backward.d_gate_logits = *d_logits;
-  const double there = MedianSeconds([&] { backend->AttentionForward(config, shape, forward); });
-  const double back = MedianSeconds([&] { backend->AttentionBackward(config, shape, backward); });
+  const double there =
+      timer->MedianSeconds([&] { backend->AttentionForward(config, shape, forward); });
+  const double back =
+      timer->MedianSeconds([&] { backend->AttentionBackward(config, shape, backward); });
   const double flop = 2.0 * static_cast<double>(s.tokens) * static_cast<double>(s.sequence) *
                       static_cast<double>(s.width);
   std::printf("ours,%s,%lld,%lld,%.1f,%.1f,", name.c_str(), static_cast<long long>(s.sequence),
               static_cast<long long>(s.head_dim), flop / there * 1e-12, 2.5 * flop / back * 1e-12);
   if (backends.any_order != nullptr) {
-    const double any =
-        MedianSeconds([&] { backends.any_order->AttentionBackward(config, shape, backward); });
+    const double any = timer->MedianSeconds(
+        [&] { backends.any_order->AttentionBackward(config, shape, backward); });
     std::printf("%.1f", 2.5 * flop / any * 1e-12);
   }
   std::printf("\n");
@@ -182,7 +241,8 @@ int Run(const Arguments& arguments) {
   }
   std::printf(
       "who,what,sequence,head_dim,forward_tflops,backward_tflops,backward_any_order_tflops\n");
-  BenchProduct(backends.fixed_order.get());
+  Timer timer;
+  BenchProduct(backends.fixed_order.get(), &timer);
   AttentionConfig vanilla;
   AttentionConfig sink;
   sink.variant = AttentionVariant::kSink;
@@ -194,9 +254,9 @@ int Run(const Arguments& arguments) {
   for (const int64_t head_dim : {int64_t{64}, int64_t{128}}) {
     for (const int64_t sequence : {2048, 4096, 8192, 16384}) {
       const Shape shape = {tokens, sequence, width, head_dim};
-      BenchAttention(backends, shape, "vanilla" + path, vanilla);
-      BenchAttention(backends, shape, "sink" + path, sink);
-      BenchAttention(backends, shape, "gated" + path, gated);
+      BenchAttention(backends, shape, "vanilla" + path, vanilla, &timer);
+      BenchAttention(backends, shape, "sink" + path, sink, &timer);
+      BenchAttention(backends, shape, "gated" + path, gated, &timer);
     }
   }
   return 0;
