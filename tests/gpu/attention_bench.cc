@@ -18,6 +18,7 @@
 #include "kernels/cuda/cuda_backend.h"
 #include "tests/bench/paired_ratio.h"
 #include "tests/gpu/arguments.h"
+#include "worker/trainer/core/stopwatch.h"
 
 namespace sinkforge::gpu {
 namespace {
@@ -114,7 +115,10 @@ class Timer {
   Timer& operator=(const Timer&) = delete;
 
   double MedianSeconds(const std::function<void()>& run) {
-    for (double warm = 0; warm < kWarmUpSeconds;) warm += Once(run);
+    const trainer::Stopwatch stopwatch;
+    do {
+      Once(run);
+    } while (stopwatch.Seconds() < kWarmUpSeconds);
     std::vector<double> seconds;
     for (int i = 0; i < kRepeats; ++i) seconds.push_back(Once(run));
     return bench::Median(seconds);

@@ -2,18 +2,19 @@
 # Everything that needs a GPU, in one command each:
 #
 #   tests/gpu/run.sh check OUT --text FILE   conformance of ops and whole models, training in both
-#                                            precisions, kill -9 and resume, CUDA graphs,
+#                                            precisions, kill -9 and resume, CUDA graphs, NCCL,
 #                                            compute-sanitizer
 #   tests/gpu/run.sh bench OUT --text FILE   attention and model against PyTorch on the same card
 #   tests/gpu/run.sh train OUT --text FILE   three variants, with and without the loss, 80 s each
 #
 # Needs a C++ compiler, CUDA, CMake, and for `bench` a python3 with PyTorch. FILE is a text of some
-# megabytes; its last 256 KiB are held back for validation. Tables are written into the folder OUT;
-# exit status 0 only if all of it passed.
+# megabytes; its last 256 KiB are held back for validation. Tables are written into the folder OUT,
+# and what they say of each demand into OUT/summary.md; exit status 0 only if all of it passed.
 set -euo pipefail
+set -a  # parts run in shells of their own, and need the functions and variables below
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-usage() { sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+usage() { sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 
 [[ $# -ge 2 ]] || usage
 command="$1" out="$2" text=""
@@ -24,22 +25,32 @@ while [[ $# -gt 0 ]]; do
     *) usage ;;
   esac
 done
+[[ "$command" =~ ^(check|bench|train)$ ]] || usage
 [[ -f "$text" ]] || { echo "--text: '$text' is not a file" >&2; exit 2; }
 mkdir -p "$out"
 out="$(cd "$out" && pwd)"
 build="${BUILD_DIR:-$here/../../build/gpu}"
+limit=570  # seconds for all parts: what is slow shall cost its own part, not the tables of others
 failures=0
+PATH+=:/usr/local/cuda/bin  # where compute-sanitizer is, if it is not found
 
-# Runs a part, keeps its log, and goes on whatever happens: a failed part must not cost the others.
+# part NAME SECONDS COMMAND...: runs a part for so long at most, keeps its log, and goes on whatever
+# happens: a part that fails or hangs must not cost the others.
 part() {
-  local name="$1" begin="$SECONDS" status
-  shift
+  local name="$1" seconds="$2" begin="$SECONDS" status=0
+  shift 2
+  if ((limit - SECONDS < seconds)); then seconds=$((limit - SECONDS)); fi
   echo "== $name"
-  # Not `"$@" || ...`: in such a list a function would go on after a command of its that failed.
-  set +e
-  (set -e; "$@") > "$out/$name.log" 2>&1
-  status=$?
-  set -e
+  if ((seconds > 0)); then
+    timeout --kill-after=5 "$seconds" bash -euo pipefail -c '"$@"' "$name" "$@" \
+      > "$out/$name.log" 2>&1 || status=$?
+  else
+    echo "NOT RUN $name: the other parts took all the time" > "$out/$name.log"
+    status=124
+  fi
+  if [[ "$status" == 124 || "$status" == 137 ]]; then
+    echo "killed; it may take $seconds seconds" >> "$out/$name.log"
+  fi
   echo "$name,$status,$((SECONDS - begin))" >> "$out/parts.csv"
   tail -n 12 "$out/$name.log"
   if [[ "$status" != 0 ]]; then
@@ -49,8 +60,10 @@ part() {
 }
 
 build() {
-  cmake -S "$here" -B "$build" -DCMAKE_BUILD_TYPE=Release
-  cmake --build "$build" -j "$(nproc)"
+  local generator=()
+  if command -v ninja > /dev/null; then generator=(-G Ninja); fi
+  cmake "${generator[@]}" -S "$here" -B "$build" -DCMAKE_BUILD_TYPE=Release
+  cmake --build "$build" --parallel "$(nproc)"
 }
 
 split_text() {
@@ -102,86 +115,153 @@ graphs() {
   echo "the run with CUDA graphs has the same bits"
 }
 
+# A rank of `train` that meets the others in a folder, over the loopback device.
+nccl_rank() {
+  NCCL_SOCKET_IFNAME=lo NCCL_IB_DISABLE=1 NCCL_DEBUG=WARN train steps=20 rows=8 coefficient=1e-3 \
+    precision=float32 "$@"
+}
+
+# A run whose only rank meets itself through NCCL has the bits of one that does without.
+nccl() {
+  rm -rf "$out/meet-1"
+  mkdir "$out/meet-1"
+  train steps=20 rows=8 coefficient=1e-3 precision=float32 curve="$out/nccl-none.csv" \
+    checkpoint="$out/nccl-none.bin"
+  nccl_rank meet="$out/meet-1" curve="$out/nccl-1.csv" checkpoint="$out/nccl-1.bin"
+  cmp "$out/nccl-none.bin" "$out/nccl-1.bin"
+  echo "one rank of NCCL has the bits of none"
+}
+
+# two_ranks NAME ARGUMENT...: two ranks on the one card, which NCCL is told to take for two
+# machines; the arguments are for the second. Their exit statuses go into `first` and `second`.
+two_ranks() {
+  local meet="$out/meet-$1" name="$1" begin="$SECONDS"
+  shift
+  rm -rf "$meet"
+  mkdir "$meet"
+  NCCL_HOSTID="$name-a" nccl_rank meet="$meet" ranks=2 rank=0 curve="$out/$name-rank0.csv" \
+    > "$out/$name-rank0.log" 2>&1 &
+  local pid=$!
+  second=0
+  NCCL_HOSTID="$name-b" nccl_rank meet="$meet" ranks=2 rank=1 curve="$out/$name-rank1.csv" "$@" \
+    > "$out/$name-rank1.log" 2>&1 || second=$?
+  first=0
+  wait "$pid" || first=$?
+  echo "ranks ended with $first and $second after $((SECONDS - begin)) seconds"
+  cat "$out/$name-rank0.log" "$out/$name-rank1.log"
+}
+
+# Two ranks train what one does, and one that is killed ends the other with a reason. NCCL does not
+# promise that ranks can share a card: that it refuses is a finding, and no failure.
+nccl_two_ranks() {
+  two_ranks nccl-2
+  if grep "could not meet the others: NCCL" "$out"/nccl-2-rank?.log; then
+    echo "NOT RUN two ranks on one card: NCCL refuses them"
+    return 0
+  fi
+  [[ "$first" == 0 && "$second" == 0 ]]
+  python3 "$here/compare_curves.py" --same "$out/nccl-1.csv" "$out/nccl-2-rank0.csv"
+  two_ranks nccl-lost kill_after=10
+  [[ "$first" == 1 && "$second" == 137 ]]
+  grep "the connection to another rank is lost" "$out/nccl-lost-rank0.log"
+}
+
 # The kernels of compute capability 9.0 run on exactly that one.
 is_hopper() { nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | grep -qx 9.0; }
 
-bench_attention() {
-  "$build/attention_bench" kernels=tensor_cores
-  if is_hopper; then
-    "$build/attention_bench" kernels=hopper | tail -n +3  # header and product are there already
-  else
-    echo "NOT RUN kernels=hopper: the card is not of compute capability 9.0"
-  fi
+attention() {
+  "$build/attention_bench" kernels="$1"
 }
 
+# sanitize TOOL others|hopper: the cases of one length, for a tool slows a kernel down a
+# hundredfold. Not every machine lets these tools at its card.
 sanitize() {
+  local status=0
+  compute-sanitizer --tool "$1" --error-exitcode 9 "$build/device_conformance" _T70_ "$2" 2>&1 |
+    tee "$out/sanitize.log" || status=$?
+  if grep -q "Device not supported" "$out/sanitize.log"; then
+    echo "NOT RUN $1: this machine keeps compute-sanitizer from its card"
+    return 0
+  fi
+  return "$status"
+}
+
+# A training step of a model of 65,536 tokens, 65,536 tokens a step in rows of 2,048.
+steps() {
+  "$build/step_bench" name="d$1" depth="$1" kernels="$2" steps="$3"
+}
+
+# Where launches weigh most.
+steps_of_d4() {
+  "$build/step_bench" name=d4_short depth=4 vocab=256 rows=8 micro_steps=1 sequence=256 \
+    head_dim=64 steps=100
+}
+
+# As many steps as the dearest of the runs makes in 72 seconds, so that all end with their learning
+# rate and can be compared. Seconds are limited for the case that the card slows down.
+real_run() {
+  local attention="$1" coefficient="$2"
+  local name="d12-$attention-$coefficient"
+  train depth=12 head_dim=128 rows=16 sequence=2048 steps="$(cat "$out/steps")" seconds=85 \
+    attention="$attention" coefficient="$coefficient" gate_init=0.02 sink_init_high=8 \
+    validation="$out/validation.txt" curve="$out/$name-curve.csv"
+}
+
+count_steps() {
+  train depth=12 head_dim=128 rows=16 sequence=2048 steps=40 attention=gated coefficient=1e-3 \
+    gate_init=0.02 curve="$out/count.csv"
+  python3 "$here/compare_curves.py" --steps "$out/count.csv" 72 | tee "$out/steps"
+}
+
+# The kernels for 9.0 have processes of their own: where one hangs, the others have been tested.
+check() {
+  local kernels=(others)
+  if is_hopper; then kernels+=(hopper); fi
+  for kind in "${kernels[@]}"; do
+    part "conformance_$kind" 150 "$build/device_conformance" "" "$kind"
+  done
+  part curves 100 curves
+  part resume 60 resume
+  part graphs 60 graphs
+  part nccl 60 nccl
+  part nccl_two_ranks 120 nccl_two_ranks
   for tool in memcheck racecheck synccheck; do
-    compute-sanitizer --tool "$tool" --error-exitcode 9 "$build/device_conformance" _T70_
+    for kind in "${kernels[@]}"; do part "sanitize_${tool}_$kind" 60 sanitize "$tool" "$kind"; done
   done
 }
 
-# The table's line of a run of 15 steps: name, depth, vocabulary, rows, sequence, other arguments.
-model_line() {
-  local name="$1" depth="$2" vocab="$3" rows="$4" sequence="$5"
-  shift 5
-  train depth="$depth" vocab="$vocab" rows="$rows" sequence="$sequence" steps=15 gate_init=0.02 \
-    curve="$out/$name.csv" "$@" > "$out/$name.log"
-  python3 "$here/compare_curves.py" --speed "$out" "$name" "$depth" "$vocab" "$rows" "$sequence"
-}
-
-# Ours with every path of attention that the card has, without and with CUDA graphs; a d4 of short
-# rows shows those where launches weigh most. A peak is what the tensors of the run take; model FLOP
-# utilisation is of 989 TFLOP/s (compare_curves.py).
-bench_model() {
-  local depth rows=8 kernels coefficient graphs paths=(tensor_cores)
+bench() {
+  local paths=(tensor_cores)
   if is_hopper; then paths+=(hopper); fi
-  echo "who,what,tokens_per_second,mfu_percent,peak_gib"
-  for graphs in off on; do
-    model_line "d4-short-graphs-$graphs" 4 256 8 256 head_dim=64 coefficient=1e-3 graphs="$graphs"
-  done
-  for depth in 12 20; do
-    for kernels in "${paths[@]}"; do
-      for coefficient in 0 1e-3; do
-        model_line "d$depth-$coefficient-$kernels" "$depth" 65536 "$rows" 2048 head_dim=128 \
-          coefficient="$coefficient" kernels="$kernels"
-      done
-      model_line "d$depth-1e-3-$kernels-graphs" "$depth" 65536 "$rows" 2048 head_dim=128 \
-        coefficient=1e-3 kernels="$kernels" graphs=on
+  for kernels in "${paths[@]}"; do part "attention_$kernels" 60 attention "$kernels"; done
+  part attention_sdpa 60 python3 "$here/peers.py" sdpa
+  for kernels in "${paths[@]}"; do part "steps_d12_$kernels" 60 steps 12 "$kernels" 30; done
+  part steps_d12_torch 150 python3 "$here/peers.py" model depth=12
+  for kernels in "${paths[@]}"; do part "steps_d20_$kernels" 90 steps 20 "$kernels" 20; done
+  part steps_d20_torch 200 python3 "$here/peers.py" model depth=20
+  part steps_d4 30 steps_of_d4
+  part attention_flex 150 python3 "$here/peers.py" flex
+}
+
+real_runs() {
+  part count_steps 60 count_steps
+  for attention in vanilla sink gated; do
+    for coefficient in 0 1e-3; do
+      part "d12-$attention-$coefficient" 100 real_run "$attention" "$coefficient"
     done
-    python3 "$here/peers.py" model depth="$depth" rows="$rows" || return 1
   done
 }
 
 rm -f "$out/parts.csv"
-part build build
-[[ "$failures" == 0 ]] || exit 1
 nvidia-smi --query-gpu=name,driver_version --format=csv > "$out/card.csv" || true
+part build 400 build
+[[ "$failures" == 0 ]] || exit 1
 split_text
 case "$command" in
-  check)
-    part conformance "$build/device_conformance"
-    part curves curves
-    part resume resume
-    part graphs graphs
-    part sanitize sanitize
-    ;;
-  bench)
-    part attention bench_attention
-    part attention_peers python3 "$here/peers.py" attention
-    part model bench_model
-    ;;
-  train)
-    for attention in vanilla sink gated; do
-      for coefficient in 0 1e-3; do
-        name="d12-$attention-$coefficient"
-        part "$name" train depth=12 head_dim=128 rows=16 sequence=2048 steps=100000 seconds=72 \
-          attention="$attention" coefficient="$coefficient" \
-          validation="$out/validation.txt" curve="$out/$name-curve.csv"
-      done
-    done
-    python3 "$here/compare_curves.py" --ends "$out" | tee "$out/train.csv"
-    ;;
-  *) usage ;;
+  check) check ;;
+  bench) bench ;;
+  train) real_runs ;;
 esac
+python3 "$here/summary.py" "$command" "$out" | tee "$out/summary.md"
 echo "== $failures parts failed; tables are in $out"
 [[ "$failures" == 0 ]]
