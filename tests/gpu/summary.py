@@ -250,6 +250,10 @@ def main(arguments):
     outcomes = Outcomes()
     which[arguments[0]](folder, {name: int(status) for name, status, _ in parts}, outcomes)
     table(("part", "exit status", "seconds"), parts)
+    print()
+    for name, _, _ in parts:
+        for line in re.findall(r"^NOT RUN .*", log_of(folder, name), re.MULTILINE):
+            print(f"- {name}: {line}")
     outcomes.show()
     return 0
 
