@@ -19,7 +19,7 @@ import torch.nn.functional as F
 import torch.utils.deterministic
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import AuxRequest, create_block_mask, flex_attention
 
 REPEATS = 21
 WARM_UP_SECONDS = 0.1  # a card at rest is at a fraction of its clock
@@ -130,8 +130,8 @@ class AttentionBench:
 
 def flex_sink(q, k, v, sinks, mask):
     """Attention with a learned sink logit per head, and the sums of its gate."""
-    out, lse = flex_attention(q, k, v, block_mask=mask, return_lse=True)
-    gate = torch.sigmoid(lse - sinks[None, :, None])
+    out, aux = flex_attention(q, k, v, block_mask=mask, return_aux=AuxRequest(lse=True))
+    gate = torch.sigmoid(aux.lse - sinks[None, :, None])
     return out * gate.unsqueeze(-1).to(out.dtype), gate.sum((0, 2))
 
 

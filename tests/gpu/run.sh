@@ -237,9 +237,9 @@ bench() {
   if is_hopper; then paths+=(hopper); fi
   for kernels in "${paths[@]}"; do part "attention_$kernels" 60 attention "$kernels"; done
   part attention_sdpa 60 python3 "$here/peers.py" sdpa
-  for kernels in "${paths[@]}"; do part "steps_d12_$kernels" 60 steps 12 "$kernels" 30; done
+  for kernels in "${paths[@]}"; do part "steps_d12_$kernels" 80 steps 12 "$kernels" 24; done
   part steps_d12_torch 150 python3 "$here/peers.py" model depth=12
-  for kernels in "${paths[@]}"; do part "steps_d20_$kernels" 90 steps 20 "$kernels" 20; done
+  for kernels in "${paths[@]}"; do part "steps_d20_$kernels" 130 steps 20 "$kernels" 12; done
   part steps_d20_torch 200 python3 "$here/peers.py" model depth=20
   part steps_d4 30 steps_of_d4
   part attention_flex 150 python3 "$here/peers.py" flex
