@@ -139,23 +139,32 @@ void AddLostCheckpoint(const v1::Job& job, Lines* lines) {
   }
 }
 
+double SecondsBetween(const google::protobuf::Timestamp& from,
+                      std::chrono::system_clock::time_point to) {
+  return std::chrono::duration<double>(to - base::FromProto(from)).count();
+}
+
 // Where the time of a job went, the state that it is in now included.
 void AddTime(const v1::Job& job, std::chrono::system_clock::time_point now, Lines* lines) {
   if (!job.has_create_time()) return;
   v1::TimeLedger time = job.time();
-  const auto since = base::FromProto(job.has_state_time() ? job.state_time() : job.create_time());
-  const double present = std::max(0.0, std::chrono::duration<double>(now - since).count());
+  const double present = std::max(
+      0.0, SecondsBetween(job.has_state_time() ? job.state_time() : job.create_time(), now));
   if (job.state() == v1::JOB_STATE_QUEUED) time.set_queue(time.queue() + present);
   if (job.state() == v1::JOB_STATE_PAUSED || job.state() == v1::JOB_STATE_FAILED) {
     time.set_pause(time.pause() + present);  // as it counts once the job is resumed
   }
   if (job.state() == v1::JOB_STATE_STARTING) time.set_start(time.start() + present);
   if (job.state() == v1::JOB_STATE_RUNNING) {
-    const double checkpoint = std::min(present, job.progress().checkpoint_stall_seconds());
-    const double stall = std::min(present - checkpoint, job.progress().stall_seconds());
-    time.set_checkpoint_stall(time.checkpoint_stall() + checkpoint);
+    const double copy = job.has_copy_start_time()
+                            ? std::clamp(SecondsBetween(job.copy_start_time(), now), 0.0, present)
+                            : 0;
+    const double trained = present - copy;
+    const double checkpoint = std::min(trained, job.progress().checkpoint_stall_seconds());
+    const double stall = std::min(trained - checkpoint, job.progress().stall_seconds());
+    time.set_checkpoint_stall(time.checkpoint_stall() + checkpoint + copy);
     time.set_stall(time.stall() + stall);
-    time.set_train(time.train() + present - checkpoint - stall);
+    time.set_train(time.train() + trained - checkpoint - stall);
   }
   const std::vector<std::pair<const char*, double>> lost = {
       {"queue", time.queue()},

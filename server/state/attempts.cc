@@ -90,7 +90,12 @@ void Finish(Call* call, JobRecord* record) {
     completed = completed && rank.outcome == v1::RANK_OUTCOME_COMPLETED;
   }
   // Its last checkpoint waits for a second copy: this is called again when that is over.
-  if (record->commit_deadlines.contains(step)) return;
+  if (record->commit_deadlines.contains(step)) {
+    if (record->job.has_copy_start_time()) return;
+    *record->job.mutable_copy_start_time() = base::ToProto(call->now().wall);
+    call->Store(*record);
+    return;
+  }
   const v1::Checkpoint* newest = NewestCheckpoint(record->job);
   if (step > 0 && (newest == nullptr || newest->step() < step)) {
     FailAttempt(call, record, v1::REASON_TRAINER_CRASHED,

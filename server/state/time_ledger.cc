@@ -15,15 +15,33 @@ double SecondsBetween(Wall from, Wall to) {
   return std::max(0.0, std::chrono::duration<double>(to - from).count());
 }
 
+// A run so far, or as it ended, without what the ledger has of earlier ones.
+struct Run {
+  Wall trained_until;     // then its ranks had ended, or it is now
+  double checkpoint = 0;  // waited for checkpoints
+  double held_up = 0;
+  double rest = 0;  // all else
+};
+
+Run RunOf(const v1::Job& job, Wall since, Wall now) {
+  Run run;
+  run.trained_until = job.has_copy_start_time() ? std::clamp(base::FromProto(job.copy_start_time()),
+                                                             since, std::max(since, now))
+                                                : now;
+  const double trained = SecondsBetween(since, run.trained_until);
+  const double checkpoint = std::min(trained, job.progress().checkpoint_stall_seconds());
+  run.held_up = std::min(trained - checkpoint, job.progress().stall_seconds());
+  run.rest = trained - checkpoint - run.held_up;
+  run.checkpoint = checkpoint + SecondsBetween(run.trained_until, now);
+  return run;
+}
+
 // A running job's time: what was done after its last checkpoint is lost when it does not end there.
 // Where the user has cancelled it, nothing of it is done again.
 void AccountRun(v1::JobState to, Wall since, Wall now, v1::Job* job) {
+  const Run run = RunOf(*job, since, now);
   v1::TimeLedger* ledger = job->mutable_time();
   v1::JobProgress* progress = job->mutable_progress();
-  const double total = SecondsBetween(since, now);
-  const double checkpoint = std::min(total, progress->checkpoint_stall_seconds());
-  const double held_up = std::min(total - checkpoint, progress->stall_seconds());
-  const double stall = checkpoint + held_up;
   progress->clear_checkpoint_stall_seconds();
   progress->clear_stall_seconds();
   double detect = 0;
@@ -31,20 +49,20 @@ void AccountRun(v1::JobState to, Wall since, Wall now, v1::Job* job) {
   const v1::Checkpoint* newest = NewestCheckpoint(*job);
   const int64_t kept = newest == nullptr ? 0 : newest->step();
   if (progress->step() > kept && to != v1::JOB_STATE_CANCELLED) {
-    const Wall last_step =
-        progress->has_update_time()
-            ? std::clamp(base::FromProto(progress->update_time()), since, std::max(since, now))
-            : since;
+    const Wall last_step = progress->has_update_time()
+                               ? std::clamp(base::FromProto(progress->update_time()), since,
+                                            std::max(since, run.trained_until))
+                               : since;
     const Wall safe =
         newest == nullptr ? since : std::max(since, base::FromProto(newest->commit_time()));
-    detect = std::min(total - stall, SecondsBetween(last_step, now));
-    replay = std::min(total - stall - detect, SecondsBetween(safe, last_step));
+    detect = std::min(run.rest, SecondsBetween(last_step, run.trained_until));
+    replay = std::min(run.rest - detect, SecondsBetween(safe, last_step));
   }
-  ledger->set_checkpoint_stall(ledger->checkpoint_stall() + checkpoint);
-  ledger->set_stall(ledger->stall() + held_up);
+  ledger->set_checkpoint_stall(ledger->checkpoint_stall() + run.checkpoint);
+  ledger->set_stall(ledger->stall() + run.held_up);
   ledger->set_detect(ledger->detect() + detect);
   ledger->set_replay(ledger->replay() + replay);
-  ledger->set_train(ledger->train() + total - stall - detect - replay);
+  ledger->set_train(ledger->train() + run.rest - detect - replay);
 }
 
 }  // namespace
@@ -67,6 +85,7 @@ void AccountTime(v1::JobState to, Wall now, v1::Job* job) {
       ledger->set_pause(ledger->pause() + SecondsBetween(since, now));
       break;
   }
+  job->clear_copy_start_time();
   *job->mutable_state_time() = base::ToProto(now);
 }
 

@@ -90,6 +90,13 @@ void Evict(Call* call, const scheduler::Decision& decision) {
   }
 }
 
+// Its ranks have ended. Why they were asked to stop is still worth a word.
+Explanation ExplainCopying(const v1::Job& job) {
+  const bool was_asked = job.pause_requested() || job.stop_reason() != v1::REASON_UNSPECIFIED;
+  return {v1::REASON_COPYING_LAST_CHECKPOINT,
+          was_asked ? job.message() : std::string("its ranks have ended")};
+}
+
 // False when the device has nothing more to start.
 bool ApplyNextDecision(Call* call, v1::Device device) {
   State& state = call->state();
@@ -220,6 +227,7 @@ Explanation ExplainJob(const State& state, const JobRecord& record, const base::
           if (!rank.ended() && !rank.message.empty()) return {record.job.reason(), rank.message};
         }
       }
+      if (record.job.has_copy_start_time()) return ExplainCopying(record.job);
       return {record.job.reason(), record.job.message()};
     case Waiting::kBackingOff: {
       const auto left = std::chrono::ceil<std::chrono::seconds>(

@@ -274,6 +274,20 @@ TEST_F(JobCommandsTest, ShowSaysWhatHeldARunningJobUp) {
   EXPECT_THAT(run.out, HasSubstr("held up 30m00s"));
 }
 
+TEST_F(JobCommandsTest, ShowDoesNotCountTheLastCheckpointsCopyAsTraining) {
+  v1::Job job = MakeJob("d4-1", v1::JOB_STATE_RUNNING, 20);
+  const auto now = std::chrono::system_clock::now();
+  *job.mutable_create_time() = base::ToProto(now - std::chrono::hours(2));
+  *job.mutable_state_time() = job.create_time();
+  *job.mutable_copy_start_time() = base::ToProto(now - std::chrono::hours(1));
+  job.set_reason(v1::REASON_COPYING_LAST_CHECKPOINT);
+  fake_.PutJob(job);
+  const ClientRun run = Run({"show", "d4-1"});
+  EXPECT_THAT(run.out, HasSubstr("running (copying last checkpoint)"));
+  EXPECT_THAT(run.out, HasSubstr("50.0% goodput"));
+  EXPECT_THAT(run.out, HasSubstr("checkpoint stall 1h00m"));
+}
+
 TEST_F(JobCommandsTest, ShowCountsThePauseUnderWay) {
   v1::Job job = MakeJob("d4-1", v1::JOB_STATE_PAUSED, 20);
   const auto now = std::chrono::system_clock::now();

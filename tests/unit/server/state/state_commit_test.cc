@@ -34,6 +34,44 @@ TEST_F(CommitTest, WaitsForTheSecondCopyAndSaysSo) {
   EXPECT_THAT(Explained(), testing::Not(HasSubstr("waits")));
 }
 
+TEST_F(CommitTest, AnAttemptThatHasEndedOnlyCopiesItsLastCheckpoint) {
+  w1_.Train(id_, 10);
+  w1_.Sync();
+  Advance(seconds(3), {&w1_, &w2_});
+  w1_.Train(id_, 20);
+  w1_.Checkpoint(id_, 20);
+  w1_.End(id_, v1::RANK_OUTCOME_COMPLETED);
+  w1_.Sync();
+  Advance(seconds(2), {&w1_, &w2_});
+  bed_.Restart();
+  for (HandWorker* worker : {&w2_, &w1_}) worker->Sync();
+  Advance(seconds(3), {&w1_, &w2_});
+  EXPECT_EQ(bed_.StateOf(id_), v1::JOB_STATE_RUNNING);
+  const Explanation why = bed_.coordinator.Explain(id_, bed_.now);
+  EXPECT_EQ(why.reason, v1::REASON_COPYING_LAST_CHECKPOINT);
+  EXPECT_THAT(why.message, HasSubstr("its ranks have ended; the checkpoint of step 20 waits for "
+                                     "its second copy, on w2"));
+  w2_.Fetch();
+  EXPECT_EQ(bed_.StateOf(id_), v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(bed_.coordinator.Explain(id_, bed_.now).reason, v1::REASON_COMPLETED);
+  const v1::TimeLedger& time = bed_.Job(id_).time();
+  EXPECT_DOUBLE_EQ(time.train(), 3);
+  EXPECT_DOUBLE_EQ(time.checkpoint_stall(), 5);
+}
+
+TEST_F(CommitTest, WhyItWasAskedToStopIsSaidWhileItsLastCheckpointIsCopied) {
+  w1_.Train(id_, 10);
+  w1_.Sync();
+  ASSERT_TRUE(bed_.Pause(id_).ok());
+  w1_.Checkpoint(id_, 10);
+  w1_.End(id_, v1::RANK_OUTCOME_STOPPED);
+  w1_.Sync();
+  EXPECT_EQ(bed_.coordinator.Explain(id_, bed_.now).reason, v1::REASON_COPYING_LAST_CHECKPOINT);
+  EXPECT_THAT(Explained(), HasSubstr("checkpoints, then pauses; the checkpoint of step 10 waits"));
+  w2_.Fetch();
+  EXPECT_EQ(bed_.StateOf(id_), v1::JOB_STATE_PAUSED);
+}
+
 TEST_F(CommitTest, WaitsForTheCopyOfEveryRank) {
   HandWorker w3(&bed_, "w3", 2);
   Join(&w3);
