@@ -10,6 +10,7 @@
 #include "server/state/commits.h"
 #include "server/state/copies.h"
 #include "server/state/job_moves.h"
+#include "server/state/time_ledger.h"
 #include "server/state/waiting.h"
 
 namespace sinkforge::server {
@@ -47,6 +48,7 @@ void NoteLost(Call* call, JobRecord* record, v1::Checkpoint* checkpoint,
   const int64_t step = checkpoint->step();
   record->lost.emplace(checkpoint->attempt(), step);
   MarkDeleting(call, record, checkpoint);
+  if (!record->attempt.has_value() && !IsFinal(record->job.state())) GoBackToNewest(&record->job);
   const v1::Checkpoint* next = NewestCheckpoint(record->job);
   call->AddEvent(
       record,

@@ -11,6 +11,7 @@
 #include "server/state/checkpoints.h"
 #include "server/state/copies.h"
 #include "server/state/fault_text.h"
+#include "server/state/time_ledger.h"
 #include "server/state/waiting.h"
 
 namespace sinkforge::server {
@@ -52,6 +53,7 @@ void Commit(Call* call, JobRecord* record, int64_t step, const std::string& note
   v1::Checkpoint* checkpoint = job.add_checkpoints();
   *checkpoint = PendingCheckpoint(call->state(), *record, step);
   *checkpoint->mutable_commit_time() = base::ToProto(call->now().wall);
+  checkpoint->set_train_seconds(TrainedSeconds(job, call->now().wall));
   // Parts of this and of earlier steps can never be committed any more.
   while (!record->pending.empty() && record->pending.begin()->first <= step) {
     StopWaiting(&call->state(), record, record->pending.begin()->first);

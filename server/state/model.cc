@@ -55,6 +55,10 @@ const v1::Checkpoint* NewestCheckpoint(const v1::Job& job) {
   return nullptr;
 }
 
+v1::Checkpoint* NewestCheckpoint(v1::Job* job) {
+  return const_cast<v1::Checkpoint*>(NewestCheckpoint(std::as_const(*job)));
+}
+
 const v1::Checkpoint* RestoreOf(const v1::Job& job) {
   for (int i = job.checkpoints_size() - 1; i >= 0; --i) {
     const v1::Checkpoint& checkpoint = job.checkpoints(i);

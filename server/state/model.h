@@ -217,6 +217,7 @@ struct State {
 int WorldSize(const v1::Job& job);
 // The newest one that is not going away; null where there is none.
 const v1::Checkpoint* NewestCheckpoint(const v1::Job& job);
+v1::Checkpoint* NewestCheckpoint(v1::Job* job);
 // What the current attempt starts from: the newest one of an earlier attempt.
 const v1::Checkpoint* RestoreOf(const v1::Job& job);
 // Of the parts and of their copies; sorted, each once.

@@ -46,9 +46,10 @@ void AccountRun(v1::JobState to, Wall since, Wall now, v1::Job* job) {
   progress->clear_stall_seconds();
   double detect = 0;
   double replay = 0;
-  const v1::Checkpoint* newest = NewestCheckpoint(*job);
+  v1::Checkpoint* newest = NewestCheckpoint(job);
   const int64_t kept = newest == nullptr ? 0 : newest->step();
-  if (progress->step() > kept && to != v1::JOB_STATE_CANCELLED) {
+  const bool is_lost = progress->step() > kept && to != v1::JOB_STATE_CANCELLED;
+  if (is_lost) {
     const Wall last_step = progress->has_update_time()
                                ? std::clamp(base::FromProto(progress->update_time()), since,
                                             std::max(since, run.trained_until))
@@ -63,6 +64,10 @@ void AccountRun(v1::JobState to, Wall since, Wall now, v1::Job* job) {
   ledger->set_detect(ledger->detect() + detect);
   ledger->set_replay(ledger->replay() + replay);
   ledger->set_train(ledger->train() + run.rest - detect - replay);
+  // No step came after it: the time to the end of the ranks belongs to it.
+  if (!is_lost && newest != nullptr && newest->attempt() == job->attempt()) {
+    newest->set_train_seconds(ledger->train());
+  }
 }
 
 }  // namespace
@@ -87,6 +92,33 @@ void AccountTime(v1::JobState to, Wall now, v1::Job* job) {
   }
   job->clear_copy_start_time();
   *job->mutable_state_time() = base::ToProto(now);
+}
+
+double TrainedSeconds(const v1::Job& job, Wall now) {
+  double seconds = job.time().train();
+  if (job.state() == v1::JOB_STATE_RUNNING) {
+    seconds += RunOf(job, base::FromProto(job.state_time()), now).rest;
+  }
+  return seconds;
+}
+
+void GoBackToNewest(v1::Job* job) {
+  const v1::Checkpoint* newest = NewestCheckpoint(*job);
+  v1::JobProgress* progress = job->mutable_progress();
+  const int64_t step = newest == nullptr ? 0 : newest->step();
+  if (progress->step() > step) {
+    progress->set_step(step);
+    if (newest != nullptr) {  // else nothing is measured before the first step
+      progress->set_loss(newest->loss());
+      progress->set_imbalance(newest->imbalance());
+    }
+  }
+  if (newest != nullptr && !newest->has_train_seconds()) return;
+  v1::TimeLedger* ledger = job->mutable_time();
+  const double again = ledger->train() - (newest == nullptr ? 0 : newest->train_seconds());
+  if (again <= 0) return;
+  ledger->set_train(ledger->train() - again);
+  ledger->set_replay(ledger->replay() + again);
 }
 
 }  // namespace sinkforge::server

@@ -12,4 +12,11 @@ namespace sinkforge::server {
 // coordinator; where that clock was set back, no time has passed.
 void AccountTime(v1::JobState to, std::chrono::system_clock::time_point now, v1::Job* job);
 
+// TimeLedger.train as it would be if the job's run ended now with all its work kept.
+double TrainedSeconds(const v1::Job& job, std::chrono::system_clock::time_point now);
+
+// The job, which no attempt works on, goes on from its newest checkpoint: what it did after that
+// counts neither as progress nor as training any more, but as done again. After AccountTime.
+void GoBackToNewest(v1::Job* job);
+
 }  // namespace sinkforge::server

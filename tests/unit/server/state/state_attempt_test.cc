@@ -165,6 +165,10 @@ TEST(CoordinatorAttemptTest, GoesBackToTheCheckpointAndOnWithoutTheBadBatch) {
   EXPECT_THAT(events[0].message(), HasSubstr("step 17 is not finite"));
   EXPECT_THAT(events[0].message(),
               HasSubstr("back to the checkpoint of step 10, and on without batch 16"));
+  // From then on its events are of the step that it goes on from.
+  EXPECT_EQ(bed.Events(id, v1::EVENT_KIND_ATTEMPT_ENDED)[0].step(), 16);
+  EXPECT_EQ(bed.Events(id, v1::EVENT_KIND_STATE_CHANGED).back().step(), 10);
+  EXPECT_EQ(bed.Job(id).progress().step(), 10);
   // The same step reads the next batch now, and that one is bad as well.
   worker.RunTo(id, 16);
   worker.Crash(id, v1::REASON_LOSS_SPIKE, "a spike");

@@ -57,6 +57,7 @@ TEST_F(CommitTest, AnAttemptThatHasEndedOnlyCopiesItsLastCheckpoint) {
   const v1::TimeLedger& time = bed_.Job(id_).time();
   EXPECT_DOUBLE_EQ(time.train(), 3);
   EXPECT_DOUBLE_EQ(time.checkpoint_stall(), 5);
+  EXPECT_DOUBLE_EQ(bed_.Job(id_).checkpoints(0).train_seconds(), 3);
 }
 
 TEST_F(CommitTest, WhyItWasAskedToStopIsSaidWhileItsLastCheckpointIsCopied) {

@@ -68,6 +68,67 @@ TEST(TimeLedgerTest, LosesNothingInAPauseThatEndsWithACheckpoint) {
   EXPECT_DOUBLE_EQ(bed.Job(id).time().pause(), 4);
 }
 
+// Two checkpoints of a worker alone, the second of which is lost while the job waits.
+TEST(TimeLedgerTest, TheWorkOfALostCheckpointIsDoneAgain) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  const std::string id = bed.Submit();
+  worker.Obey();
+  worker.Train(id, 1);
+  worker.Sync();
+  for (const int64_t step : {10, 20}) {
+    bed.Advance(seconds(step));
+    worker.Train(id, step);
+    worker.Checkpoint(id, step);
+    worker.Sync();
+  }
+  ASSERT_TRUE(bed.Pause(id).ok());
+  worker.End(id, v1::RANK_OUTCOME_STOPPED);
+  worker.Sync();
+  ASSERT_EQ(bed.StateOf(id), v1::JOB_STATE_PAUSED);
+  EXPECT_DOUBLE_EQ(bed.Job(id).time().train(), 30);
+  worker.snapshot.mutable_checkpoint_parts()->DeleteSubrange(1, 1);
+  ASSERT_TRUE(worker.Report().ok());
+  EXPECT_DOUBLE_EQ(bed.Job(id).time().train(), 10);
+  EXPECT_DOUBLE_EQ(bed.Job(id).time().replay(), 20);
+  EXPECT_EQ(bed.Job(id).progress().step(), 10);
+  ASSERT_TRUE(bed.Resume(id).ok());
+  EXPECT_DOUBLE_EQ(bed.Job(id).time().train(), 10);
+}
+
+// The restored checkpoint counts as work done until the attempt that restored it fails.
+TEST(TimeLedgerTest, AJobThatStartsAnewHasDoneNothingThatCounts) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  const std::string id = bed.Submit();
+  worker.Obey();
+  worker.Train(id, 1);
+  worker.Sync();
+  bed.Advance(seconds(4));
+  worker.Train(id, 10);
+  worker.Checkpoint(id, 10);
+  worker.Sync();
+  ASSERT_TRUE(bed.Pause(id).ok());
+  worker.End(id, v1::RANK_OUTCOME_STOPPED);
+  worker.Sync();
+  ASSERT_TRUE(bed.Resume(id).ok());
+  worker.Obey();
+  worker.Train(id, 12);
+  worker.Sync();
+  worker.snapshot.clear_checkpoint_parts();
+  bed.Advance(seconds(3));
+  worker.Train(id, 14);
+  worker.Sync();
+  EXPECT_DOUBLE_EQ(bed.Job(id).time().train(), 4);
+  worker.Crash(id);
+  const v1::TimeLedger& time = bed.Job(id).time();
+  EXPECT_DOUBLE_EQ(time.train(), 0);
+  EXPECT_DOUBLE_EQ(time.replay(), 7);
+  EXPECT_EQ(bed.Job(id).progress().step(), 0);
+}
+
 TEST(TimeLedgerTest, AClockThatIsSetBackTakesNothingAway) {
   TestBed bed;
   const std::string id = bed.Submit();
