@@ -27,7 +27,9 @@ absl::StatusOr<std::string> AddressOf(const v1::ListWorkersResponse& workers,
                                       const std::string& name) {
   for (const v1::Worker& worker : workers.workers()) {
     if (worker.worker() != name) continue;
-    if (worker.state() == v1::WORKER_STATE_LOST) break;
+    const bool is_away =
+        worker.state() == v1::WORKER_STATE_LOST || worker.state() == v1::WORKER_STATE_STOPPED;
+    if (is_away) break;
     return worker.address();
   }
   return absl::UnavailableError(absl::StrCat(

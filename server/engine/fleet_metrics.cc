@@ -130,14 +130,16 @@ base::GaugeFamily WorkerFamily(const FleetView& view) {
   return family;
 }
 
-// Slots of workers that are not lost: used by a rank, free, or draining (free but not offered).
+// Slots of workers that are there: used by a rank, free, or draining (free but not offered).
 base::GaugeFamily SlotFamily(const FleetView& view) {
   std::map<std::pair<int, std::string>, double> counts;
   for (const int device : {v1::DEVICE_CPU, v1::DEVICE_CUDA}) {
     for (const char* state : {"used", "free", "draining"}) counts[{device, state}] = 0;
   }
   for (const v1::Worker& worker : view.workers) {
-    if (worker.state() == v1::WORKER_STATE_LOST) continue;
+    if (worker.state() == v1::WORKER_STATE_LOST || worker.state() == v1::WORKER_STATE_STOPPED) {
+      continue;
+    }
     std::set<int32_t> used;
     for (const v1::SlotUse& use : worker.used()) used.insert(use.slot());
     const char* idle = worker.state() == v1::WORKER_STATE_LIVE ? "free" : "draining";

@@ -160,10 +160,10 @@ void TakeRanks(Call* call, WorkerRecord* worker) {
 }
 
 v1::WorkerState StateOf(const WorkerRecord& worker, int64_t only_copies) {
-  // Until it is forgotten, one that was stopped in order is not taken for lost.
-  if (!worker.alive && !worker.left()) return v1::WORKER_STATE_LOST;
+  if (worker.left()) return v1::WORKER_STATE_STOPPED;
+  if (!worker.alive) return v1::WORKER_STATE_LOST;
   if (!worker.leaving()) return v1::WORKER_STATE_LIVE;
-  const bool is_idle = worker.alive && worker.assigned.empty() && worker.removals.empty();
+  const bool is_idle = worker.assigned.empty() && worker.removals.empty();
   return worker.drained && is_idle && only_copies == 0 ? v1::WORKER_STATE_DRAINED
                                                        : v1::WORKER_STATE_DRAINING;
 }

@@ -315,7 +315,8 @@ TEST_F(PausedOnTwoTest, BothOfTwoThatAreDrainedAreNotToBeTakenAway) {
     EXPECT_EQ(worker.only_copies(), 1);
   }
   Stop(&w1_);
-  EXPECT_EQ(bed_.coordinator.Workers()[0].state(), v1::WORKER_STATE_DRAINING);
+  EXPECT_EQ(bed_.coordinator.Workers()[0].state(), v1::WORKER_STATE_STOPPED);
+  EXPECT_EQ(bed_.coordinator.Workers()[0].only_copies(), 1);
 }
 
 // The other holder was killed a moment ago: its lease still runs.

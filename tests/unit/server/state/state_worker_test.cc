@@ -286,7 +286,9 @@ TEST(CoordinatorWorkerTest, AWorkerThatWasStoppedLeavesTheListAndOneThatVanished
   stopped.snapshot.set_draining(true);
   stopped.snapshot.set_goodbye(true);
   ASSERT_TRUE(stopped.Report().ok());
-  EXPECT_EQ(bed.coordinator.Workers()[0].state(), v1::WORKER_STATE_DRAINING);
+  EXPECT_EQ(bed.coordinator.Workers()[0].state(), v1::WORKER_STATE_STOPPED);
+  EXPECT_EQ(bed.Drain("w1")->state(), v1::WORKER_STATE_STOPPED);
+  EXPECT_EQ(bed.Undrain("w1")->state(), v1::WORKER_STATE_STOPPED);
   // Not in order: without a last word.
   killed.snapshot.set_draining(true);
   ASSERT_TRUE(killed.Report().ok());
