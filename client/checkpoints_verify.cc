@@ -1,4 +1,5 @@
 // sinkforge checkpoints verify: reads every copy of every part and checks every chunk.
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -22,15 +23,42 @@ struct VerifyOptions {
   std::optional<int64_t> step;
 };
 
+// Reads copies, one after the other. A worker that has not answered once is not asked again: one
+// that hangs would cost its time-out for every copy that it has.
+class CopyReader {
+ public:
+  CopyReader(const v1::ListWorkersResponse& workers, const base::Tls* tls, StopSignal* stop)
+      : workers_(workers), tls_(tls), stop_(*stop) {}
+
+  // UNAVAILABLE: the worker did not answer, now or before.
+  absl::Status Verify(const v1::CheckpointPart& part);
+
+ private:
+  absl::Status Read(const v1::CheckpointPart& part);
+
+  const v1::ListWorkersResponse& workers_;
+  const base::Tls* tls_;  // null: unencrypted
+  StopSignal& stop_;
+  std::map<std::string, absl::Status> silent_;  // by worker
+};
+
 // One copy, as it was found.
 struct Finding {
   v1::CheckpointPart part;
   absl::Status status;
 };
 
-absl::Status VerifyCopy(const v1::ListWorkersResponse& workers, const base::Tls* tls,
-                        const v1::CheckpointPart& part, StopSignal* stop) {
-  const auto address = AddressOf(workers, part.worker());
+absl::Status CopyReader::Verify(const v1::CheckpointPart& part) {
+  if (const auto silent = silent_.find(part.worker()); silent != silent_.end()) {
+    return silent->second;
+  }
+  const absl::Status read = Read(part);
+  if (absl::IsUnavailable(read)) silent_.emplace(part.worker(), read);
+  return read;
+}
+
+absl::Status CopyReader::Read(const v1::CheckpointPart& part) {
+  const auto address = AddressOf(workers_, part.worker());
   if (!address.ok()) return address.status();
   v1::ReadCheckpointRequest request;
   request.set_job_id(part.job_id());
@@ -39,7 +67,7 @@ absl::Status VerifyCopy(const v1::ListWorkersResponse& workers, const base::Tls*
   request.set_rank(part.rank());
   checkpoint::PartVerifier verifier;
   const absl::Status read =
-      ReadCheckpointPart(*address, tls, request, stop,
+      ReadCheckpointPart(*address, tls_, request, &stop_,
                          [&](const v1::CheckpointData& data) { return verifier.Accept(data); });
   return read.ok() ? verifier.Complete() : read;
 }
@@ -78,8 +106,8 @@ absl::StatusOr<int> Verify(Session& session, const VerifyOptions& options) {
   if (!job.ok()) return job.status();
   const auto workers = session.coordinator().ListWorkers();
   if (!workers.ok()) return workers.status();
-  const base::Tls* tls = session.coordinator().tls();
   StopSignal stop(StopSignal::Source::kSignals);
+  CopyReader reader(*workers, session.coordinator().tls(), &stop);
   std::vector<Finding> findings;
   int bad = 0;
   int unread = 0;
@@ -87,7 +115,7 @@ absl::StatusOr<int> Verify(Session& session, const VerifyOptions& options) {
     if (checkpoint.deleting()) continue;
     if (options.step.has_value() && checkpoint.step() != *options.step) continue;
     for (const v1::CheckpointPart& part : EveryCopy(checkpoint)) {
-      findings.push_back({part, VerifyCopy(*workers, tls, part, &stop)});
+      findings.push_back({part, reader.Verify(part)});
       if (stop.stopped()) return absl::CancelledError("interrupted");
       const absl::Status& status = findings.back().status;
       if (!status.ok()) ++(absl::IsUnavailable(status) ? unread : bad);

@@ -463,6 +463,19 @@ TEST_F(ExportTest, VerifyTellsWhatItCouldNotReadFromWhatIsCorrupt) {
   EXPECT_THAT(run.err, testing::Not(HasSubstr("corrupt")));
 }
 
+// One that hangs costs its time-out: for each of its copies, that would be minutes.
+TEST_F(ExportTest, VerifyAsksAWorkerThatDoesNotAnswerOnlyOnce) {
+  fake_.RefuseParts(absl::UnavailableError("keepalive watchdog timeout"));
+  const ClientRun run = Run({"checkpoints", "verify", "d4-1"});
+  EXPECT_EQ(run.code, kExitError);
+  EXPECT_THAT(run.err, HasSubstr("4 could not be read"));
+  EXPECT_THAT(fake_.actions(), ElementsAre("read 10/0"));
+  // What a worker says of a copy it says of that one alone.
+  fake_.RefuseParts(absl::DataLossError("chunk 3 is corrupt"));
+  EXPECT_THAT(Run({"checkpoints", "verify", "d4-1"}).err, HasSubstr("0 of 4 copies are good"));
+  EXPECT_EQ(fake_.actions().size(), 5u);
+}
+
 TEST_F(ExportTest, ACorruptChunkIsNamedAndNothingIsWritten) {
   auto broken = parts_[0];
   for (v1::CheckpointData& message : broken) {

@@ -107,6 +107,9 @@ class FakeServices::Checkpoints final : public v1::CheckpointService::Service {
     std::vector<v1::CheckpointData> data;
     {
       base::MutexLock lock(&fake_->mutex_);
+      fake_->actions_.push_back("read " + std::to_string(request->step()) + "/" +
+                                std::to_string(request->rank()));
+      if (!fake_->part_error_.ok()) return base::ToGrpc(fake_->part_error_);
       data = fake_->parts_[request->rank()];
     }
     for (const v1::CheckpointData& message : data) {
@@ -231,6 +234,11 @@ void FakeServices::SetPart(int rank, std::vector<v1::CheckpointData> data) {
 std::vector<v1::SubmitJobRequest> FakeServices::submissions() const {
   base::MutexLock lock(&mutex_);
   return submissions_;
+}
+
+void FakeServices::RefuseParts(const absl::Status& error) {
+  base::MutexLock lock(&mutex_);
+  part_error_ = error;
 }
 
 std::vector<std::string> FakeServices::actions() const {

@@ -49,6 +49,8 @@ class FakeServices final : public v1::JobService::Service {
   void RefuseNamespaces(const absl::Status& error) EXCLUDES_LOCK(mutex_);
   // The stream that ReadCheckpoint sends, by rank.
   void SetPart(int rank, std::vector<v1::CheckpointData> data) EXCLUDES_LOCK(mutex_);
+  // What ReadCheckpoint answers from now on.
+  void RefuseParts(const absl::Status& error) EXCLUDES_LOCK(mutex_);
 
   // What was asked.
   std::vector<v1::SubmitJobRequest> submissions() const EXCLUDES_LOCK(mutex_);
@@ -106,6 +108,7 @@ class FakeServices final : public v1::JobService::Service {
   std::vector<v1::UpdateNamespaceRequest> updates_ GUARDED_BY(mutex_);
   absl::Status namespace_error_ GUARDED_BY(mutex_);
   std::map<int, std::vector<v1::CheckpointData>> parts_ GUARDED_BY(mutex_);
+  absl::Status part_error_ GUARDED_BY(mutex_);
   std::vector<v1::SubmitJobRequest> submissions_ GUARDED_BY(mutex_);
   std::vector<std::string> actions_ GUARDED_BY(mutex_);
   std::vector<v1::WatchJobRequest> watches_ GUARDED_BY(mutex_);
