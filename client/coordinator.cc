@@ -264,6 +264,7 @@ absl::StatusOr<v1::Worker> Coordinator::UndrainWorker(const std::string& worker)
 absl::StatusOr<v1::ForgetWorkerResponse> Coordinator::ForgetWorker(const std::string& worker) {
   v1::ForgetWorkerRequest request;
   request.set_worker(worker);
+  request.set_request_id(base::RandomId());
   return impl_->Call(impl_->workers.get(), &v1::WorkerService::Stub::ForgetWorker, request);
 }
 

@@ -13,6 +13,7 @@ namespace {
 // details both go there, the details base64-coded.
 constexpr size_t kDetailBytesMax = 2500;
 constexpr size_t kMessageBytesMax = 3000;
+constexpr size_t kRequestIdBytesMax = 128;
 
 const char* ReasonOfCode(absl::StatusCode code) {
   switch (code) {
@@ -82,6 +83,16 @@ absl::Status InvalidField(const std::string& field, const std::string& message) 
   const absl::Status status = absl::InvalidArgumentError(absl::StrCat(field, ": ", message));
   return base::WithViolations(base::WithReason(status, "INVALID_REQUEST"),
                               {{field, Shorten(message)}});
+}
+
+absl::Status CheckRequestId(const std::string& request_id) {
+  if (request_id.empty()) {
+    return InvalidField("request_id", "missing; send a new UUID, and the same one when you repeat");
+  }
+  if (request_id.size() > kRequestIdBytesMax) {
+    return InvalidField("request_id", absl::StrCat("longer than ", kRequestIdBytesMax, " bytes"));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status InvalidJob(const std::vector<jobspec::Violation>& violations) {

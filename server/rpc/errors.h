@@ -26,6 +26,8 @@ absl::Status CheckAttempt(const v1::Job& job, int64_t attempt);
 absl::Status CheckRank(const v1::Job& job, int32_t rank);
 // INVALID_REQUEST, for one field of a request.
 absl::Status InvalidField(const std::string& field, const std::string& message);
+// INVALID_REQUEST where it is missing, or longer than any id.
+absl::Status CheckRequestId(const std::string& request_id);
 // INVALID_JOB with the field violations; as many as fit into an error's few kilobytes.
 absl::Status InvalidJob(const std::vector<jobspec::Violation>& violations);
 

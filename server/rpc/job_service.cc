@@ -18,23 +18,12 @@
 namespace sinkforge::server {
 namespace {
 
-constexpr size_t kRequestIdBytesMax = 128;
 // Every rank of the job is sent its spec, and all ranks of a worker come in one message.
 constexpr size_t kSpecBytesMax = 64 << 10;
 constexpr int32_t kPageDefault = 100;
 constexpr int32_t kPageMax = 1000;
 constexpr size_t kPageBytesMax = 4 << 20;  // half of the largest message
 constexpr int64_t kVisitedMax = 20'000;    // jobs looked at for one page: a few milliseconds
-
-absl::Status CheckRequestId(const std::string& request_id) {
-  if (request_id.empty()) {
-    return InvalidField("request_id", "missing; send a new UUID, and the same one when you repeat");
-  }
-  if (request_id.size() > kRequestIdBytesMax) {
-    return InvalidField("request_id", absl::StrCat("longer than ", kRequestIdBytesMax, " bytes"));
-  }
-  return absl::OkStatus();
-}
 
 absl::Status CheckPageSize(int32_t page_size) {
   if (page_size >= 0 && page_size <= kPageMax) return absl::OkStatus();

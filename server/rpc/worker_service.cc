@@ -235,8 +235,13 @@ grpc::ServerUnaryReactor* WorkerServiceImpl::UndrainWorker(grpc::CallbackServerC
 grpc::ServerUnaryReactor* WorkerServiceImpl::ForgetWorker(grpc::CallbackServerContext* context,
                                                           const v1::ForgetWorkerRequest* request,
                                                           v1::ForgetWorkerResponse* response) {
-  return Act(UnaryCall(context, rpc_, "WorkerService/ForgetWorker"), rpc_->engine, request,
-             response, &Coordinator::ForgetWorker);
+  const UnaryCall call(context, rpc_, "WorkerService/ForgetWorker");
+  const absl::Status checked = CheckRequestId(request->request_id());
+  if (!checked.ok()) {
+    call.Finish(checked);
+    return call.reactor();
+  }
+  return Act(call, rpc_->engine, request, response, &Coordinator::ForgetWorker);
 }
 
 }  // namespace sinkforge::server

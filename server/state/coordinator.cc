@@ -409,7 +409,7 @@ absl::StatusOr<v1::Worker> Coordinator::UndrainWorker(const v1::UndrainWorkerReq
 absl::StatusOr<v1::ForgetWorkerResponse> Coordinator::ForgetWorker(
     const v1::ForgetWorkerRequest& request, const base::Now& now, Effects* effects) {
   Call call(&impl_->state, now);
-  auto result = GiveUpWorker(&call, request.worker());
+  auto result = GiveUpWorker(&call, request);
   impl_->Finish(&call, effects);
   return result;
 }

@@ -154,6 +154,13 @@ class Takers {
   std::set<std::string> stopping_;
 };
 
+// A worker that the user has given up, for a repeat of the same request.
+struct ForgottenWorker {
+  std::string name;
+  std::string request_id;
+  int64_t checkpoints_lost = 0;
+};
+
 // A committed checkpoint of a job.
 struct CheckpointKey {
   int64_t number = 0;  // of the job
@@ -192,6 +199,7 @@ struct State {
   std::map<std::string, std::set<int64_t>> parked;               // by missing holder
   std::map<std::string, std::set<CheckpointKey>> held;           // by holder
   std::deque<std::pair<std::string, std::string>> deleted_jobs;  // job id, request id: the latest
+  std::deque<ForgottenWorker> forgotten;                         // the latest
   Takers takers;
   std::set<int64_t> thin;          // jobs with a checkpoint of which a part is on one worker only
   std::set<int64_t> thin_to_plan;  // those of which some part is neither copied nor being fetched

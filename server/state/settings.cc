@@ -14,10 +14,12 @@
 namespace sinkforge::server {
 namespace {
 
-constexpr size_t kNameBytesMax = 40;  // as in job files
+constexpr size_t kNameBytesMax = 40;        // as in job files
+constexpr size_t kWorkerNameBytesMax = 63;  // of what a message repeats
 constexpr double kWeightMax = 1e6;
 constexpr int32_t kSlotsMax = 1 << 20;
 constexpr size_t kNoteBytesMax = 200;
+constexpr size_t kForgottenMax = 1024;  // remembered for repeats
 
 absl::Status CheckName(const std::string& name) {
   const bool valid = !name.empty() && name.size() <= kNameBytesMax && name.front() != '-' &&
@@ -37,7 +39,7 @@ absl::Status CheckQuota(const char* what, int32_t slots) {
 }
 
 absl::Status NoWorker(const std::string& worker) {
-  return absl::NotFoundError(absl::StrCat("worker ", worker.substr(0, 63),
+  return absl::NotFoundError(absl::StrCat("worker ", worker.substr(0, kWorkerNameBytesMax),
                                           ": there is no such worker; `sinkforge workers` shows "
                                           "them all"));
 }
@@ -143,16 +145,30 @@ absl::StatusOr<v1::Worker> ClearDrain(Call* call, const std::string& name) {
   return DescribeKnown(state, name);
 }
 
-absl::StatusOr<v1::ForgetWorkerResponse> GiveUpWorker(Call* call, const std::string& name) {
+absl::StatusOr<v1::ForgetWorkerResponse> GiveUpWorker(Call* call,
+                                                      const v1::ForgetWorkerRequest& request) {
   State& state = call->state();
+  const std::string& name = request.worker();
+  v1::ForgetWorkerResponse response;
+  for (const ForgottenWorker& done : state.forgotten) {
+    if (done.name != name || done.request_id != request.request_id()) continue;
+    response.set_checkpoints_lost(done.checkpoints_lost);
+    return response;
+  }
   WorkerRecord* worker = state.FindWorker(name);
   if (worker == nullptr && !state.held.contains(name) && !state.drains.contains(name)) {
-    return NoWorker(name);
+    return absl::NotFoundError(absl::StrCat(
+        "worker ", name.substr(0, kWorkerNameBytesMax),
+        ": nothing is known of it: it has been forgotten already, or there never was one of this "
+        "name; `sinkforge workers` shows them all"));
   }
   const absl::Status away = CheckAway(state, name, call->now().monotonic);
   if (!away.ok()) return away;
-  v1::ForgetWorkerResponse response;
   response.set_checkpoints_lost(LoseHolder(call, name));
+  if (!request.request_id().empty()) {
+    state.forgotten.push_back({name, request.request_id(), response.checkpoints_lost()});
+    if (state.forgotten.size() > kForgottenMax) state.forgotten.pop_front();
+  }
   if (state.drains.erase(name) > 0) call->StoreDrain(name);
   state.expected.erase(name);
   state.recheck_commits = state.recheck_leaves = true;

@@ -270,13 +270,18 @@ TEST_F(RpcTest, ForgetsOnlyAWorkerThatIsAway) {
   StreamWorker worker(&bed_, "w1", "i1", 1);
   worker.Sync();
   worker.AwaitRanks(0);
+  v1::ForgetWorkerRequest request;
   const auto forget = [&](const std::string& name) {
     grpc::ClientContext context;
-    v1::ForgetWorkerRequest request;
     request.set_worker(name);
     v1::ForgetWorkerResponse response;
     return bed_.workers().ForgetWorker(&context, request, &response);
   };
+  for (const std::string& id : {std::string(), std::string(1000, 'a')}) {
+    request.set_request_id(id);
+    EXPECT_EQ(forget("w1").error_code(), StatusCode::INVALID_ARGUMENT);
+  }
+  request.set_request_id("first");
   EXPECT_EQ(forget("w1").error_code(), StatusCode::FAILED_PRECONDITION);
   const grpc::Status unknown = forget("nobody");
   EXPECT_EQ(unknown.error_code(), StatusCode::NOT_FOUND);
@@ -287,6 +292,8 @@ TEST_F(RpcTest, ForgetsOnlyAWorkerThatIsAway) {
   // Its goodbye is on another stream than the calls.
   while (forget("w1").error_code() == StatusCode::FAILED_PRECONDITION) {
   }
+  EXPECT_TRUE(forget("w1").ok());  // as after an answer that was lost
+  request.set_request_id("second");
   EXPECT_EQ(forget("w1").error_code(), StatusCode::NOT_FOUND);
 }
 

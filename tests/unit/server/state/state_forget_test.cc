@@ -190,6 +190,21 @@ TEST_F(ForgetTest, OneThatComesBackAllTheSameIsANewOne) {
   EXPECT_EQ(bed_.Job(id_).checkpoints_size(), 0);
 }
 
+TEST_F(ForgetTest, ARepeatGetsTheFirstAnswerAndAnotherRequestIsToldThatItIsGone) {
+  Lose(&w1_, &w2_);
+  EXPECT_EQ(bed_.ForgetWorker("w1", "first").value(), 1);
+  EXPECT_EQ(bed_.ForgetWorker("w1", "first").value(), 1);
+  EXPECT_EQ(bed_.ForgetWorker("w2", "first").status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  const absl::Status again = bed_.ForgetWorker("w1", "second").status();
+  EXPECT_EQ(again.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(again.message()), HasSubstr("it has been forgotten already"));
+  // It is another worker now, whatever was asked about the one before.
+  ASSERT_TRUE(w1_.Report().ok());
+  EXPECT_EQ(bed_.ForgetWorker("w1", "third").status().code(),
+            absl::StatusCode::kFailedPrecondition);
+}
+
 TEST_F(ForgetTest, AnUnknownNameIsNotFound) {
   const absl::Status unknown = bed_.ForgetWorker("nobody").status();
   EXPECT_EQ(unknown.code(), absl::StatusCode::kNotFound);

@@ -149,9 +149,11 @@ absl::StatusOr<v1::Worker> TestBed::Undrain(const std::string& worker) {
   return undrained;
 }
 
-absl::StatusOr<int64_t> TestBed::ForgetWorker(const std::string& worker) {
+absl::StatusOr<int64_t> TestBed::ForgetWorker(const std::string& worker,
+                                              const std::string& request_id) {
   v1::ForgetWorkerRequest request;
   request.set_worker(worker);
+  request.set_request_id(request_id);
   Effects effects;
   auto forgotten = coordinator.ForgetWorker(request, now, &effects);
   Apply(effects);

@@ -50,7 +50,8 @@ class TestBed {
   absl::StatusOr<v1::Worker> Drain(const std::string& worker, const std::string& note = "");
   absl::StatusOr<v1::Worker> Undrain(const std::string& worker);
   // The checkpoints that are lost.
-  absl::StatusOr<int64_t> ForgetWorker(const std::string& worker);
+  absl::StatusOr<int64_t> ForgetWorker(const std::string& worker,
+                                       const std::string& request_id = "");
   absl::Status DeleteCheckpoint(const std::string& job_id, int64_t step);
 
   const v1::Job& Job(const std::string& job_id) const;
