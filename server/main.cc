@@ -62,7 +62,7 @@ void AddFlags(CLI::App* app, Flags* flags) {
       ->capture_default_str();
   app->add_option("--port-file", flags->port_file,
                   "write {\"port\": N, \"metrics_port\": N, \"http_port\": N, \"pid\": N} to this "
-                  "file when ready; 0 for what is off");
+                  "file when ready, and remove it at the end; 0 for what is off");
   app->add_flag("--insecure-listen", flags->insecure_listen,
                 "allow addresses other than loopback without encryption, which the metrics and the "
                 "page never have");
@@ -126,6 +126,7 @@ int main(int argc, char** argv) {
   sinkforge::base::NotifyServiceManager("STOPPING=1");
   sinkforge::base::LogInfo("shutting down", {{"signal", int64_t{signal}}});
   (*daemon)->Shutdown();
+  sinkforge::base::RemovePortFile(flags.port_file);
   daemon->reset();
   sinkforge::base::LogInfo("stopped");
   return 0;

@@ -95,7 +95,8 @@ void AddOptions(CLI::App* app, CommandLine* line) {
   app->add_option("--trainer", daemon.trainer,
                   "Trainer program (default: sinkforge-trainer beside this program)");
   app->add_option("--port-file", line->port_file,
-                  "Write the chosen addresses to this file, as JSON, once they listen");
+                  "Write the chosen addresses to this file, as JSON, once they listen, and remove "
+                  "it at the end");
   app->add_option("--grace", line->grace_seconds,
                   "Time after SIGTERM to checkpoint and stop, and for other workers to fetch the "
                   "checkpoints that only this one has: 500ms, 60s, 5m")
@@ -236,6 +237,7 @@ ExitCode Run(const CommandLine& line) {
   }
   base::NotifyServiceManager("READY=1");
   RunUntilDrained(daemon->get(), fatal);
+  base::RemovePortFile(line.port_file);
   const absl::Status end = fatal.Get();
   return end.ok() ? kOk : Fail(end);
 }

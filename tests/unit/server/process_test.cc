@@ -174,6 +174,7 @@ TEST(ProcessTest, StopsGracefullyAndSaysWhatItDoes) {
   EXPECT_EQ(program.out(), "") << "what it says is structured, and on stderr";
   EXPECT_TRUE(absl::StrContains(program.err(), "\"message\":\"ready\""));
   EXPECT_TRUE(absl::StrContains(program.err(), "\"message\":\"stopped\""));
+  EXPECT_FALSE(std::filesystem::exists(folder.path() + "/ports.json"));
 }
 
 TEST(ProcessTest, ShowsMetricsOfTheFleet) {

@@ -176,6 +176,7 @@ TEST_F(KillTest, SigtermDrainsAndExitsWithZero) {
   EXPECT_EQ(Kill(SIGTERM), 0);
   EXPECT_EQ(coordinator_.rank("d4-1", 1).outcome(), v1::RANK_OUTCOME_STOPPED);
   EXPECT_EQ(coordinator_.snapshot().checkpoint_parts_size(), 1);
+  EXPECT_FALSE(std::filesystem::exists(folder_.path() + "/ports.json"));
 }
 
 TEST_F(KillTest, ASecondSignalKills) {
