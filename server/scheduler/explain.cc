@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kAheadMax = 5;    // named; the others are counted
 constexpr int kHoldersMax = 3;  // jobs named that hold slots
+constexpr int kDrainedMax = 3;  // workers named that are drained
 
 // "4 cpu slots", or of an elastic job "1 to 4 cpu slots".
 std::string Needs(const WaitingJob& job) {
@@ -24,9 +25,33 @@ std::string QuotaFlag(v1::Device device) {
   return absl::StrCat("--", DeviceName(device), "-slots");
 }
 
+// "worker w1, which has 2 cpu slots, is drained", and how to undo it.
+std::string DrainText(const DrainedSlots& drained, v1::Device device) {
+  std::vector<std::string> names;
+  for (const std::string& name : drained.workers) {
+    if (static_cast<int>(names.size()) == kDrainedMax) break;
+    names.push_back(name);
+  }
+  const size_t rest = drained.workers.size() - names.size();
+  const bool is_one = drained.workers.size() == 1;
+  return absl::StrCat(is_one ? "worker " : "workers ", absl::StrJoin(names, ", "),
+                      rest > 0 ? absl::StrCat(" and ", rest, " more") : "",
+                      is_one ? ", which has " : ", which have ", SlotCount(drained.total, device),
+                      is_one ? ", is" : ", are", " drained; `sinkforge undrain ",
+                      absl::StrJoin(names, " "), "` puts ", is_one ? "it" : "them",
+                      " into use again");
+}
+
 Wait NotEnough(const Cluster& cluster, const WaitingJob& job) {
   const int total = cluster.pool.Total(job.device);
   const std::string device = DeviceName(job.device);
+  const DrainedSlots& drained = cluster.pool.Drained(job.device);
+  if (drained.total > 0 && job.min_ranks <= total + drained.total) {
+    return {v1::REASON_NOT_ENOUGH_SLOTS_EXIST,
+            absl::StrCat("needs ", Needs(job), "; ",
+                         total > 0 ? absl::StrCat("workers in use have ", total, ", and ") : "",
+                         DrainText(drained, job.device))};
+  }
   if (total == 0) {
     return {v1::REASON_NOT_ENOUGH_SLOTS_EXIST,
             absl::StrCat("needs ", Needs(job), "; no live worker offers ", device,
@@ -115,6 +140,16 @@ void AddSlotRemedies(const Cluster& cluster, const WaitingJob& job, v1::JobWait*
   }
   const int wanted = job.min_ranks <= total ? lacking : job.min_ranks - total;
   wait->add_would_run(absl::StrCat("another worker with ", SlotCount(wanted, job.device)));
+}
+
+void AddDrained(const Cluster& cluster, const WaitingJob& job, v1::JobWait* wait) {
+  int named = 0;
+  for (const std::string& name : cluster.pool.Drained(job.device).workers) {
+    if (++named > kDrainedMax) return;
+    const int slots = cluster.pool.workers().at(name).drained.at(job.device);
+    wait->add_would_run(absl::StrCat("the ", SlotCount(slots, job.device),
+                                     " of a drained worker: `sinkforge undrain ", name, "`"));
+  }
 }
 
 // With the next priority it would be before those ahead, or could preempt what has its own now.
@@ -212,6 +247,7 @@ v1::JobWait ExplainInFull(const Cluster& cluster, const WaitingJob& job) {
                                     "again with --set priority=",
                                     job.key.priority + 1));
   }
+  AddDrained(cluster, job, &wait);
   return wait;
 }
 

@@ -22,6 +22,7 @@ void Pool::Erase(const std::string& worker) {
 int Pool::Total(v1::Device device) const { return SumOf(device).total; }
 int Pool::Free(v1::Device device) const { return SumOf(device).free; }
 int Pool::Leaving(v1::Device device) const { return SumOf(device).leaving; }
+const DrainedSlots& Pool::Drained(v1::Device device) const { return SumOf(device).drained; }
 
 const std::map<int, std::set<std::string>>& Pool::ByFree(v1::Device device) const {
   return SumOf(device).by_free;
@@ -34,6 +35,15 @@ const Pool::Sum& Pool::SumOf(v1::Device device) const {
 }
 
 void Pool::Count(const WorkerView& view, int sign) {
+  for (const auto& [device, count] : view.drained) {
+    DrainedSlots& drained = sums_[device].drained;
+    drained.total += sign * count;
+    if (sign > 0) {
+      drained.workers.insert(view.worker);
+    } else {
+      drained.workers.erase(view.worker);
+    }
+  }
   for (const auto& [device, slots] : view.slots) {
     Sum& sum = sums_[device];
     const int free = static_cast<int>(slots.free.size());

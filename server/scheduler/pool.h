@@ -21,6 +21,13 @@ struct WorkerView {
   std::string incarnation;
   bool serves_checkpoints = false;          // others can read from it now
   std::map<v1::Device, DeviceSlots> slots;  // none where it takes no work
+  std::map<v1::Device, int> drained;        // slots that would be there, had no user drained it
+};
+
+// Slots that users keep out of use.
+struct DrainedSlots {
+  int total = 0;
+  std::set<std::string> workers;
 };
 
 // Not thread-safe.
@@ -34,6 +41,7 @@ class Pool {
   int Total(v1::Device device) const;
   int Free(v1::Device device) const;
   int Leaving(v1::Device device) const;
+  const DrainedSlots& Drained(v1::Device device) const;
   // Names by their number of free slots, which is never 0.
   const std::map<int, std::set<std::string>>& ByFree(v1::Device device) const;
 
@@ -42,6 +50,7 @@ class Pool {
     int total = 0;
     int free = 0;
     int leaving = 0;
+    DrainedSlots drained;
     std::map<int, std::set<std::string>> by_free;  // no empty ones
   };
   void Count(const WorkerView& view, int sign);

@@ -117,6 +117,9 @@ void Call::RefreshPool(const WorkerRecord& worker) {
   view.incarnation = worker.incarnation;
   // One that drains goes away in the middle of a read.
   view.serves_checkpoints = !worker.snapshot.draining();
+  if (worker.drained && !worker.snapshot.draining()) {
+    for (const v1::Slot& slot : worker.snapshot.slots()) ++view.drained[slot.device()];
+  }
   if (worker.takes_work()) {
     for (const v1::Slot& slot : worker.snapshot.slots()) {
       scheduler::DeviceSlots& slots = view.slots[slot.device()];

@@ -273,20 +273,7 @@ v1::JobWait ExplainJobInFull(const State& state, const JobRecord& record) {
     case Waiting::kReady:
       break;
   }
-  wait = scheduler::ExplainInFull(state.cluster, record.waiting_job);
-  for (const auto& [name, drain] : state.drains) {
-    const WorkerRecord* worker = state.FindWorker(name);
-    if (worker == nullptr || !worker->alive) continue;
-    const auto& slots = worker->snapshot.slots();
-    const auto count = std::count_if(slots.begin(), slots.end(), [&](const v1::Slot& slot) {
-      return slot.device() == record.waiting_job.device;
-    });
-    if (count == 0) continue;
-    wait.add_would_run(absl::StrCat(
-        "the ", scheduler::SlotCount(static_cast<int>(count), record.waiting_job.device),
-        " of a drained worker: `sinkforge undrain ", name, "`"));
-  }
-  return wait;
+  return scheduler::ExplainInFull(state.cluster, record.waiting_job);
 }
 
 }  // namespace sinkforge::server

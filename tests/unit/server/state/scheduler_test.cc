@@ -389,6 +389,31 @@ TEST_F(SchedulerTest, DevicesDoNotMix) {
               HasSubstr("no live worker offers cuda slots. Start one that does"));
 }
 
+TEST_F(SchedulerTest, SlotsThatUsersDrainedAreNamedWithTheirRemedy) {
+  const auto drain = [&](const std::string& name, int slots) {
+    WorkerView view = View(name, 0, {});
+    view.slots.clear();
+    view.drained[v1::DEVICE_CPU] = slots;
+    cluster_.pool.Update(view);
+  };
+  drain("a", 2);
+  EXPECT_EQ(ExplainWait(cluster_, Waiter(1, 1)).message,
+            "needs 1 cpu slot; worker a, which has 2 cpu slots, is drained; `sinkforge undrain a` "
+            "puts it into use again");
+  EXPECT_THAT(ExplainWait(cluster_, Waiter(1, 3)).message, HasSubstr("Start one that does"));
+  cluster_.pool.Update(View("z", 1, {0}));
+  EXPECT_THAT(ExplainWait(cluster_, Waiter(1, 3)).message,
+              HasSubstr("needs 3 cpu slots; workers in use have 1, and worker a, which has 2"));
+  for (const char* name : {"b", "c", "d"}) drain(name, 1);
+  EXPECT_THAT(ExplainWait(cluster_, Waiter(1, 6)).message,
+              HasSubstr("workers a, b, c and 1 more, which have 5 cpu slots, are drained; "
+                        "`sinkforge undrain a b c` puts them into use again"));
+  EXPECT_THAT(ExplainInFull(cluster_, Waiter(1, 6)).would_run(1),
+              HasSubstr("the 2 cpu slots of a drained worker: `sinkforge undrain a`"));
+  for (const char* name : {"a", "b", "c", "d"}) cluster_.pool.Erase(name);
+  EXPECT_THAT(ExplainWait(cluster_, Waiter(1, 3)).message, HasSubstr("together have 1."));
+}
+
 TEST(PoolTest, SumsFollowTheWorkers) {
   Pool pool;
   pool.Update(View("a", 4, {0, 1}));

@@ -270,6 +270,8 @@ TEST(CoordinatorDrainTest, ADrainedWorkersJobsGoOnElsewhereAndItStaysDrained) {
   EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_QUEUED);
   const v1::JobWait wait = bed.coordinator.ExplainWait(id);
   EXPECT_THAT(wait.would_run(wait.would_run_size() - 1), HasSubstr("`sinkforge undrain w1`"));
+  EXPECT_THAT(bed.coordinator.Explain(id, bed.now).message,
+              HasSubstr("worker w1, which has 1 cpu slot, is drained"));
   two.Sync();  // reads the checkpoint from the drained one
   EXPECT_EQ(bed.Job(id).placement(0).worker(), "w2");
   EXPECT_EQ(two.Desired().ranks(0).holder_addresses().count("w1"), 1u);
