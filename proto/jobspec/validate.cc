@@ -186,15 +186,19 @@ void CheckHeadBalance(const v1::JobSpec& spec, Checker* check) {
   }
 }
 
-// Bits per byte of text that was trained on would be no measure of other text. One path or glob in
-// both lists is found here, however it is spelt; one file under two names only the trainer can see.
-void CheckDataApart(const v1::DataSpec& data, Checker* check) {
+// Text that is named twice would be trained on twice as often as the rest, and bits per byte of
+// text that was trained on would be no measure of other text. One path or glob in two places is
+// found here, however it is spelt; one file under two names only the trainer can see.
+void CheckDataOnce(const v1::DataSpec& data, Checker* check) {
   const auto normal = [](const std::string& path) {
     return std::filesystem::path(path).lexically_normal().string();
   };
   std::map<std::string, int> trained;
   for (int i = 0; i < std::min(data.train_size(), kDataFilesMax); ++i) {
-    trained.emplace(normal(data.train(i)), i);
+    const auto [first, is_new] = trained.emplace(normal(data.train(i)), i);
+    check->Require(is_new, absl::StrCat("data.train[", i, "]"),
+                   absl::StrCat("is `", data.train(i), "`, which data.train[", first->second,
+                                "] names already; remove one of them"));
   }
   for (int i = 0; i < std::min(data.validation_size(), kDataFilesMax); ++i) {
     const auto found = trained.find(normal(data.validation(i)));
@@ -399,7 +403,7 @@ std::vector<Violation> Validate(const v1::JobSpec& spec) {
 std::vector<Violation> ValidateNew(const v1::JobSpec& spec) {
   std::vector<Violation> violations = Validate(spec);
   Checker check;
-  CheckDataApart(spec.data(), &check);
+  CheckDataOnce(spec.data(), &check);
   for (Violation& violation : check.Take()) violations.push_back(std::move(violation));
   return violations;
 }

@@ -407,6 +407,13 @@ TEST(ValidateTest, SharedValuesWithoutEffectAreAccepted) {
   EXPECT_EQ(ViolationsWith({"model.attention=gated", "model.head_norm=rms"}), "");
 }
 
+TEST(ValidateTest, APathThatIsTrainedOnTwiceIsNamed) {
+  EXPECT_EQ(ViolationsWith({"data.train=[a.txt, b/*.txt, ./b//*.txt]"}),
+            "data.train[2]: is `./b//*.txt`, which data.train[1] names already; remove one of "
+            "them\n");
+  EXPECT_EQ(ViolationsWith({"data.train=[a.txt, b.txt]"}), "");
+}
+
 TEST(ValidateTest, AStoredJobGoesOnUnderTheRulesForNewOnes) {
   v1::JobSpec spec = Minimal();
   spec.mutable_data()->add_validation("t.txt");
