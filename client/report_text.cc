@@ -48,6 +48,7 @@ Json JsonOf(const JobReport& report) {
   json["message"] = OneLine(job.message());
   json["attention"] =
       Short(v1::AttentionVariant_Name(spec.model().attention()), "ATTENTION_VARIANT_");
+  json["mlp"] = Short(v1::Mlp_Name(spec.model().mlp()), "MLP_");
   json["head_balance"] = Short(v1::BalanceLoss_Name(spec.head_balance().loss()), "BALANCE_LOSS_");
   json["coefficient"] = spec.head_balance().coefficient();
   json["seed"] = spec.train().seed();

@@ -40,6 +40,7 @@ function comparison() {
   const columns = [
     ["Job", (job) => job.job_id, "name"], ["State", (job) => job.state, "titled"],
     ["Attention", (job) => job.attention, "titled"],
+    ["MLP", (job) => job.mlp.replace("_", " "), "titled"],
     ["Head balance", (job) => job.head_balance === "none" ? "none" :
         `${job.head_balance}, ${job.coefficient}`, "titled"],
     ["Seed", (job) => job.seed, "number"],

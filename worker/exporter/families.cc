@@ -118,19 +118,19 @@ struct DetailFamilies {
   GaugeFamily checkpoint_interval = Family("sinkforge_job_checkpoint_interval_steps",
                                            "Steps from one checkpoint to the next, as asked for.");
   GaugeFamily info = Family("sinkforge_job_info",
-                            "Always 1; the labels say which attention and head-balance loss.");
+                            "Always 1; the labels say which attention, MLP and head-balance loss.");
 
   void Add(const RankView& rank, ImportanceSeries mode) {
     const base::Labels labels = LabelsOf(rank);
     const v1::StepRecord& step = rank.last_step;
     const v1::JobSpec& spec = rank.desired.spec();
-    info.samples.push_back(
-        {With(
-             With(labels, "attention",
-                  Lower(v1::AttentionVariant_Name(spec.model().attention()), "ATTENTION_VARIANT_")),
-             "head_balance",
-             Lower(v1::BalanceLoss_Name(spec.head_balance().loss()), "BALANCE_LOSS_")),
-         1});
+    base::Labels variant =
+        With(labels, "attention",
+             Lower(v1::AttentionVariant_Name(spec.model().attention()), "ATTENTION_VARIANT_"));
+    variant = With(variant, "mlp", Lower(v1::Mlp_Name(spec.model().mlp()), "MLP_"));
+    variant = With(variant, "head_balance",
+                   Lower(v1::BalanceLoss_Name(spec.head_balance().loss()), "BALANCE_LOSS_"));
+    info.samples.push_back({variant, 1});
     if (spec.checkpoint().every_steps() > 0) {
       checkpoint_interval.samples.push_back(
           {labels, static_cast<double>(spec.checkpoint().every_steps())});

@@ -132,11 +132,13 @@ TEST(FamiliesTest, SaysWhatKindOfJobItIsAndHowFarItsCheckpointIs) {
   job.checkpoint_step = 4;
   v1::JobSpec* spec = job.desired.mutable_spec();
   spec->mutable_model()->set_attention(v1::ATTENTION_VARIANT_GATED);
+  spec->mutable_model()->set_mlp(v1::MLP_SWIGLU);
   spec->mutable_head_balance()->set_loss(v1::BALANCE_LOSS_NONE);
   const auto families = JobFamilies({job}, ImportanceSeries::kExtremes);
   const base::GaugeFamily& info = Find(families, "sinkforge_job_info");
   ASSERT_EQ(info.samples.size(), 1U);
   EXPECT_EQ(info.samples[0].labels.at("attention"), "gated");
+  EXPECT_EQ(info.samples[0].labels.at("mlp"), "swiglu");
   EXPECT_EQ(info.samples[0].labels.at("head_balance"), "none");
   EXPECT_EQ(Find(families, "sinkforge_job_checkpoint_step").samples[0].value, 4);
   EXPECT_TRUE(Find(families, "sinkforge_job_checkpoint_interval_steps").samples.empty())
