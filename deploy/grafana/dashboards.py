@@ -44,6 +44,11 @@ def by_job(metric, more=""):
     return f"max by (sinkforge_job{more}) ({metric}{{{JOBS}}})"
 
 
+def layers_in_order(expression):
+    """Labels are texts, which sort 10 before 2: layers up to 99 get two digits in legends."""
+    return f'label_replace({expression}, "layer", "0$1", "layer", "(.)")'
+
+
 def quantile(share, metric, labels=""):
     by = f"le, {labels}" if labels else "le"
     return (f"histogram_quantile({share}, "
@@ -118,7 +123,7 @@ HEAD_BALANCE = [
           target(BASE_AGAINST_AUX, "{{head_balance}}"), min=0),
     panel("Imbalance by layer",
           "Coefficient of variation of the importance of each layer's heads.", "short",
-          target(by_job("sinkforge_job_layer_cv_ratio", ", layer"),
+          target(layers_in_order(by_job("sinkforge_job_layer_cv_ratio", ", layer")),
                  "{{sinkforge_job}} layer {{layer}}"), min=0),
     panel("Least and greatest importance",
           "Over all heads of the model. A least near 0: a head does no work.", "percentunit",

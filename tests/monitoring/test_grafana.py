@@ -131,6 +131,15 @@ class DashboardTest(unittest.TestCase):
             self.assertEqual(used, {"namespace", "job"}, name)
             self.assertLessEqual(used, chosen, name)
 
+    def test_layers_in_legends_are_in_the_order_of_numbers(self):
+        (query,) = [query for where, query in self.queries if where.endswith("Imbalance by layer")]
+        (found,) = re.findall(r'"layer", "(.*)", "layer", "(.*)"\)$', query)
+        replacement, pattern = found
+        names = [re.sub(f"^(?:{pattern})$", replacement.replace("$1", r"\1"), str(layer))
+                 for layer in range(100)]
+        self.assertEqual(names, sorted(names))
+        self.assertEqual((names[2], names[10]), ("02", "10"))
+
     def test_layers_and_heads_of_the_matrix_are_in_the_order_of_numbers(self):
         """The panel's transformations, carried out here, on labels of two digits."""
         (matrix,) = [panel for _, panel in self.panels if panel["title"].startswith("Importance")]
