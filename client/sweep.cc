@@ -85,6 +85,27 @@ absl::Status CheckDiffers(const v1::JobSpec& spec, const std::vector<v1::JobSpec
   return absl::OkStatus();
 }
 
+// Without the settings of the head-balance loss where there is none: they change nothing.
+v1::JobSpec WithoutUnused(v1::JobSpec spec) {
+  if (spec.head_balance().loss() == v1::BALANCE_LOSS_NONE) {
+    spec.mutable_head_balance()->clear_coefficient();
+    spec.mutable_head_balance()->clear_shared_heads();
+  }
+  spec.clear_name();
+  return spec;
+}
+
+// The name of the job among `others` that would train the same; empty where there is none.
+std::string TwinOf(const v1::JobSpec& spec, const std::vector<v1::JobSpec>& others) {
+  const v1::JobSpec effective = WithoutUnused(spec);
+  for (const v1::JobSpec& other : others) {
+    if (google::protobuf::util::MessageDifferencer::Equals(effective, WithoutUnused(other))) {
+      return other.name();
+    }
+  }
+  return "";
+}
+
 // INVALID_ARGUMENT: --set gives a key that the grid gives as well, and one would be passed over.
 absl::Status CheckOverrides(const std::vector<std::string>& overrides, const SweepPoint& point) {
   for (const std::string& assignment : point.assignments) {
@@ -98,8 +119,9 @@ absl::Status CheckOverrides(const std::vector<std::string>& overrides, const Swe
   return absl::OkStatus();
 }
 
-// Every job's spec, checked, before the first one is submitted.
-absl::StatusOr<std::vector<v1::JobSpec>> MakeSpecs(const JobInput& input,
+// Every job's spec, checked, before the first one is submitted; each that would train the same as
+// one before is left out, which is said.
+absl::StatusOr<std::vector<v1::JobSpec>> MakeSpecs(const Session& session, const JobInput& input,
                                                    const SweepOptions& options) {
   const auto points = ExpandGrid(options.grid, options.seeds);
   if (!points.ok()) return points.status();
@@ -113,6 +135,12 @@ absl::StatusOr<std::vector<v1::JobSpec>> MakeSpecs(const JobInput& input,
     if (!spec.ok()) return spec.status();
     const absl::Status differs = CheckDiffers(*spec, specs, point.suffix);
     if (!differs.ok()) return differs;
+    if (const std::string twin = TwinOf(*spec, specs); !twin.empty()) {
+      session.Say(absl::StrCat("the job of ", point.suffix, " would train the same as ", twin,
+                               ", because head_balance.loss: none has no coefficient: it runs "
+                               "once"));
+      continue;
+    }
     spec->set_name(SweepJobName(spec->name(), point.suffix));
     specs.push_back(*std::move(spec));
   }
@@ -188,7 +216,7 @@ absl::StatusOr<int> Sweep(Session& session, const SweepOptions& options) {
   }
   const auto input = ReadJobInput(options.file);
   if (!input.ok()) return input.status();
-  const auto specs = MakeSpecs(*input, options);
+  const auto specs = MakeSpecs(session, *input, options);
   if (!specs.ok()) return specs.status();
   if (options.dry_run) return PrintDryRun(session, *specs);
   // Before the channel, and so that Ctrl-C while submitting is answered after the last one.

@@ -138,22 +138,24 @@ std::vector<std::pair<std::string, std::string>> FlattenJob(const v1::JobSpec& s
 
 std::vector<std::string> VaryingKeys(const std::vector<v1::JobSpec>& specs) {
   std::vector<std::string> order;
-  std::map<std::string, std::vector<std::string>> values;
-  for (const v1::JobSpec& spec : specs) {
-    for (auto& [key, value] : FlattenJob(spec)) {
+  std::map<std::string, std::map<size_t, std::string>> values;  // by key and job
+  for (size_t i = 0; i < specs.size(); ++i) {
+    for (auto& [key, value] : FlattenJob(specs[i])) {
       if (key == "name") continue;
-      if (values.find(key) == values.end()) order.push_back(key);
-      values[key].push_back(value);
+      if (!values.contains(key)) order.push_back(key);
+      values[key].emplace(i, value);
     }
   }
+  std::map<std::string, int> changes;
   std::vector<std::string> varying;
   for (const std::string& key : order) {
-    const auto& all = values[key];
-    const bool same = all.size() == specs.size() &&
-                      std::all_of(all.begin(), all.end(),
-                                  [&](const std::string& value) { return value == all.front(); });
-    if (!same) varying.push_back(key);
+    const auto& of_key = values[key];
+    const auto value = [&](size_t i) { return of_key.contains(i) ? of_key.at(i) : ""; };
+    for (size_t i = 1; i < specs.size(); ++i) changes[key] += value(i) == value(i - 1) ? 0 : 1;
+    if (changes[key] > 0) varying.push_back(key);
   }
+  std::stable_sort(varying.begin(), varying.end(),
+                   [&](const auto& a, const auto& b) { return changes[a] < changes[b]; });
   return varying;
 }
 

@@ -28,7 +28,9 @@ std::string SweepJobName(const std::string& base, const std::string& suffix);
 // Every key of the job file with its value, in the file's order: {"model.width", "64"}.
 std::vector<std::pair<std::string, std::string>> FlattenJob(const v1::JobSpec& spec);
 
-// The keys (without `name`) whose values are not the same in all jobs.
+// The keys (without `name`) whose values are not the same in all jobs, in the order of submission:
+// those first that change least often from one job to the next, which is the order of a grid's
+// axes; among equals in the file's order.
 std::vector<std::string> VaryingKeys(const std::vector<v1::JobSpec>& specs);
 
 }  // namespace sinkforge::client

@@ -2,6 +2,7 @@
 #include "client/sweep_result.h"
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
@@ -86,6 +87,12 @@ nlohmann::ordered_json JsonNumber(const std::optional<MeanAndSpread>& value) {
   return {{"mean", value->mean}, {"standard_deviation", value->standard_deviation}};
 }
 
+nlohmann::ordered_json JsonSettings(const SweepSettings& settings) {
+  auto json = nlohmann::ordered_json::object();
+  for (const auto& [key, value] : settings) json[key] = value;
+  return json;
+}
+
 // What a job's row and a row over seeds both have.
 template <typename Row>
 void AddNumbers(const Row& row, nlohmann::ordered_json* entry) {
@@ -118,10 +125,11 @@ absl::StatusOr<std::vector<SweepRow>> ReadSweep(Coordinator& coordinator,
   }
   const std::vector<std::string> keys = VaryingKeys(specs);
   for (SweepRow& row : rows) {
-    for (const std::string& key : keys) row.settings.emplace(key, "-");
-    for (const auto& [key, value] : FlattenJob(row.job.spec())) {
-      const auto found = row.settings.find(key);
-      if (found != row.settings.end()) found->second = value;
+    const auto flat = FlattenJob(row.job.spec());
+    for (const std::string& key : keys) {
+      const auto found = std::find_if(flat.begin(), flat.end(),
+                                      [&](const auto& entry) { return entry.first == key; });
+      row.settings.emplace_back(key, found == flat.end() ? "-" : found->second);
     }
     const absl::Status status = FillNumbers(coordinator, &row);
     if (!status.ok()) return status;
@@ -129,7 +137,7 @@ absl::StatusOr<std::vector<SweepRow>> ReadSweep(Coordinator& coordinator,
   return rows;
 }
 
-std::vector<Table::Column> SettingColumns(const std::map<std::string, std::string>& settings) {
+std::vector<Table::Column> SettingColumns(const SweepSettings& settings) {
   std::map<std::string, int> uses = {{"loss", 1}, {"steps", 1}};  // columns of the table
   auto last_part = [](const std::string& key) { return key.substr(key.find_last_of('.') + 1); };
   for (const auto& [key, value] : settings) ++uses[last_part(key)];
@@ -174,7 +182,7 @@ std::string SweepJson(const std::string& sweep, const std::vector<SweepRow>& row
   for (const SweepRow& row : rows) {
     nlohmann::ordered_json entry;
     entry["job_id"] = row.job.job_id();
-    entry["settings"] = row.settings;
+    entry["settings"] = JsonSettings(row.settings);
     entry["state"] = v1::JobState_Name(row.job.state());
     entry["step"] = row.job.progress().step();
     entry["steps_total"] = row.job.spec().train().steps();
@@ -185,7 +193,7 @@ std::string SweepJson(const std::string& sweep, const std::vector<SweepRow>& row
   json["over_seeds"] = nlohmann::ordered_json::array();
   for (const SeedsRow& row : OverSeeds(rows)) {
     nlohmann::ordered_json entry;
-    entry["settings"] = row.settings;
+    entry["settings"] = JsonSettings(row.settings);
     entry["job_ids"] = row.job_ids;
     entry["succeeded"] = row.succeeded;
     AddNumbers(row, &entry);

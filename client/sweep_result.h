@@ -1,9 +1,9 @@
 // The result of a sweep: a row for each job, from the metric history.
 #pragma once
 
-#include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -14,10 +14,13 @@ namespace sinkforge::client {
 
 inline constexpr int64_t kTailSteps = 10;  // the noise of single steps averages out, no trend does
 
+// The keys that vary in a sweep with a job's values, in the order of the grid.
+using SweepSettings = std::vector<std::pair<std::string, std::string>>;
+
 // Absent numbers: the job has no such points (yet).
 struct SweepRow {
   v1::Job job;
-  std::map<std::string, std::string> settings;     // of the keys that vary in the sweep
+  SweepSettings settings;
   std::optional<double> loss;                      // mean over the last kTailSteps steps
   std::optional<double> imbalance;                 // the same
   std::optional<double> importance_min;            // of the smallest head
@@ -31,7 +34,7 @@ absl::StatusOr<std::vector<SweepRow>> ReadSweep(Coordinator& coordinator, const 
 
 // A column for each of these keys; "head_balance.loss" is "loss" where no other column has that
 // name.
-std::vector<Table::Column> SettingColumns(const std::map<std::string, std::string>& settings);
+std::vector<Table::Column> SettingColumns(const SweepSettings& settings);
 
 Table SweepTable(const std::vector<SweepRow>& rows);
 // The jobs, and the means over seeds (sweep_seeds.h).

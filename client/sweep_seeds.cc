@@ -51,7 +51,8 @@ std::vector<SeedsRow> OverSeeds(const std::vector<SweepRow>& rows) {
   std::vector<Group> groups;
   for (const SweepRow& job : rows) {
     auto settings = job.settings;
-    if (settings.erase(kSeedKey) == 0) continue;
+    const auto is_seed = [](const auto& setting) { return setting.first == kSeedKey; };
+    if (std::erase_if(settings, is_seed) == 0) continue;
     auto group = std::find_if(groups.begin(), groups.end(),
                               [&](const Group& g) { return g.row.settings == settings; });
     if (group == groups.end()) {

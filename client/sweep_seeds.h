@@ -1,7 +1,6 @@
 // A sweep's result over its seeds: a row for each setting, with means and how far seeds differ.
 #pragma once
 
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,9 +17,9 @@ struct MeanAndSpread {
 
 // Absent numbers: fewer than two succeeded jobs have them.
 struct SeedsRow {
-  std::map<std::string, std::string> settings;  // of the keys that vary, without train.seed
-  std::vector<std::string> job_ids;             // one for each seed
-  int64_t succeeded = 0;                        // only these count below
+  SweepSettings settings;            // without train.seed
+  std::vector<std::string> job_ids;  // one for each seed
+  int64_t succeeded = 0;             // only these count below
   std::optional<MeanAndSpread> loss;
   std::optional<MeanAndSpread> validation_bits_per_byte;
   std::optional<MeanAndSpread> imbalance;

@@ -236,6 +236,15 @@ TEST_F(DataCommandsTest, SweepRefusesTheSameJobTwice) {
   EXPECT_TRUE(fake_.submissions().empty());
 }
 
+TEST_F(DataCommandsTest, SweepRunsAJobOnceThatDiffersOnlyInWhatItDoesNotUse) {
+  const std::string file = folder_.Write("job.yaml", kJobFile);
+  const ClientRun run = Run({"sweep", file, "--grid", "head_balance.coefficient=0.1,0.2", "--grid",
+                             "head_balance.loss=none,cv"});
+  EXPECT_EQ(run.code, kExitOk) << run.err;
+  EXPECT_EQ(run.out, "tiny-0-1-none-1\ntiny-0-1-cv-2\ntiny-0-2-cv-3\n");
+  EXPECT_THAT(run.err, HasSubstr("the job of 0.2-none would train the same as tiny-0-1-none"));
+}
+
 TEST_F(DataCommandsTest, SweepWatchReturnsTheFirstBadEnd) {
   for (const auto& [id, state] : std::vector<std::pair<std::string, v1::JobState>>{
            {"a-1", v1::JOB_STATE_SUCCEEDED}, {"b-2", v1::JOB_STATE_FAILED}}) {

@@ -77,6 +77,19 @@ TEST(VaryingKeysTest, FindsWhatDiffersAndNothingElse) {
   EXPECT_THAT(VaryingKeys(specs), ElementsAre("head_balance.loss", "train.seed"));
 }
 
+TEST(VaryingKeysTest, KeepsTheOrderOfTheGrid) {
+  std::vector<v1::JobSpec> specs;
+  for (const int seed : {1, 2}) {
+    for (const int width : {64, 128, 256}) {
+      v1::JobSpec& spec = specs.emplace_back();
+      spec.mutable_train()->set_seed(static_cast<uint64_t>(seed));
+      spec.mutable_model()->set_width(width);
+      spec.mutable_model()->set_mlp_width(4 * width);  // goes with it
+    }
+  }
+  EXPECT_THAT(VaryingKeys(specs), ElementsAre("train.seed", "model.width", "model.mlp_width"));
+}
+
 TEST(FlattenJobTest, GivesFullPaths) {
   v1::JobSpec spec;
   spec.set_name("a");

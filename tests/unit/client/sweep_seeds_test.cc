@@ -13,8 +13,8 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-SweepRow Row(const std::string& job_id, std::map<std::string, std::string> settings,
-             std::optional<double> bits_per_byte, v1::JobState state = v1::JOB_STATE_SUCCEEDED) {
+SweepRow Row(const std::string& job_id, SweepSettings settings, std::optional<double> bits_per_byte,
+             v1::JobState state = v1::JOB_STATE_SUCCEEDED) {
   SweepRow row;
   row.job.set_job_id(job_id);
   row.job.set_state(state);
