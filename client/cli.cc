@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/build_info.h"
+#include "base/number_option.h"
 #include "client/commands.h"
 #include "client/common_options.h"
 #include "client/exit_code.h"
@@ -72,23 +73,13 @@ void CheckText(CLI::Option* option, const Target& target, EmptyText empty, TextK
   });
 }
 
-// CLI11's own message says that it could not convert, but not to what.
-template <typename Number>
-void CheckNumber(CLI::Option* option, const char* wanted) {
-  option->check([wanted](const std::string& text) -> std::string {
-    Number number{};
-    if (CLI::detail::lexical_cast(text, number)) return "";
-    return absl::StrCat("expects ", wanted, ", not `", text, "`");
-  });
-}
-
 void CheckNumber(CLI::Option* option, const Target& target) {
   if (std::holds_alternative<int64_t*>(target) ||
       std::holds_alternative<std::optional<int64_t>*>(target)) {
-    CheckNumber<int64_t>(option, "a whole number");
+    base::ExpectNumber<int64_t>(option);
   } else if (std::holds_alternative<double*>(target) ||
              std::holds_alternative<std::optional<double>*>(target)) {
-    CheckNumber<double>(option, "a number");
+    base::ExpectNumber<double>(option);
   }
 }
 

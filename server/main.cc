@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/files.h"
 #include "base/log.h"
+#include "base/number_option.h"
 #include "base/port_file.h"
 #include "base/service_manager.h"
 #include "base/signals.h"
@@ -49,8 +50,9 @@ void AddFlags(CLI::App* app, Flags* flags) {
                   "(default: no page)");
   app->add_option("--data-dir", daemon.data_dir, "folder of the databases; made if absent")
       ->required();
-  app->add_option("--lease", flags->lease_seconds,
-                  "seconds without a word from a worker until its ranks count as lost")
+  sinkforge::base::ExpectNumber<double>(
+      app->add_option("--lease", flags->lease_seconds,
+                      "seconds without a word from a worker until its ranks count as lost"))
       ->capture_default_str();
   app->add_option("--history-bytes", daemon.retention.history_bytes,
                   "disk budget of step records and events, such as 4GiB")

@@ -19,6 +19,7 @@
 #include "base/files.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "base/number_option.h"
 #include "base/port_file.h"
 #include "base/service_manager.h"
 #include "base/signals.h"
@@ -74,12 +75,14 @@ void AddOptions(CLI::App* app, CommandLine* line) {
   app->add_option("--data-dir", daemon.data_dir,
                   "Folder of this worker's database: checkpoints, unsent metrics and logs")
       ->required();
-  app->add_option("--slots", daemon.slots, "CPU slots: trainers that run at the same time")
+  base::ExpectNumber<int64_t>(
+      app->add_option("--slots", daemon.slots, "CPU slots: trainers that run at the same time"))
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
-  app->add_option("--gpus", daemon.gpus,
-                  "GPU slots: one for each of the first GPUs that this process sees; the trainer "
-                  "must have been built with CUDA")
+  base::ExpectNumber<int64_t>(
+      app->add_option("--gpus", daemon.gpus,
+                      "GPU slots: one for each of the first GPUs that this process sees; the "
+                      "trainer must have been built with CUDA"))
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app->add_option("--data-root", daemon.data_roots,

@@ -13,6 +13,7 @@
 
 #include "base/build_info.h"
 #include "base/log.h"
+#include "base/number_option.h"
 #include "base/rpc.h"
 #include "base/signals.h"
 #include "worker/token_variable.h"
@@ -22,6 +23,7 @@
 
 namespace {
 
+using sinkforge::base::ExpectNumber;
 using sinkforge::trainer::BackendChoice;
 using sinkforge::trainer::ExitCode;
 using sinkforge::trainer::SampleCommand;
@@ -85,8 +87,9 @@ void AddTrainOptions(CLI::App* app, TrainCommand* command) {
                   "file's folder)");
   app->add_option("--set", command->overrides, "Sets one key of the job, such as model.width=128");
   app->add_flag("--resume", command->resume, "Go on from the last checkpoint of --work-dir");
-  app->add_option("--dump-step", command->dump_step,
-                  "Also write batch, parameters, gradients and importance of this step")
+  ExpectNumber<int64_t>(
+      app->add_option("--dump-step", command->dump_step,
+                      "Also write batch, parameters, gradients and importance of this step"))
       ->check([](const std::string& text) {
         int64_t step = 0;
         const bool is_step = CLI::detail::lexical_cast(text, step) && step >= 1;
@@ -102,7 +105,9 @@ void AddTrainOptions(CLI::App* app, TrainCommand* command) {
 void AddWorkerOptions(CLI::App* app, WorkerCommand* command) {
   app->add_option("--socket", command->socket, "unix:PATH of the worker's TrainerService")
       ->required();
-  app->add_option("--parent-pid", command->parent_pid, "The worker's process id")->required();
+  ExpectNumber<int64_t>(
+      app->add_option("--parent-pid", command->parent_pid, "The worker's process id"))
+      ->required();
   app->add_option("--collective-host", command->collective_host,
                   "This machine's address for the other ranks (default: 127.0.0.1)");
 }
@@ -123,20 +128,24 @@ void AddSampleOptions(CLI::App* app, SampleCommand* command) {
                   "A tokenizer.json, or bytes (default: tokenizer.json beside the model, else what "
                   "its job names)");
   app->add_option("--prompt", command->prompt, "The text to go on from");
-  app->add_option("--max-tokens", command->tokens_max, "Tokens to write at most (default: 200)")
+  ExpectNumber<int64_t>(app->add_option("--max-tokens", command->tokens_max,
+                                        "Tokens to write at most (default: 200)"))
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
-  app->add_option("--temperature", command->sampling.temperature,
-                  "0: always the likeliest token (default: 1)")
+  ExpectNumber<double>(app->add_option("--temperature", command->sampling.temperature,
+                                       "0: always the likeliest token (default: 1)"))
       ->check(CLI::Range(0.0, 1e6));
-  app->add_option("--top-k", command->sampling.top_k,
-                  "Draws among the K likeliest tokens; 0: among all (default: 0)")
+  ExpectNumber<int64_t>(
+      app->add_option("--top-k", command->sampling.top_k,
+                      "Draws among the K likeliest tokens; 0: among all (default: 0)"))
       ->check(CLI::NonNegativeNumber);
-  app->add_option(
-         "--top-p", command->sampling.top_p,
-         "Draws among the fewest likeliest tokens whose probabilities reach P (default: 1)")
+  ExpectNumber<double>(
+      app->add_option(
+          "--top-p", command->sampling.top_p,
+          "Draws among the fewest likeliest tokens whose probabilities reach P (default: 1)"))
       ->check(CLI::Range(1e-9, 1.0));
-  app->add_option("--seed", command->sampling.seed, "The same seed draws the same (default: 1)");
-  app->add_option("--threads", command->threads, "Threads (default: 1)")
+  ExpectNumber<uint64_t>(app->add_option("--seed", command->sampling.seed,
+                                         "The same seed draws the same (default: 1)"));
+  ExpectNumber<int64_t>(app->add_option("--threads", command->threads, "Threads (default: 1)"))
       ->check(CLI::Range(int64_t{1}, int64_t{1024}));
   const std::map<std::string, SampleFormat> formats = {{"text", SampleFormat::kText},
                                                        {"json", SampleFormat::kJson}};

@@ -220,9 +220,12 @@ TEST_F(StandaloneTest, DumpStepThatNeverComesIsAnError) {
   EXPECT_EQ(Train("work", {"--dump-step", "99", "--set", "train.steps=3"}), 20);
   EXPECT_THAT(output_, HasSubstr("--dump-step 99: the job has 3 steps"));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "work"));
-  for (const char* none : {"0", "-1", "two"}) {
+  for (const auto& [none, why] :
+       {std::pair("0", "0: steps are counted from 1"),
+        std::pair("-1", "-1: steps are counted from 1"),
+        std::pair("two", "--dump-step: expects a whole number, not `two`")}) {
     EXPECT_EQ(Train("work", {"--dump-step", none}), 2);
-    EXPECT_THAT(output_, HasSubstr("steps are counted from 1"));
+    EXPECT_THAT(output_, HasSubstr(why));
     EXPECT_THAT(output_, SizeIs(Le(160U))) << "one short line, not the range of a number";
   }
   ASSERT_EQ(Train("work"), 0) << output_;

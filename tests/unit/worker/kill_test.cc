@@ -225,6 +225,7 @@ TEST_F(KillTest, OptionsOutOfRangeAreRefused) {
   for (const auto& [option, message] :
        {std::pair("--grace=-1s", "--grace: is -1 s; it must be from 0 s to 720h"),
         std::pair("--grace=1e300h", "--grace"), std::pair("--no-progress=0", "--no-progress: is 0"),
+        std::pair("--slots=two", "--slots: expects a whole number, not `two`"),
         std::pair("--slots=100000000000", "--slots: Value 100000000000 not in range 1 to 1024"),
         std::pair("--log-spool=-1", "--log-spool: is -1 bytes"),
         std::pair("--disk-reserve=-1", "--disk-reserve: is -1 bytes"),
