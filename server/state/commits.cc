@@ -111,7 +111,7 @@ Verdict Judge(const Call& call, const State& state, const JobRecord& record,
   if (!IsThin(checkpoint)) return Verdict::kCopied;
   if (!record.attempt.has_value()) return Verdict::kEnded;
   // What it has said was its last word.
-  if (HasLeavingHolder(state, checkpoint)) return Verdict::kLeaves;
+  if (HasHolderThatLeft(state, checkpoint)) return Verdict::kLeaves;
   const bool is_fetched = IsBeingCopied(state, checkpoint);
   const bool may_come =
       is_fetched || std::any_of(state.expected.begin(), state.expected.end(),

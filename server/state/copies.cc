@@ -203,7 +203,7 @@ bool IsBeingCopied(const State& state, const v1::Checkpoint& checkpoint) {
   });
 }
 
-bool HasLeavingHolder(const State& state, const v1::Checkpoint& checkpoint) {
+bool HasHolderThatLeft(const State& state, const v1::Checkpoint& checkpoint) {
   return std::any_of(checkpoint.parts().begin(), checkpoint.parts().end(), [&](const auto& part) {
     if (HoldersOfRank(checkpoint, part.rank()).size() >= kCheckpointHolders) return false;
     const WorkerRecord* holder = state.FindWorker(part.worker());

@@ -33,7 +33,7 @@ bool IsReadable(const State& state, const v1::Checkpoint& checkpoint);
 // Some worker is to fetch a part that is on one worker only.
 bool IsBeingCopied(const State& state, const v1::Checkpoint& checkpoint);
 // A worker that alone has a part has said goodbye.
-bool HasLeavingHolder(const State& state, const v1::Checkpoint& checkpoint);
+bool HasHolderThatLeft(const State& state, const v1::Checkpoint& checkpoint);
 // Workers that have the part of a checkpoint, committed or to be committed.
 std::vector<std::string> HoldersOfPart(const State& state, const PartKey& key);
 

@@ -1,7 +1,7 @@
-// Workers on their way out. One that is being stopped is told when it may go: first the
-// attempts are over that it has a rank of, and others have fetched the checkpoints that it alone
-// has; its grace period says how long it waits for that. One that was stopped
-// in order is away from its last word on, and nobody waits for its lease.
+// Workers on their way out. One that is being stopped is told when it may go: first the attempts
+// are over that it has a rank of, and others have fetched the checkpoints that it alone has; its
+// grace period says how long it waits for that. One that was stopped in order is away from its last
+// word on, and nobody waits for its lease.
 #pragma once
 
 #include <cstdint>

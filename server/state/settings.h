@@ -7,8 +7,7 @@
 
 namespace sinkforge::server {
 
-// See Coordinator::UpdateNamespace, DrainWorker, UndrainWorker and
-// ForgetWorker.
+// See Coordinator::UpdateNamespace, DrainWorker, UndrainWorker and ForgetWorker.
 absl::StatusOr<v1::Namespace> SetNamespace(Call* call, const v1::UpdateNamespaceRequest& request);
 absl::StatusOr<v1::Worker> SetDrain(Call* call, const v1::DrainWorkerRequest& request);
 absl::StatusOr<v1::Worker> ClearDrain(Call* call, const std::string& worker);
