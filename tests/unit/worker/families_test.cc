@@ -1,14 +1,11 @@
 // /metrics: which series there are, and that Prometheus's own checker has nothing to say.
 #include "worker/exporter/families.h"
 
-#include <arpa/inet.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <cstdio>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/unit/http_get.h"
 #include "tests/unit/worker/test_support.h"
 
 namespace sinkforge::worker {
@@ -46,20 +43,7 @@ const base::GaugeFamily& Find(const std::vector<base::GaugeFamily>& families,
 }
 
 std::string Scrape(int port) {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
-  EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-  const std::string request = "GET /metrics HTTP/1.0\r\n\r\n";
-  EXPECT_EQ(write(fd, request.data(), request.size()), static_cast<ssize_t>(request.size()));
-  std::string answer;
-  char buffer[4096];
-  for (ssize_t got = 0; (got = read(fd, buffer, sizeof(buffer))) > 0;) {
-    answer.append(buffer, static_cast<size_t>(got));
-  }
-  close(fd);
+  const std::string answer = HttpGet(port, "/metrics");
   return answer.substr(answer.find("\r\n\r\n") + 4);
 }
 
