@@ -18,13 +18,12 @@
 #include "client/local_instance.h"
 #include "client/session.h"
 #include "client/stop_signal.h"
+#include "tokenizer/byte_tokenizer.h"
 
 namespace sinkforge::client {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr char kBytes[] = "bytes";
 
 struct SampleOptions {
   std::string model;  // a job's id or a path
@@ -113,7 +112,7 @@ absl::StatusOr<int64_t> BestStep(Session& session, const v1::Job& job) {
 // data.tokenizer lies under the data roots of workers; on their machine it is found here.
 absl::StatusOr<std::string> TokenizerOfJob(Session& session, const v1::Job& job) {
   const std::string& name = job.spec().data().tokenizer();
-  if (name == kBytes) return name;
+  if (name == tokenizer::kBytesName) return name;
   std::vector<std::string> candidates = {name};
   const auto local = ReadLocalInstance(session.default_state_folder());
   if (local.ok() && name.front() != '/') {
@@ -214,7 +213,7 @@ absl::StatusOr<int> SampleJob(Session& session, const SampleOptions& options, St
   const auto exported = ExportCheckpoint(session, *job, *checkpoint, {file}, stop);
   if (!exported.ok()) return exported.status();
   session.Say(absl::StrCat(job->job_id(), ", checkpoint of step ", checkpoint->step()));
-  if (!tokenizer_of_job.empty() && tokenizer_of_job != kBytes) {
+  if (!tokenizer_of_job.empty() && tokenizer_of_job != tokenizer::kBytesName) {
     // Beside the model it must be the one of the training; --tokenizer would be a user's choice.
     std::error_code error;
     const std::string beside = (*folder)->path() + "/tokenizer.json";

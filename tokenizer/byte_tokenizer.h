@@ -8,7 +8,8 @@
 
 namespace sinkforge::tokenizer {
 
-inline constexpr char kBytesName[] = "bytes";  // in job files and on command lines
+// In job files and on command lines; also the fingerprint.
+inline constexpr char kBytesName[] = "bytes";
 inline constexpr int32_t kByteBos = 256;
 
 std::unique_ptr<const Tokenizer> MakeByteTokenizer();

@@ -260,16 +260,19 @@ class Parser {
 
 }  // namespace
 
+std::string FingerprintOf(uint64_t xxh3) {
+  char text[24];
+  std::snprintf(text, sizeof(text), "xxh3:%016llx", static_cast<unsigned long long>(xxh3));
+  return text;
+}
+
 absl::StatusOr<BpeFile> ParseTokenizerFile(const std::string& json) {
   const Json root = Json::parse(json, nullptr, /*allow_exceptions=*/false);
   if (root.is_discarded()) return Bad("it is not JSON; get the file again");
   BpeFile file;
   const absl::Status status = Parser(&file).Run(root);
   if (!status.ok()) return status;
-  char digest[24];
-  std::snprintf(digest, sizeof(digest), "xxh3:%016llx",
-                static_cast<unsigned long long>(XXH3_64bits(json.data(), json.size())));
-  file.fingerprint = digest;
+  file.fingerprint = FingerprintOf(XXH3_64bits(json.data(), json.size()));
   return file;
 }
 

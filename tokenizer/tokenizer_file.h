@@ -25,6 +25,9 @@ struct BpeFile {
   std::string fingerprint;
 };
 
+// Of the file with this XXH3 (64 bits): "xxh3:78af5f94892f3950".
+std::string FingerprintOf(uint64_t xxh3);
+
 // INVALID_ARGUMENT: it is not such a file, contradicts itself, or uses a feature that is not
 // supported; the message names the feature and what is supported. `json` is the whole file.
 absl::StatusOr<BpeFile> ParseTokenizerFile(const std::string& json);

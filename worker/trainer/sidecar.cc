@@ -1,22 +1,23 @@
 // Sidecars of .bin shards: without one, bits per byte are absent, not wrong. They also say which
 // tokenizer made the shards.
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <tuple>
 
+#include "tokenizer/byte_tokenizer.h"
+#include "tokenizer/tokenizer_file.h"
 #include "worker/trainer/data_files.h"
 
 namespace sinkforge::trainer {
 
 using kernels::Status;
 using kernels::StatusCode;
+using tokenizer::kBytesName;
 
 namespace {
 
 constexpr char kBin[] = ".bin";
-constexpr char kBytes[] = "bytes";           // the tokenizer's name, and its fingerprint
 constexpr int32_t kTokenBytesMax = 1 << 20;  // no token stands for more text than this
 
 bool IsBin(const std::string& path) {
@@ -94,7 +95,7 @@ Status ReadSidecars(const std::vector<ResolvedFile>& files, DatasetOptions* opti
   std::string first_path;
   for (const ResolvedFile& file : files) {
     if (!IsBin(file.path)) {
-      *tokenizer = {kBytes, ""};
+      *tokenizer = {kBytesName, ""};
       return Status();
     }
     const std::string path = file.path.substr(0, file.path.size() - 4) + ".json";
@@ -123,7 +124,7 @@ Status ReadSidecars(const std::vector<ResolvedFile>& files, DatasetOptions* opti
 namespace {
 
 Status CheckAgainst(const std::string& fingerprint, const TokenizerClaim& claim) {
-  const bool bytes = claim.job_tokenizer == kBytes;
+  const bool bytes = claim.job_tokenizer == kBytesName;
   for (const auto& [data, field, present] :
        {std::tuple(&claim.train, "data.train", true),
         std::tuple(&claim.validation, "data.validation", claim.has_validation)}) {
@@ -145,15 +146,12 @@ Status CheckAgainst(const std::string& fingerprint, const TokenizerClaim& claim)
 }  // namespace
 
 Status CheckTokenizer(const TokenizerClaim& claim) {
-  if (claim.job_tokenizer == kBytes) return CheckAgainst(kBytes, claim);
+  if (claim.job_tokenizer == kBytesName) return CheckAgainst(kBytesName, claim);
   auto files = ResolveDataFiles({claim.job_tokenizer}, {claim.roots, "data.tokenizer"});
   if (!files.ok()) return files.status();
   const auto digests = DigestFiles(files.value());
   if (!digests.ok()) return digests.status();
-  char fingerprint[24];
-  std::snprintf(fingerprint, sizeof(fingerprint), "xxh3:%016llx",
-                static_cast<unsigned long long>(digests.value()[0].xxh3));
-  return CheckAgainst(fingerprint, claim);
+  return CheckAgainst(tokenizer::FingerprintOf(digests.value()[0].xxh3), claim);
 }
 
 }  // namespace sinkforge::trainer
