@@ -25,23 +25,32 @@ def mean(rows, name):
     return statistics.fmean(row[name] for row in rows)
 
 
+# How many spreads of the float32 seeds bfloat16 may be off. Of the loss one: runs of one seed stay
+# together. The imbalance that the head-balance loss leaves is noise in the gates' gradients, to
+# which bfloat16 adds some of its own, on the processor too.
+SPREADS = {"loss": 1, "imbalance": 2}
+
+
 def compare(folder):
-    """Means over windows of 20 steps: mixed may be off the float32 seeds' mean by as much as those
-    differ among themselves, and by 1% where they hardly differ."""
+    """Means over windows of 20 steps and three seeds. The range of three numbers says little of how
+    far seeds differ, so that a window's counts as the mean of all windows' at least."""
     status = 0
     seeds = (1, 2, 3)
     exact, mixed = ([read(folder / f"d4-{kind}-seed{seed}.csv") for seed in seeds]
                     for kind in ("float32", "mixed"))
-    for name in ("loss", "imbalance"):
-        for first in range(0, len(exact[0]), WINDOW):
-            a, b = ([mean(run[first:first + WINDOW], name) for run in runs]
-                    for runs in (exact, mixed))
-            spread = max(a) - min(a)
-            off = abs(statistics.fmean(a) - statistics.fmean(b))
-            good = off <= max(spread, 0.01 * abs(statistics.fmean(a)))
+    starts = range(0, len(exact[0]), WINDOW)
+    for name, times in SPREADS.items():
+        a, b = ([[mean(run[first:first + WINDOW], name) for run in runs] for first in starts]
+                for runs in (exact, mixed))
+        spreads = [max(window) - min(window) for window in a]
+        for first, ours, theirs, spread in zip(starts, b, a, spreads):
+            allowed = times * max(spread, statistics.fmean(spreads))
+            off = abs(statistics.fmean(theirs) - statistics.fmean(ours))
+            good = off <= allowed
             print(f"{name} of steps {first + 1} to {first + WINDOW}: float32 "
-                  f"{statistics.fmean(a):.5f} (spread {spread:.5f}), mixed "
-                  f"{statistics.fmean(b):.5f}{'' if good else '  FAILED'}")
+                  f"{statistics.fmean(theirs):.5f} (spread {spread:.5f}), mixed "
+                  f"{statistics.fmean(ours):.5f}, off by {off:.5f} of {allowed:.5f}"
+                  f"{'' if good else '  FAILED'}")
             status |= not good
     return status
 
