@@ -107,8 +107,7 @@ class FakeServices::Checkpoints final : public v1::CheckpointService::Service {
     std::vector<v1::CheckpointData> data;
     {
       base::MutexLock lock(&fake_->mutex_);
-      fake_->actions_.push_back("read " + std::to_string(request->step()) + "/" +
-                                std::to_string(request->rank()));
+      fake_->actions_.push_back("read rank " + std::to_string(request->rank()));
       if (!fake_->part_error_.ok()) return base::ToGrpc(fake_->part_error_);
       data = fake_->parts_[request->rank()];
     }
