@@ -11,7 +11,8 @@ namespace {
 
 // gRPC sends an error in trailing metadata, of which clients take 8 KiB by default; message and
 // details both go there, the details base64-coded.
-constexpr size_t kDetailBytesMax = 2500;
+constexpr size_t kDetailBytesMax = 1900;
+constexpr size_t kViolationBytes = 16;  // of each beside its texts
 constexpr size_t kMessageBytesMax = 3000;
 constexpr size_t kRequestIdBytesMax = 128;
 
@@ -100,7 +101,7 @@ absl::Status InvalidJob(const std::vector<jobspec::Violation>& violations) {
   std::string message = "the job is not valid";
   size_t bytes = 0;
   for (const jobspec::Violation& violation : violations) {
-    bytes += violation.field.size() + violation.message.size();
+    bytes += violation.field.size() + violation.message.size() + kViolationBytes;
     if (bytes > kDetailBytesMax) {
       absl::StrAppend(&message, "; and ", violations.size() - sent.size(), " more");
       break;
