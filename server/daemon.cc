@@ -141,6 +141,7 @@ class Daemon::Impl {
   Engine engine_;
   Retention retention_;
   WorkPool pool_;
+  ClusterGuard cluster_{stores_.jobs->cluster_id()};
   RpcContext context_;
   JobServiceImpl job_service_{&context_};
   WorkerServiceImpl worker_service_{&context_};
@@ -172,6 +173,7 @@ EngineMetrics Daemon::Impl::MakeEngineMetrics() {
 RpcContext Daemon::Impl::MakeContext() {
   RpcContext context;
   context.engine = &engine_;
+  context.cluster = &cluster_;
   context.jobs = stores_.jobs.get();
   context.history = stores_.history.get();
   context.logs = stores_.logs.get();

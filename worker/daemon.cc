@@ -80,6 +80,9 @@ absl::Status Daemon::CheckOptions() {
 
 absl::Status Daemon::OpenStores() {
   if (absl::Status made = base::MakeFolder(options_.data_dir); !made.ok()) return made;
+  auto membership = ClusterMembership::Open(options_.data_dir);
+  if (!membership.ok()) return membership.status();
+  membership_ = *std::move(membership);
   base::KvOptions kv;
   kv.path = options_.data_dir + "/store";
   kv.schema_version = kSchemaVersion;
@@ -234,11 +237,12 @@ std::shared_ptr<grpc::Channel> Daemon::MakeCoordinatorChannel() const {
 }
 
 void Daemon::StartThreads(std::function<void(const absl::Status&)> on_fatal) {
+  const Sender sender{options_.name, membership_.get()};
   // Connections of their own, so that a flood of log lines does not delay the snapshots.
   step_forwarder_ = std::make_unique<Forwarder>(
-      StepQueue(steps_.get(), MakeCoordinatorChannel(), options_.name), clock_);
-  log_forwarder_ = std::make_unique<Forwarder>(
-      LogQueue(logs_.get(), MakeCoordinatorChannel(), options_.name), clock_);
+      StepQueue(steps_.get(), MakeCoordinatorChannel(), sender), clock_);
+  log_forwarder_ =
+      std::make_unique<Forwarder>(LogQueue(logs_.get(), MakeCoordinatorChannel(), sender), clock_);
   copier_ = std::make_unique<PartCopier>(PartCopier::Parts{
       checkpoints_.get(), clock_, [this] { agent_->OnStoreChange(); }, tls_.get()});
   SynchronizerOptions options;
@@ -246,11 +250,16 @@ void Daemon::StartThreads(std::function<void(const absl::Status&)> on_fatal) {
   Synchronizer::Callbacks callbacks;
   callbacks.snapshot = [this] {
     // More than that is refused, so that nobody should plan with it.
-    return agent_->Snapshot(std::max<int64_t>(0, DiskFree() - options_.disk_reserve_bytes));
+    v1::WorkerSnapshot snapshot =
+        agent_->Snapshot(std::max<int64_t>(0, DiskFree() - options_.disk_reserve_bytes));
+    snapshot.set_cluster_id(membership_->id());
+    return snapshot;
   };
   callbacks.trainers = [this] { return agent_->running(); };
   callbacks.on_stream_opened = [this] { agent_->OnStreamOpened(); };
-  callbacks.on_desired = [this](const v1::DesiredState& desired) { agent_->SetDesired(desired); };
+  callbacks.on_desired = [this](const v1::DesiredState& desired) {
+    if (membership_->Accept(desired.cluster_id())) agent_->SetDesired(desired);
+  };
   callbacks.on_name_taken = [on_fatal = std::move(on_fatal)](const std::string& message) {
     on_fatal(absl::AlreadyExistsError(message));
   };

@@ -17,6 +17,7 @@
 #include "base/metrics.h"
 #include "base/rpc.h"
 #include "worker/agent/agent.h"
+#include "worker/cluster_membership.h"
 #include "worker/counters.h"
 #include "worker/exporter/families.h"
 #include "worker/process/process_ledger.h"
@@ -107,6 +108,7 @@ class Daemon {
 
   DaemonOptions options_;
   std::shared_ptr<const base::Tls> tls_;
+  std::unique_ptr<ClusterMembership> membership_;
   const base::Clock* const clock_;
   const std::string incarnation_;
   std::string address_;

@@ -19,6 +19,7 @@
 #include "server/engine/rendezvous.h"
 #include "server/engine/timer_thread.h"
 #include "server/engine/work_pool.h"
+#include "server/rpc/cluster_guard.h"
 #include "sinkforge/v1/log_service.pb.h"
 #include "sinkforge/v1/metrics.pb.h"
 
@@ -41,6 +42,7 @@ class RpcTimes {
 // Everything outlives the services.
 struct RpcContext {
   Engine* engine = nullptr;
+  ClusterGuard* cluster = nullptr;
   JobStore* jobs = nullptr;
   HistoryStore* history = nullptr;
   LogStore* logs = nullptr;

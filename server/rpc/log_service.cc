@@ -40,7 +40,8 @@ grpc::ServerUnaryReactor* LogServiceImpl::AppendLogs(grpc::CallbackServerContext
                                                      const v1::AppendLogsRequest* request,
                                                      v1::AppendLogsResponse*) {
   const UnaryCall call(context, rpc_, "LogService/AppendLogs");
-  const absl::Status checked = CheckLines(*request);
+  absl::Status checked = rpc_->cluster->Check(request->worker(), request->cluster_id());
+  if (checked.ok()) checked = CheckLines(*request);
   if (!checked.ok()) {
     call.Finish(checked);
     return call.reactor();

@@ -66,7 +66,8 @@ grpc::ServerUnaryReactor* MetricsServiceImpl::ReportSteps(grpc::CallbackServerCo
                                                           const v1::ReportStepsRequest* request,
                                                           v1::ReportStepsResponse*) {
   const UnaryCall call(context, rpc_, "MetricsService/ReportSteps");
-  const absl::Status checked = CheckReport(*request);
+  absl::Status checked = rpc_->cluster->Check(request->worker(), request->cluster_id());
+  if (checked.ok()) checked = CheckReport(*request);
   if (!checked.ok()) {
     call.Finish(checked);
     return call.reactor();

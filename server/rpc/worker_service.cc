@@ -52,6 +52,8 @@ class SynchronizeStream final
                                 "a stream belongs to one start of one worker; open a new "
                                 "stream for another"));
     }
+    const absl::Status ours = rpc_->cluster->Check(worker_, snapshot_.cluster_id());
+    if (!ours.ok()) return Close(ours);
     rpc_->engine->Synchronize(
         link_, std::move(snapshot_),
         [self = shared_from_this()](const absl::Status& status) { self->Answer(status); });
@@ -82,6 +84,7 @@ class SynchronizeStream final
       base::MutexLock lock(&mutex_);
       if (end_.has_value()) return;
       next_ = std::move(state);
+      next_->set_cluster_id(rpc_->cluster->id());
     }
     WriteNext();
   }

@@ -5,6 +5,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "base/ids.h"
 
 namespace sinkforge::server {
 namespace {
@@ -63,9 +64,21 @@ absl::StatusOr<std::unique_ptr<KvJobStore>> KvJobStore::Open(const std::string& 
   auto kv = base::KvStore::Open(options);
   if (!kv.ok()) return kv.status();
   std::unique_ptr<KvJobStore> store(new KvJobStore(*std::move(kv)));
-  const absl::Status counted = store->CountEventBytes();
-  if (!counted.ok()) return counted;
+  absl::Status read = store->CountEventBytes();
+  if (read.ok()) read = store->ReadClusterId();
+  if (!read.ok()) return read;
   return store;
+}
+
+absl::Status KvJobStore::ReadClusterId() {
+  const std::string key = KeyBuilder("cluster").Text("id").key();
+  absl::StatusOr<std::string> known = kv_->Get(key);
+  if (known.ok()) cluster_id_ = *std::move(known);
+  if (!absl::IsNotFound(known.status())) return known.status();
+  cluster_id_ = base::RandomId();
+  base::KvBatch batch;
+  batch.Put(key, cluster_id_);
+  return kv_->Write(batch, base::Durability::kSynced);
 }
 
 absl::Status KvJobStore::CountEventBytes() {

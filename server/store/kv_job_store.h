@@ -1,6 +1,7 @@
 // JobStore on a database of its own.
 //
-// Keys: job <id> -> Job; event <job id> <sequence> -> Event; counter next_job_number -> decimal.
+// Keys: job <id> -> Job; event <job id> <sequence> -> Event; counter next_job_number -> decimal;
+// cluster id -> the id.
 #pragma once
 
 #include <map>
@@ -25,14 +26,18 @@ class KvJobStore final : public JobStore {
   absl::StatusOr<std::vector<v1::Event>> ListEvents(const std::string& job_id,
                                                     int64_t after_sequence,
                                                     int limit) const override;
+  // Made when this database was: whose jobs these are. Workers keep it with what they have of them.
+  const std::string& cluster_id() const { return cluster_id_; }
   std::vector<JobBytes> EventBytes() const override;
   absl::Status TrimEvents(const std::string& job_id, int64_t bytes) override;
 
  private:
   explicit KvJobStore(std::unique_ptr<base::KvStore> kv) : kv_(std::move(kv)) {}
   absl::Status CountEventBytes();
+  absl::Status ReadClusterId();
 
   const std::unique_ptr<base::KvStore> kv_;
+  std::string cluster_id_;
   mutable base::Mutex mutex_;
   std::map<std::string, int64_t> event_bytes_ GUARDED_BY(mutex_);
 };

@@ -88,19 +88,20 @@ void Forwarder::NoteFailure(const std::string& job_id, const absl::Status& statu
 }
 
 Forwarder::Queue StepQueue(StepSpool* spool, std::shared_ptr<grpc::Channel> channel,
-                           const std::string& worker) {
+                           Sender sender) {
   // Shared because std::function must be copyable.
   const std::shared_ptr<v1::MetricsService::Stub> stub = v1::MetricsService::NewStub(channel);
   Forwarder::Queue queue;
   queue.name = "step records";
   queue.jobs = [spool] { return spool->Jobs(); };
-  queue.forward = [spool, stub, worker](
+  queue.forward = [spool, stub, sender](
                       const std::string& job_id,
                       grpc::ClientContext* context) -> absl::StatusOr<Forwarder::Sent> {
     auto request = spool->Next(job_id);
     if (!request.ok()) return request.status();
     if (request->steps().empty() && request->starts().empty()) return Forwarder::Sent::kNothing;
-    request->set_worker(worker);
+    request->set_worker(sender.worker);
+    request->set_cluster_id(sender.membership->id());
     v1::ReportStepsResponse response;
     const grpc::Status status = stub->ReportSteps(context, *request, &response);
     if (!status.ok()) return base::FromGrpc(status);
@@ -110,19 +111,19 @@ Forwarder::Queue StepQueue(StepSpool* spool, std::shared_ptr<grpc::Channel> chan
   return queue;
 }
 
-Forwarder::Queue LogQueue(LogSpool* spool, std::shared_ptr<grpc::Channel> channel,
-                          const std::string& worker) {
+Forwarder::Queue LogQueue(LogSpool* spool, std::shared_ptr<grpc::Channel> channel, Sender sender) {
   const std::shared_ptr<v1::LogService::Stub> stub = v1::LogService::NewStub(channel);
   Forwarder::Queue queue;
   queue.name = "log lines";
   queue.jobs = [spool] { return spool->Jobs(); };
-  queue.forward = [spool, stub, worker](
+  queue.forward = [spool, stub, sender](
                       const std::string& job_id,
                       grpc::ClientContext* context) -> absl::StatusOr<Forwarder::Sent> {
     auto request = spool->Next(job_id);
     if (!request.ok()) return request.status();
     if (request->lines().empty()) return Forwarder::Sent::kNothing;
-    request->set_worker(worker);
+    request->set_worker(sender.worker);
+    request->set_cluster_id(sender.membership->id());
     v1::AppendLogsResponse response;
     const grpc::Status status = stub->AppendLogs(context, *request, &response);
     if (!status.ok()) return base::FromGrpc(status);

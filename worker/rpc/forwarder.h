@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "worker/cluster_membership.h"
 #include "worker/store/log_spool.h"
 #include "worker/store/step_spool.h"
 #include "worker/wakeup.h"
@@ -61,10 +62,14 @@ class Forwarder {
   std::thread thread_;                                         // last: it uses all of the above
 };
 
-// The spools are not owned. `worker`: the name that goes into the requests.
-Forwarder::Queue StepQueue(StepSpool* spool, std::shared_ptr<grpc::Channel> channel,
-                           const std::string& worker);
-Forwarder::Queue LogQueue(LogSpool* spool, std::shared_ptr<grpc::Channel> channel,
-                          const std::string& worker);
+// What goes into the requests beside what the spools have.
+struct Sender {
+  std::string worker;                             // its name
+  const ClusterMembership* membership = nullptr;  // not owned
+};
+
+// The spools are not owned.
+Forwarder::Queue StepQueue(StepSpool* spool, std::shared_ptr<grpc::Channel> channel, Sender sender);
+Forwarder::Queue LogQueue(LogSpool* spool, std::shared_ptr<grpc::Channel> channel, Sender sender);
 
 }  // namespace sinkforge::worker

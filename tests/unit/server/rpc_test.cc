@@ -392,6 +392,34 @@ TEST_F(RpcTest, DropsReportsOfUnknownJobsAndRefusesImpossibleOnes) {
   EXPECT_EQ(TryAppend(lines).error_code(), StatusCode::INVALID_ARGUMENT);
 }
 
+TEST_F(RpcTest, TellsWorkersOfAnotherClusterNothing) {
+  const std::string job_id = bed_.Submit("r1");
+  StreamWorker worker(&bed_, "w1", "i1", 1);
+  StartTraining(&worker, job_id);
+  const std::string ours = worker.Await([](const auto&) { return true; }).cluster_id();
+  EXPECT_FALSE(ours.empty());
+  worker.snapshot.set_cluster_id(ours);
+  worker.Train(job_id, 1);
+  worker.Sync();
+  StreamWorker other(&bed_, "w2", "i1", 1);
+  other.snapshot.set_cluster_id("another");
+  other.AddPart("of-theirs-7", 3);  // which it would be told to delete
+  other.Sync();
+  const grpc::Status end = other.AwaitEnd();
+  EXPECT_EQ(end.error_code(), StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(ReasonOf(end), "OTHER_CLUSTER");
+  // Records of jobs that are unknown here would be taken for those of deleted ones, and dropped.
+  v1::ReportStepsRequest steps = MakeReport("of-theirs-7", 1, 1, 1);
+  EXPECT_TRUE(TryReport(steps).ok());
+  steps.set_cluster_id("another");
+  EXPECT_EQ(ReasonOf(TryReport(steps)), "OTHER_CLUSTER");
+  v1::AppendLogsRequest lines = MakeLogs("of-theirs-7", 1, 0, 1, 1);
+  EXPECT_TRUE(TryAppend(lines).ok());
+  lines.set_cluster_id("another");
+  EXPECT_EQ(ReasonOf(TryAppend(lines)), "OTHER_CLUSTER");
+  Finish(&worker, job_id);
+}
+
 TEST_F(RpcTest, SaysWhichAttemptsThereAre) {
   const std::string job_id = bed_.Submit("r1");
   const auto query = [&](int64_t attempt) {

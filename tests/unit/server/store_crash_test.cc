@@ -52,6 +52,19 @@ int KillAWriter(const std::string& folder, int rounds) {
   return acknowledged;
 }
 
+TEST(StoreCrashTest, KeepsItsClustersId) {
+  TempFolder folder;
+  const auto read = [&](const std::string& name) {
+    const auto jobs = KvJobStore::Open(folder.path() + "/" + name);
+    EXPECT_TRUE(jobs.ok()) << jobs.status();
+    return (*jobs)->cluster_id();
+  };
+  const std::string id = read("jobs");
+  EXPECT_FALSE(id.empty());
+  EXPECT_EQ(read("jobs"), id);
+  EXPECT_NE(read("other"), id);
+}
+
 TEST(StoreCrashTest, KeepsWhatWasAcknowledgedOverKill) {
   TempFolder folder;
   const int acknowledged = KillAWriter(folder.path(), 25);
