@@ -276,8 +276,14 @@ Status CoreTrainer::GatherGradients() {
   return environment_.collective->Wait();
 }
 
-// A bucket's parameters are on their way while the next one's are computed.
+// A bucket's parameters are on their way while the next one's are computed. A rank that is alone
+// has none to send, and updates all at once: one of Muon's matrices does not fill a large device,
+// which does many in one product.
 Status CoreTrainer::Update(const OptimizerStep& update) {
+  if (environment_.collective->world_size() == 1) {
+    optimizer_->Apply(update, 0, model_->parameters().all().size());
+    return Status();
+  }
   for (const ShardPlan::Bucket& bucket : plan_->buckets()) {
     optimizer_->Apply(update, bucket.first_parameter, bucket.end_parameter);
     environment_.collective->BeginAllGather(bucket.values, bucket.segments);
