@@ -30,10 +30,10 @@ cudaDataType_t TypeOf(DType dtype) { return dtype == DType::kBF16 ? CUDA_R_16BF 
 using Key = std::tuple<int64_t, int64_t, int64_t, Operand, Operand, DType, DType, bool, int64_t,
                        int64_t, int64_t, int64_t, uint32_t>;
 
-// What all three matrices of every product of the batch start at a multiple of.
+// What all matrices of every product of the batch start at a multiple of.
 uint32_t AlignmentOf(const ProductArgs& args) {
   auto bits = reinterpret_cast<uintptr_t>(args.a) | reinterpret_cast<uintptr_t>(args.b) |
-              reinterpret_cast<uintptr_t>(args.c);
+              reinterpret_cast<uintptr_t>(args.c) | reinterpret_cast<uintptr_t>(args.addend);
   if (args.batch > 1) {
     bits |= static_cast<uintptr_t>((args.a_stride | args.b_stride) * SizeOf(args.input));
     bits |= static_cast<uintptr_t>(args.c_stride * SizeOf(args.output));
@@ -155,9 +155,10 @@ MatrixProducts::~MatrixProducts() {
 
 void MatrixProducts::Multiply(const ProductArgs& args) {
   const Plan& plan = state_->PlanOf(args);
+  const void* addend = args.addend == nullptr ? args.c : args.addend;
   const cublasStatus_t status =
       cublasLtMatmul(state_->handle, plan.operation, &args.alpha, args.b, plan.b, args.a, plan.a,
-                     &args.beta, args.c, plan.c, args.c, plan.c, &plan.algorithm, state_->workspace,
+                     &args.beta, addend, plan.c, args.c, plan.c, &plan.algorithm, state_->workspace,
                      kWorkspaceBytes, state_->stream);
   if (status != CUBLAS_STATUS_SUCCESS &&
       RefuseCapture("cuBLASLt: product", cublasLtGetStatusString(status))) {

@@ -1,5 +1,5 @@
-// Matrix products on a GPU, by cuBLASLt: row-major c = alpha op(a) op(b) + beta c, batched by
-// stride, accumulated in float32.
+// Matrix products on a GPU, by cuBLASLt: row-major c = alpha op(a) op(b) + beta addend, batched
+// by stride, accumulated in float32 and rounded once.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -19,8 +19,9 @@ struct ProductArgs {
   const void* a = nullptr;
   const void* b = nullptr;
   void* c = nullptr;
-  DType input = DType::kF32;   // of a and b: kF32 or kBF16
-  DType output = DType::kF32;  // of c
+  const void* addend = nullptr;  // as c is laid out; null: what c holds
+  DType input = DType::kF32;     // of a and b: kF32 or kBF16
+  DType output = DType::kF32;    // of c
   float alpha = 1;
   float beta = 0;
   int64_t batch = 1;

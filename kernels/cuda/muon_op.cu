@@ -1,5 +1,6 @@
 // With X of rows <= columns, A = X X^T and X <- a X + (b A + c A^2) X. A tall X is not transposed:
-// A = X^T X and X <- a X + X (b A + c A^2) is the same polynomial.
+// A = X^T X and X <- a X + X (b A + c A^2) is the same polynomial. The sums are the products' own:
+// nothing passes over memory between them.
 #include <cmath>
 #include <utility>
 
@@ -40,15 +41,13 @@ void MuonOp<T>::NewtonSchulz(const MuonShape& shape, int64_t batch, T* x, T* nex
     p = products;
     p.m = p.n = p.k = small;
     p.a = p.b = gram;
-    p.c = square;
+    p.c = square;  // the polynomial, not yet times X
     p.a_stride = p.b_stride = p.c_stride = small * small;
+    p.alpha = static_cast<float>(kNewtonSchulzC);
+    p.beta = static_cast<float>(kNewtonSchulzB);
+    p.addend = gram;
     products_->Multiply(p);
-    LaunchMuonPolynomial(gram, batch * small * small, square, stream_->get());
 
-    // next = a X, then the polynomial's product is added to it by the library.
-    CheckCuda(cudaMemcpyAsync(next, x, static_cast<size_t>(batch * small * large) * sizeof(T),
-                              cudaMemcpyDeviceToDevice, stream_->get()),
-              "Newton-Schulz");
     p = products;
     p.m = shape.rows;
     p.n = shape.cols;
@@ -60,6 +59,7 @@ void MuonOp<T>::NewtonSchulz(const MuonShape& shape, int64_t batch, T* x, T* nex
     p.b_stride = tall ? small * small : small * large;
     p.c_stride = small * large;
     p.beta = static_cast<float>(kNewtonSchulzA);
+    p.addend = x;
     products_->Multiply(p);
     std::swap(x, next);
   }

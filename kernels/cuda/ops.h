@@ -108,9 +108,6 @@ void LaunchMuonMomentum(const float* gradient, const MuonArgs& args, int64_t n, 
 template <typename T>
 void LaunchMuonNormalise(const float* x, const double* partials, int64_t n, T* y,
                          cudaStream_t stream);
-// y = b a + c y: the polynomial of Newton-Schulz, a = X X^T and y = a a^T.
-template <typename T>
-void LaunchMuonPolynomial(const T* a, int64_t n, T* y, cudaStream_t stream);
 template <typename T>
 void LaunchMuonUpdate(const T* x, int64_t n, float rate, float* parameter, cudaStream_t stream);
 

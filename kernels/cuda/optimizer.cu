@@ -59,14 +59,6 @@ __global__ void MuonNormaliseKernel(const float* x, const double* partials, int6
 }
 
 template <typename T>
-__global__ void MuonPolynomialKernel(const T* a, int64_t n, T* y) {
-  for (int64_t i = First(); i < n; i += Stride()) {
-    y[i] = FromFloat<T>(static_cast<float>(kNewtonSchulzB) * ToFloat(a[i]) +
-                        static_cast<float>(kNewtonSchulzC) * ToFloat(y[i]));
-  }
-}
-
-template <typename T>
 __global__ void MuonUpdateKernel(const T* x, int64_t n, float rate, float* parameter) {
   for (int64_t i = First(); i < n; i += Stride()) parameter[i] -= rate * ToFloat(x[i]);
 }
@@ -105,17 +97,12 @@ void LaunchMuonNormalise(const float* x, const double* partials, int64_t n, T* y
          y);
 }
 template <typename T>
-void LaunchMuonPolynomial(const T* a, int64_t n, T* y, cudaStream_t stream) {
-  Launch(MuonPolynomialKernel<T>, {dim3(Blocks(n)), kThreads, 0}, stream, a, n, y);
-}
-template <typename T>
 void LaunchMuonUpdate(const T* x, int64_t n, float rate, float* parameter, cudaStream_t stream) {
   Launch(MuonUpdateKernel<T>, {dim3(Blocks(n)), kThreads, 0}, stream, x, n, rate, parameter);
 }
 
 #define SINKFORGE_MUON(T)                                                                       \
   template void LaunchMuonNormalise<T>(const float*, const double*, int64_t, T*, cudaStream_t); \
-  template void LaunchMuonPolynomial<T>(const T*, int64_t, T*, cudaStream_t);                   \
   template void LaunchMuonUpdate<T>(const T*, int64_t, float, float*, cudaStream_t)
 SINKFORGE_MUON(float);
 SINKFORGE_MUON(Bf16);

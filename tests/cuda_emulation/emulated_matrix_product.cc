@@ -15,6 +15,7 @@ float Load(const void* data, DType dtype, int64_t i) {
 void MultiplyOne(const ProductArgs& args, int64_t batch) {
   const bool a_plain = args.a_form == Operand::kPlain;
   const bool b_plain = args.b_form == Operand::kPlain;
+  const void* addend = args.addend == nullptr ? args.c : args.addend;
   for (int64_t i = 0; i < args.m; ++i) {
     for (int64_t j = 0; j < args.n; ++j) {
       float sum = 0;
@@ -25,7 +26,7 @@ void MultiplyOne(const ProductArgs& args, int64_t batch) {
       }
       const int64_t c = batch * args.c_stride + i * args.n + j;
       float value = args.alpha * sum;
-      if (args.beta != 0) value += args.beta * Load(args.c, args.output, c);
+      if (args.beta != 0) value += args.beta * Load(addend, args.output, c);
       if (args.output == DType::kF32) {
         static_cast<float*>(args.c)[c] = value;
       } else {
