@@ -54,6 +54,14 @@ struct alignas(16) Vector {
   T at[kWidth];
 };
 
+// Of n elements, those that are taken in whole vectors of kWidth: none where an address does not
+// allow it.
+template <int kWidth, typename... Pointers>
+__device__ __forceinline__ int64_t VectorsOf(int64_t n, Pointers... at) {
+  const bool aligned = (... && (reinterpret_cast<uintptr_t>(at) % 16 == 0));
+  return aligned ? n / kWidth : 0;
+}
+
 // The sum over a warp, in every lane.
 template <typename T>
 __device__ __forceinline__ T WarpSum(T value) {

@@ -103,7 +103,23 @@ __global__ void SwiGluBackwardKernel(SwiGluBackwardKernelArgs<T> args) {
 }
 
 __global__ void RoundKernel(const float* from, int64_t n, Bf16* to) {
-  for (int64_t i = First(); i < n; i += Stride()) to[i] = FromFloat<Bf16>(from[i]);
+  constexpr int kWidth = Vector<Bf16>::kWidth;
+  constexpr int kHalf = Vector<float>::kWidth;
+  const int64_t vectors = VectorsOf<kWidth>(n, from, to);
+  for (int64_t i = First(); i < vectors; i += Stride()) {
+    const Vector<float> low = reinterpret_cast<const Vector<float>*>(from)[2 * i];
+    const Vector<float> high = reinterpret_cast<const Vector<float>*>(from)[2 * i + 1];
+    Vector<Bf16> rounded;
+#pragma unroll
+    for (int c = 0; c < kHalf; ++c) {
+      rounded.at[c] = FromFloat<Bf16>(low.at[c]);
+      rounded.at[c + kHalf] = FromFloat<Bf16>(high.at[c]);
+    }
+    reinterpret_cast<Vector<Bf16>*>(to)[i] = rounded;
+  }
+  for (int64_t i = vectors * kWidth + First(); i < n; i += Stride()) {
+    to[i] = FromFloat<Bf16>(from[i]);
+  }
 }
 
 // A block a head counts the positions at which it wins; every gate is read by every block, from the
@@ -130,11 +146,20 @@ __global__ void GateArgmaxKernel(const float* gate, int batch, int heads, int se
 
 template <typename T>
 __global__ void PartialSumsKernel(Reduction reduction, const T* x, int64_t n, double* partials) {
+  constexpr int kWidth = Vector<T>::kWidth;
+  const int64_t vectors = VectorsOf<kWidth>(n, x);
   double sum = 0.0;
-  for (int64_t i = First(); i < n; i += Stride()) {
-    const auto value = static_cast<double>(ToFloat(x[i]));
+  const auto add = [&](T element) {
+    const auto value = static_cast<double>(ToFloat(element));
     sum += reduction == Reduction::kSum ? value : value * value;
+  };
+#pragma unroll 4
+  for (int64_t i = First(); i < vectors; i += Stride()) {
+    const Vector<T> values = reinterpret_cast<const Vector<T>*>(x)[i];
+#pragma unroll
+    for (const T value : values.at) add(value);
   }
+  for (int64_t i = vectors * kWidth + First(); i < n; i += Stride()) add(x[i]);
   sum = BlockSum(sum, reinterpret_cast<double*>(SharedMemory()));
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
@@ -169,7 +194,7 @@ void LaunchSwiGluBackward(const SwiGluBackwardKernelArgs<T>& args, cudaStream_t 
   Launch(SwiGluBackwardKernel<T>, Spread(args.n / Vector<T>::kWidth + 1), stream, args);
 }
 void LaunchRound(const float* from, int64_t n, Bf16* to, cudaStream_t stream) {
-  Launch(RoundKernel, Spread(n), stream, from, n, to);
+  Launch(RoundKernel, Spread(n / Vector<Bf16>::kWidth + 1), stream, from, n, to);
 }
 
 void LaunchGateArgmaxCounts(const float* gate, int batch, int heads, int sequence, double* counts,

@@ -12,8 +12,9 @@ constexpr int64_t kBlocksMax = 132 * 8;  // eight blocks for every multiprocesso
 __device__ int64_t First() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ int64_t Stride() { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
 
+// For n elements, most of them in vectors.
 unsigned Blocks(int64_t n) {
-  const int64_t blocks = (n + kThreads - 1) / kThreads;
+  const int64_t blocks = n / (Vector<float>::kWidth * kThreads) + 1;
   return static_cast<unsigned>(blocks < kBlocksMax ? blocks : kBlocksMax);
 }
 
@@ -24,10 +25,31 @@ static_assert(sizeof(AdamWTable) <= 4096);  // what a kernel takes as parameters
 
 __global__ void AdamWKernel(AdamWTable table) {
   const AdamWTensor& t = table.tensors[blockIdx.y];
-  for (int64_t i = First(); i < t.n; i += Stride()) {
+  constexpr int kWidth = Vector<float>::kWidth;
+  const int64_t vectors = VectorsOf<kWidth>(t.n, t.parameter, t.gradient, t.m, t.v);
+  for (int64_t i = First(); i < vectors; i += Stride()) {
+    const Vector<float> g = reinterpret_cast<const Vector<float>*>(t.gradient)[i];
+    Vector<float> p = reinterpret_cast<Vector<float>*>(t.parameter)[i];
+    Vector<float> m = reinterpret_cast<Vector<float>*>(t.m)[i];
+    Vector<float> v = reinterpret_cast<Vector<float>*>(t.v)[i];
+#pragma unroll
+    for (int c = 0; c < kWidth; ++c) {
+      AdamWUpdate(t.scalars, g.at[c], &p.at[c], &m.at[c], &v.at[c]);
+    }
+    reinterpret_cast<Vector<float>*>(t.parameter)[i] = p;
+    reinterpret_cast<Vector<float>*>(t.m)[i] = m;
+    reinterpret_cast<Vector<float>*>(t.v)[i] = v;
+  }
+  for (int64_t i = vectors * kWidth + First(); i < t.n; i += Stride()) {
     AdamWUpdate(t.scalars, t.gradient[i], &t.parameter[i], &t.m[i], &t.v[i]);
   }
 }
+
+// As many elements as a vector of float32 has.
+template <typename T>
+struct alignas(4 * sizeof(T)) Four {
+  T at[4];
+};
 
 struct MuonScalars {
   float gradient_scale, momentum, one_minus_momentum;
@@ -35,12 +57,25 @@ struct MuonScalars {
 
 __global__ void MuonMomentumKernel(const float* gradient, MuonScalars scalars, int64_t n,
                                    float* buffer, float* x, double* partials) {
+  constexpr int kWidth = Vector<float>::kWidth;
+  const int64_t vectors = VectorsOf<kWidth>(n, gradient, buffer, x);
   double square = 0.0;
-  for (int64_t i = First(); i < n; i += Stride()) {
-    const float ahead = MuonMomentumUpdate(gradient[i] * scalars.gradient_scale, scalars.momentum,
-                                           scalars.one_minus_momentum, &buffer[i]);
-    x[i] = ahead;
+  const auto update = [&](float g, float* momentum) {
+    const float ahead = MuonMomentumUpdate(g * scalars.gradient_scale, scalars.momentum,
+                                           scalars.one_minus_momentum, momentum);
     square += static_cast<double>(ahead) * static_cast<double>(ahead);
+    return ahead;
+  };
+  for (int64_t i = First(); i < vectors; i += Stride()) {
+    Vector<float> g = reinterpret_cast<const Vector<float>*>(gradient)[i];
+    Vector<float> momentum = reinterpret_cast<Vector<float>*>(buffer)[i];
+#pragma unroll
+    for (int c = 0; c < kWidth; ++c) g.at[c] = update(g.at[c], &momentum.at[c]);
+    reinterpret_cast<Vector<float>*>(buffer)[i] = momentum;
+    reinterpret_cast<Vector<float>*>(x)[i] = g;
+  }
+  for (int64_t i = vectors * kWidth + First(); i < n; i += Stride()) {
+    x[i] = update(gradient[i], &buffer[i]);
   }
   square = BlockSum(square, reinterpret_cast<double*>(SharedMemory()));
   if (threadIdx.x == 0) partials[blockIdx.x] = square;
@@ -55,12 +90,34 @@ __global__ void MuonNormaliseKernel(const float* x, const double* partials, int6
   }
   square = BlockSum(square, reinterpret_cast<double*>(SharedMemory()));
   const float norm = static_cast<float>(sqrt(square)) + static_cast<float>(kNewtonSchulzEpsilon);
-  for (int64_t i = First(); i < n; i += Stride()) y[i] = FromFloat<T>(x[i] / norm);
+  constexpr int kWidth = Vector<float>::kWidth;
+  const int64_t vectors = VectorsOf<kWidth>(n, x, y);
+  for (int64_t i = First(); i < vectors; i += Stride()) {
+    const Vector<float> values = reinterpret_cast<const Vector<float>*>(x)[i];
+    Four<T> to;
+#pragma unroll
+    for (int c = 0; c < kWidth; ++c) to.at[c] = FromFloat<T>(values.at[c] / norm);
+    reinterpret_cast<Four<T>*>(y)[i] = to;
+  }
+  for (int64_t i = vectors * kWidth + First(); i < n; i += Stride()) {
+    y[i] = FromFloat<T>(x[i] / norm);
+  }
 }
 
 template <typename T>
 __global__ void MuonUpdateKernel(const T* x, int64_t n, float rate, float* parameter) {
-  for (int64_t i = First(); i < n; i += Stride()) parameter[i] -= rate * ToFloat(x[i]);
+  constexpr int kWidth = Vector<float>::kWidth;
+  const int64_t vectors = VectorsOf<kWidth>(n, x, parameter);
+  for (int64_t i = First(); i < vectors; i += Stride()) {
+    const Four<T> step = reinterpret_cast<const Four<T>*>(x)[i];
+    Vector<float> values = reinterpret_cast<Vector<float>*>(parameter)[i];
+#pragma unroll
+    for (int c = 0; c < kWidth; ++c) values.at[c] -= rate * ToFloat(step.at[c]);
+    reinterpret_cast<Vector<float>*>(parameter)[i] = values;
+  }
+  for (int64_t i = vectors * kWidth + First(); i < n; i += Stride()) {
+    parameter[i] -= rate * ToFloat(x[i]);
+  }
 }
 
 constexpr size_t kScratchBytes = kThreads / kWarpThreads * sizeof(double);
