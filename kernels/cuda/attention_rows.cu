@@ -15,14 +15,12 @@ struct Row {
   int b, h, t;
 };
 
-// The row of this warp; false past the end.
-__device__ bool FindRow(int batch, int heads, int sequence, Row* row) {
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarpThreads;
-  if (index >= static_cast<int64_t>(batch) * heads * sequence) return false;
-  row->t = static_cast<int>(index % sequence);
-  row->h = static_cast<int>(index / sequence % heads);
-  row->b = static_cast<int>(index / sequence / heads);
-  return true;
+// The row of this warp; false past the end. Sample and head are the block's: nothing is divided.
+__device__ bool FindRow(int sequence, Row* row) {
+  row->t = static_cast<int>(blockIdx.x * kWarps + threadIdx.x / kWarpThreads);
+  row->h = static_cast<int>(blockIdx.y);
+  row->b = static_cast<int>(blockIdx.z);
+  return row->t < sequence;
 }
 
 __device__ int Lane() { return static_cast<int>(threadIdx.x % kWarpThreads); }
@@ -142,7 +140,7 @@ template <typename T>
 __global__ void ForwardKernel(AttentionForwardKernelArgs<T> args) {
   const AttentionGeometry& shape = args.geometry;
   Row row;
-  if (!FindRow(shape.batch, shape.heads, shape.sequence, &row)) return;
+  if (!FindRow(shape.sequence, &row)) return;
   ForwardRow<T> forward{args, row};
   forward.Aggregate();
   if (args.config.head_norm == HeadNorm::kRms) forward.Normalise();
@@ -156,7 +154,7 @@ template <typename T>
 __global__ void RowTermsKernel(AttentionRowsArgs<T> args) {
   const AttentionGeometry& shape = args.geometry;
   Row row;
-  if (!FindRow(shape.batch, shape.heads, shape.sequence, &row)) return;
+  if (!FindRow(shape.sequence, &row)) return;
   const int d = shape.head_dim;
   const int64_t at = shape.query(row.b, row.t, row.h);
   const int64_t stat = shape.stat(row.b, row.h, row.t);
@@ -250,7 +248,7 @@ template <typename T>
 __global__ void BackwardQueriesKernel(AttentionBackwardKernelArgs<T> args) {
   const AttentionGeometry& shape = args.geometry;
   Row row;
-  if (!FindRow(shape.batch, shape.heads, shape.sequence, &row)) return;
+  if (!FindRow(shape.sequence, &row)) return;
   const int kv_head = row.h / (shape.heads / shape.kv_heads);
   float d_q[kChannelsPerLaneMax] = {};
   for (int start = 0; start <= row.t; start += kWarpThreads) {
@@ -284,7 +282,7 @@ template <typename T>
 __global__ void BackwardKeysKernel(AttentionBackwardKernelArgs<T> args) {
   const AttentionGeometry& shape = args.geometry;
   Row key;
-  if (!FindRow(shape.batch, shape.kv_heads, shape.sequence, &key)) return;
+  if (!FindRow(shape.sequence, &key)) return;
   const int group = shape.heads / shape.kv_heads;
   const int64_t key_at = shape.key(key.b, key.t, key.h);
   float d_k[kChannelsPerLaneMax] = {};
@@ -345,8 +343,9 @@ void LaunchSums(const float* values, int batch, int heads, int64_t n, Sum* sums,
 
 LaunchShape WarpPerRow(const AttentionGeometry& shape, int heads) {
   SINKFORGE_CHECK(shape.head_dim <= kHeadDimMax);
-  const int64_t rows = static_cast<int64_t>(shape.batch) * heads * shape.sequence;
-  return {dim3(BlocksFor(rows, kWarps)), kWarps * kWarpThreads, 0};
+  return {dim3(BlocksFor(shape.sequence, kWarps), static_cast<unsigned>(heads),
+               static_cast<unsigned>(shape.batch)),
+          kWarps * kWarpThreads, 0};
 }
 
 }  // namespace

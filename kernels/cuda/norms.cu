@@ -4,6 +4,8 @@
 //
 // A warp a row for RMSNorm: rows are read twice, the second time from the cache. A warp a head for
 // RoPE, whose pairs (i, i + d / 2) stay in one lane. Sums in float32.
+#include <algorithm>
+
 #include "kernels/cuda/ops.h"
 
 namespace sinkforge::kernels::cuda {
@@ -12,6 +14,7 @@ namespace {
 constexpr int kWarps = 4;  // of a block
 constexpr int kPairsPerLaneMax = 4;
 constexpr int kHeadDimMax = 2 * kPairsPerLaneMax * kWarpThreads;
+constexpr int kHeadsOfBlock = 16;
 
 __device__ int64_t RowOfWarp() {
   return static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarpThreads;
@@ -111,15 +114,28 @@ __global__ void RmsNormBackwardVectorKernel(const T* d_y, const T* y, const floa
   }
 }
 
+// The position is the block's, the head the warp's: a division of 64-bit numbers would take more
+// instructions than all the rest. False past the last head.
+__device__ __forceinline__ bool FindHead(const RopeShape& shape, int64_t* row) {
+  const int head =
+      static_cast<int>(blockIdx.y * (blockDim.x / kWarpThreads) + threadIdx.x / kWarpThreads);
+  *row = static_cast<int64_t>(blockIdx.x) * shape.heads + head;
+  return head < shape.heads;
+}
+__device__ __forceinline__ const float2* AnglesOf(const RopeShape& shape, const float2* table) {
+  const unsigned t = blockIdx.x % static_cast<unsigned>(shape.sequence);
+  return table + static_cast<int64_t>(t) * (shape.head_dim / 2);
+}
+
 // A warp a (position, head).
 template <typename T>
 __global__ void RopeNormKernel(T* x, RopeShape shape, const float2* table, float epsilon,
                                float* rstd) {
-  const int64_t row = RowOfWarp();
-  if (row >= shape.rows * shape.heads) return;
+  int64_t row = 0;
+  if (!FindHead(shape, &row)) return;
   const int half = shape.head_dim / 2;
   T* head = x + row * shape.head_dim;
-  const float2* angles = table + row / shape.heads % shape.sequence * half;
+  const float2* angles = AnglesOf(shape, table);
   float first[kPairsPerLaneMax];
   float second[kPairsPerLaneMax];
   float square = 0.0F;
@@ -148,12 +164,12 @@ __global__ void RopeNormKernel(T* x, RopeShape shape, const float2* table, float
 template <typename T>
 __global__ void RopeNormBackwardKernel(T* d_y, const T* y, RopeShape shape, const float2* table,
                                        const float* rstd) {
-  const int64_t row = RowOfWarp();
-  if (row >= shape.rows * shape.heads) return;
+  int64_t row = 0;
+  if (!FindHead(shape, &row)) return;
   const int half = shape.head_dim / 2;
   T* head = d_y + row * shape.head_dim;
   const T* out = y + row * shape.head_dim;
-  const float2* angles = table + row / shape.heads % shape.sequence * half;
+  const float2* angles = AnglesOf(shape, table);
   float dot = 0.0F;
   for (int c = Lane(); c < shape.head_dim; c += kWarpThreads) {
     dot += ToFloat(head[c]) * ToFloat(out[c]);
@@ -173,6 +189,12 @@ __global__ void RopeNormBackwardKernel(T* d_y, const T* y, RopeShape shape, cons
 
 LaunchShape WarpPerRow(int64_t rows) {
   return {dim3(BlocksFor(rows, kWarps)), kWarps * kWarpThreads, 0};
+}
+
+LaunchShape WarpPerHead(const RopeShape& shape) {
+  const int warps = std::min(shape.heads, kHeadsOfBlock);
+  return {dim3(static_cast<unsigned>(shape.rows), BlocksFor(shape.heads, warps)),
+          static_cast<unsigned>(warps * kWarpThreads), 0};
 }
 
 // Whole vectors, at addresses that are multiples of 16.
@@ -204,16 +226,14 @@ template <typename T>
 void LaunchRopeNorm(T* x, const RopeShape& shape, const float2* table, float epsilon, float* rstd,
                     cudaStream_t stream) {
   SINKFORGE_CHECK(shape.head_dim <= kHeadDimMax);
-  Launch(RopeNormKernel<T>, WarpPerRow(shape.rows * shape.heads), stream, x, shape, table, epsilon,
-         rstd);
+  Launch(RopeNormKernel<T>, WarpPerHead(shape), stream, x, shape, table, epsilon, rstd);
 }
 
 template <typename T>
 void LaunchRopeNormBackward(T* d_y, const T* y, const RopeShape& shape, const float2* table,
                             const float* rstd, cudaStream_t stream) {
   SINKFORGE_CHECK(shape.head_dim <= kHeadDimMax);
-  Launch(RopeNormBackwardKernel<T>, WarpPerRow(shape.rows * shape.heads), stream, d_y, y, shape,
-         table, rstd);
+  Launch(RopeNormBackwardKernel<T>, WarpPerHead(shape), stream, d_y, y, shape, table, rstd);
 }
 
 #define SINKFORGE_NORMS(T)                                                                 \
