@@ -8,6 +8,7 @@ namespace sinkforge::kernels::cuda {
 namespace {
 
 constexpr int kColumns = 128;  // of a block
+constexpr int kAtOnce = 16;    // rows of a run that are read before any is added
 constexpr int kSortThreads = 512;
 constexpr int kDigitBits = 4;
 constexpr int kDigits = 1 << kDigitBits;
@@ -91,11 +92,26 @@ __global__ void EmbeddingBackwardKernel(const int32_t* tokens, const int32_t* or
   if (c >= width) return;
   float* to = d_table + static_cast<int64_t>(token) * width + c;
   float sum = *to;
-#pragma unroll 4
-  for (int64_t i = first; i < n; ++i) {
-    const int64_t position = order[i];
-    if (tokens[position] != token) break;
-    sum += ToFloat(d_out[position * width + c]);
+  // A frequent token's run is long, and waiting for each number before the next would be all that
+  // the device does in the end: what is added one by one is read kAtOnce at a time.
+  bool goes_on = true;
+  for (int64_t i = first; goes_on; i += kAtOnce) {
+    bool same[kAtOnce];
+    T values[kAtOnce];
+    int32_t positions[kAtOnce];
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) positions[j] = order[i + j < n ? i + j : first];
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) same[j] = i + j < n && tokens[positions[j]] == token;
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) {
+      if (same[j]) values[j] = d_out[static_cast<int64_t>(positions[j]) * width + c];
+    }
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) {
+      if (same[j]) sum += ToFloat(values[j]);
+    }
+    goes_on = same[kAtOnce - 1];
   }
   *to = sum;
 }
