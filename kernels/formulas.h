@@ -1,5 +1,5 @@
-// The arithmetic of single numbers that device kernels and host code share: gate, SwiGLU, softcap,
-// the terms of a row of attention's backward, optimizer updates. Functions of a host and of a
+// The arithmetic of single numbers that device kernels and host code share: gate, SwiGLU, the
+// terms of a row of attention's backward, optimizer updates. Functions of a host and of a
 // device, so that what a GPU computes is tested where there is none. Equations: design references
 // at each function.
 #pragma once
@@ -33,29 +33,6 @@ SINKFORGE_HOST_DEVICE SwiGluGradients SwiGluGradientsOf(float d_act, float gate,
   gradients.d_up = d_act * silu;
   gradients.act = silu * up;
   return gradients;
-}
-
-// cap * tanh(l / cap); a cap of 0 changes nothing.
-SINKFORGE_HOST_DEVICE float Softcap(float logit, float cap) {
-  return cap > 0.0F ? cap * tanhf(logit / cap) : logit;
-}
-// The slope of Softcap, from the capped value.
-SINKFORGE_HOST_DEVICE float SoftcapSlope(float capped, float cap) {
-  return cap > 0.0F ? 1.0F - (capped / cap) * (capped / cap) : 1.0F;
-}
-
-// The running maximum and the sum of exp(x - maximum) of what was seen.
-struct SoftmaxSum {
-  float maximum = -INFINITY;
-  float sum = 0.0F;
-};
-// Both empty gives empty: the difference of two infinities would not be a number.
-SINKFORGE_HOST_DEVICE SoftmaxSum Merge(const SoftmaxSum& a, const SoftmaxSum& b) {
-  SoftmaxSum merged;
-  merged.maximum = fmaxf(a.maximum, b.maximum);
-  if (merged.maximum == -INFINITY) return merged;
-  merged.sum = a.sum * expf(a.maximum - merged.maximum) + b.sum * expf(b.maximum - merged.maximum);
-  return merged;
 }
 
 // Derivative of the loss by a gate's logit a: (dO . O + g G)(1 - G). `dot` is dO . O over the

@@ -12,8 +12,6 @@ namespace sinkforge::kernels::cuda {
 inline constexpr int kAttentionThreads = 128;  // four warps of 16 rows each
 inline constexpr int kWarpRows = kPartialRows;
 inline constexpr int kChunk = 8;  // channels of 16 bytes
-inline constexpr float kLog2E = 1.4426950408889634F;
-inline constexpr float kLn2 = 0.6931471805599453F;
 
 template <int kHeadDim>
 struct Tile {

@@ -11,6 +11,10 @@
 
 namespace sinkforge::kernels::cuda {
 
+// Of Exp2 to the exponential, and back.
+inline constexpr float kLog2E = 1.4426950408889634F;
+inline constexpr float kLn2 = 0.6931471805599453F;
+
 #if defined(__CUDACC__)
 
 __device__ __forceinline__ unsigned SharedAddress(const void* pointer) {
@@ -67,6 +71,13 @@ __device__ __forceinline__ float Exp2(float x) {
   return power;
 }
 
+// 1 / x with an error of about one unit in the last place; results under 2^-126 are zero.
+__device__ __forceinline__ float Reciprocal(float x) {
+  float reciprocal;
+  asm("rcp.approx.ftz.f32 %0, %1;\n" : "=f"(reciprocal) : "f"(x));
+  return reciprocal;
+}
+
 #else
 
 __device__ inline unsigned SharedAddress(const void* pointer) {
@@ -92,6 +103,7 @@ __device__ inline void WaitCopies() {
   emulation::WaitCopies(kLeft);
 }
 __device__ inline float Exp2(float x) { return emulation::Exp2(x); }
+__device__ inline float Reciprocal(float x) { return 1.0F / x; }
 
 #endif
 
