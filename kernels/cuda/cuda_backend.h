@@ -46,8 +46,10 @@ struct CudaBackendOptions {
   int device = 0;
   CudaPrecision precision = CudaPrecision::kMixed;
   CudaAttention attention = CudaAttention::kDefault;
-  // The most logits that the cross-entropy holds at once: 1,024 rows of 65,536 tokens.
-  int64_t logits_max = int64_t{64} << 20;
+  // The most logits that the cross-entropy holds at once: 4,096 rows of 65,536 tokens. Every block
+  // of rows reads and writes the whole gradient of the unembedding, and its products by rows must
+  // fill the device.
+  int64_t logits_max = int64_t{256} << 20;
   CudaGradientOrder gradient_order = CudaGradientOrder::kFixed;
   CudaGraphs graphs = kGraphsByDefault;
   // Told what a person should know though the work goes on; empty: it goes to stderr.
