@@ -7,6 +7,7 @@
 // than their bytes: it is done in units of log2, with one exponential and one reciprocal for the
 // softcap and one exponential for the softmax.
 #include <cfloat>
+#include <type_traits>
 
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/ptx.h"
@@ -17,21 +18,25 @@ namespace {
 constexpr unsigned kThreads = 256;
 constexpr int kWidth = 8;  // logits that a thread takes at once: 16 bytes of bfloat16
 
-// tanh(x) = 1 - 2 r with r = 1 / (1 + exp(2 x)). Its error is of about the size of one's last
-// place, also where x is small: what counts is z, of which differences are taken.
+// Of bfloat16 logits, tanh(x) = 1 - 2 r with r = 1 / (1 + exp(2 x)): its error is of about the size
+// of one's last place, also where x is small, which is far below what rounding the logit left.
 struct CappedLogit {
   float z = 0.0F;      // in units of log2
   float slope = 1.0F;  // z'(l)
 };
-template <bool kCapped>
+template <typename T, bool kCapped>
 __device__ __forceinline__ CappedLogit Cap(float logit, float cap) {
   CappedLogit capped;
-  if constexpr (kCapped) {
+  if constexpr (!kCapped) {
+    capped.z = logit * kLog2E;
+  } else if constexpr (std::is_same_v<T, float>) {
+    const float t = tanhf(logit / cap);
+    capped.z = cap * kLog2E * t;
+    capped.slope = 1.0F - t * t;
+  } else {
     const float r = Reciprocal(1.0F + Exp2(logit * (2.0F * kLog2E / cap)));
     capped.z = cap * kLog2E - 2.0F * cap * kLog2E * r;
     capped.slope = 4.0F * r * (1.0F - r);
-  } else {
-    capped.z = logit * kLog2E;
   }
   return capped;
 }
@@ -105,7 +110,7 @@ __global__ void CrossEntropyKernel(CrossEntropyKernelArgs<T> args) {
     for (int i = thread; i < args.vocabulary; i += threads) d_logits[i] = FromFloat<T>(0.0F);
     return;
   }
-  const auto capped = [&](float logit) { return Cap<kCapped>(logit, args.softcap); };
+  const auto capped = [&](float logit) { return Cap<T, kCapped>(logit, args.softcap); };
   const int vectors = static_cast<int>(VectorsOf<kWidth>(args.vocabulary, logits, d_logits));
   const float target_z = capped(logits[target]).z;
   RowSum own;
