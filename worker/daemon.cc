@@ -184,7 +184,8 @@ absl::Status Daemon::StartTrainerServer() {
   processes.trainer = options_.trainer;
   processes.socket = socket_address_;
   // Ranks on other machines reach this one where its checkpoints are read.
-  processes.extra_arguments = {"--collective-host", address_.substr(0, address_.rfind(':'))};
+  processes.extra_arguments = {"--collective-host", address_.substr(0, address_.rfind(':')),
+                               "--slots", std::to_string(options_.slots)};
   processes.extra_arguments.insert(processes.extra_arguments.end(),
                                    options_.trainer_arguments.begin(),
                                    options_.trainer_arguments.end());

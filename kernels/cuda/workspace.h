@@ -26,7 +26,8 @@ class Workspace {
       memory_ = nullptr;
       bytes_ = 0;
       CheckCuda(cudaMalloc(&memory_, static_cast<size_t>(bytes)),
-                "no memory for a workspace; use a smaller micro-batch");
+                "no memory for a workspace; free memory of the GPU, or give train.micro_batch a "
+                "number below this run's rows, which auto may have chosen");
       bytes_ = bytes;
     }
     return static_cast<T*>(memory_);

@@ -41,6 +41,7 @@ struct WorkerCommand {
   int64_t parent_pid = 0;
   // What passes between ranks is not encrypted, so that other machines must be asked for.
   std::string collective_host = "127.0.0.1";
+  int64_t slots = 1;
 };
 
 // A trainer must not outlive its daemon: it would hold the slot that the next daemon offers.
@@ -73,7 +74,7 @@ ExitCode RunWorkerCommand(const WorkerCommand& command) {
   options.token = token;
   unsetenv(sinkforge::kTokenVariable);  // no child of ours needs it
   sinkforge::trainer::WorkerLink link(std::move(options));
-  return sinkforge::trainer::RunAssignment(link, command.collective_host);
+  return sinkforge::trainer::RunAssignment(link, command.collective_host, command.slots);
 }
 
 void AddTrainOptions(CLI::App* app, TrainCommand* command) {
@@ -110,6 +111,10 @@ void AddWorkerOptions(CLI::App* app, WorkerCommand* command) {
       ->required();
   app->add_option("--collective-host", command->collective_host,
                   "This machine's address for the other ranks (default: 127.0.0.1)");
+  ExpectNumber<int64_t>(
+      app->add_option("--slots", command->slots,
+                      "CPU slots of the worker, which share this machine's memory (default: 1)"))
+      ->check(CLI::Range(int64_t{1}, int64_t{1024}));
 }
 
 // Ctrl-C and a reader that went away end a text that is being written.

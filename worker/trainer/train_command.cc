@@ -32,7 +32,7 @@ ExitCode Report(const RunEnd& end) {
 // With all of the job's ranks on this machine, which is as free as it is now.
 kernels::Result<MicroBatchChoice> ForeseenMicroBatch(const v1::JobSpec& spec,
                                                      kernels::Backend* backend) {
-  const kernels::Result<FreeMemory> free = ReadFreeMemory(*backend);
+  const kernels::Result<FreeMemory> free = ReadFreeMemory(*backend, 1);
   if (!free.ok()) return free.status();
   MicroBatchRequest request;
   request.choices = jobspec::MicroBatchChoices(spec);

@@ -36,6 +36,20 @@ Status CheckKeptMicroBatch(int64_t rows, const std::vector<int64_t>& choices) {
                     "divided into them; put the old batch and row length back or start a new job");
 }
 
+// What helps where the memory that was there when the rows were chosen is not there any more.
+std::string AutoMicroBatchAdvice(int64_t rows, int64_t fewest, MicroBatchRequest::Use use) {
+  const std::string text = std::to_string(rows) + (rows == 1 ? " row" : " rows");
+  if (use == MicroBatchRequest::Use::kKeep) {
+    return "; train.micro_batch: auto keeps the " + text +
+           " of the checkpoint: free memory on this machine or have the job run on another one, "
+           "then go on with it";
+  }
+  return "; train.micro_batch: auto chose " + text +
+         " by the memory that was free then: free some again" +
+         (rows > fewest ? ", or give train.micro_batch a number below " + std::to_string(rows)
+                        : "");
+}
+
 // One run; its steps stop at the first failure, which `end_` then says.
 class Run {
  public:
@@ -170,6 +184,8 @@ class Run {
     if (!choice.ok()) return choice.status();
     host_.Note("train.micro_batch: auto is " + std::to_string(choice.value().rows) + " rows" +
                (kept > 0 ? ", as in the checkpoint" : "") + ": " + choice.value().reason);
+    memory_advice_ =
+        AutoMicroBatchAdvice(choice.value().rows, request.choices.front(), request.use);
     return choice.value().rows;
   }
 
@@ -183,7 +199,12 @@ class Run {
     const TrainerEnvironment environment{backend_.get(), collective_.get(), train_.get(),
                                          validation_.get()};
     auto trainer = Trainer::Create(config_, environment);
-    if (!trainer.ok()) return Fail(RunStage::kModel, trainer.status());
+    if (!trainer.ok()) {
+      const Status& status = trainer.status();
+      const bool advise = status.code() == StatusCode::kResourceExhausted;
+      return Fail(RunStage::kModel,
+                  Status(status.code(), status.message() + (advise ? memory_advice_ : "")));
+    }
     trainer_ = std::move(trainer).value();
     return true;
   }
@@ -269,7 +290,8 @@ class Run {
   v1::JobSpec spec_;
   std::optional<StoredCheckpoint> stored_;  // until it is restored
   TrainingConfig config_;
-  std::string overlap_;  // between training and validation data; empty: none
+  std::string memory_advice_;  // of rows that were chosen here
+  std::string overlap_;        // between training and validation data; empty: none
   RunContext context_;
   std::unique_ptr<kernels::Backend> backend_;
   std::unique_ptr<Collective> collective_;

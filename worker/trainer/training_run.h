@@ -25,7 +25,8 @@ struct RunRequest {
   std::string collective_host = "127.0.0.1";  // where other ranks reach this one
   BackendChoice backend = BackendChoice::kFast;
   // For train.micro_batch: auto; asked before the rank allocates anything.
-  std::function<kernels::Result<FreeMemory>(const kernels::Backend&)> read_memory = ReadFreeMemory;
+  std::function<kernels::Result<FreeMemory>(const kernels::Backend&)> read_memory =
+      [](const kernels::Backend& of) { return ReadFreeMemory(of, 1); };
 };
 
 // Validates the spec again: a worker takes it from the wire.

@@ -20,7 +20,7 @@ void SetContext(const v1::Assignment& assignment) {
 
 }  // namespace
 
-ExitCode RunAssignment(WorkerLink& link, const std::string& collective_host) {
+ExitCode RunAssignment(WorkerLink& link, const std::string& collective_host, int64_t slots) {
   const absl::StatusOr<v1::Assignment> assignment = link.Connect();
   if (link.abandoned()) return ExitCode::kAbandoned;
   if (!assignment.ok()) {
@@ -39,6 +39,9 @@ ExitCode RunAssignment(WorkerLink& link, const std::string& collective_host) {
   request.skip_batches.assign(assignment->rank().skip_batches().begin(),
                               assignment->rank().skip_batches().end());
   request.collective_host = collective_host;
+  request.read_memory = [slots](const kernels::Backend& backend) {
+    return ReadFreeMemory(backend, slots);
+  };
   const RunEnd end = RunJob(request, link);
   if (link.abandoned() || end.exit_code == ExitCode::kAbandoned) return ExitCode::kAbandoned;
   if (end.outcome == v1::RANK_OUTCOME_FAILED) {

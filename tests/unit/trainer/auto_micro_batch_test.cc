@@ -7,6 +7,7 @@
 
 #include "proto/jobspec/job_file.h"
 #include "proto/jobspec/resolve.h"
+#include "tests/unit/trainer/address_space.h"
 #include "tests/unit/trainer/memory_store.h"
 #include "tests/unit/trainer/temp_folder.h"
 #include "worker/trainer/checkpoint_file.h"
@@ -18,9 +19,11 @@
 namespace sinkforge::trainer {
 namespace {
 
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 
 // 16 rows a step.
 constexpr char kJob[] = R"(name: small
@@ -200,6 +203,29 @@ TEST_F(AutoMicroBatchTest, WhereNothingFitsTheJobFailsWithTheFigures) {
   EXPECT_EQ(end.reason, v1::REASON_BAD_JOB);
   EXPECT_THAT(end.message, HasSubstr("auto: there is no memory for even 1 row: rank 0 would take"));
 }
+
+#if SINKFORGE_ADDRESS_SPACE_CAN_BE_LIMITED
+TEST_F(AutoMicroBatchTest, MemoryThatIsGoneByThenIsNamedWithTheRowsThatAutoChose) {
+  constexpr int64_t kMiB = int64_t{1} << 20;
+  FreeMemory memory;
+  memory.bytes = int64_t{1} << 40;
+  // 4,096 rows, which take more than half a GiB.
+  const std::vector<std::string> large = {"train.batch_tokens=131072", "train.steps=1"};
+  const auto limited = [&](const std::string& work_dir, const v1::JobSpec& spec) {
+    const AddressSpaceLimit limit(AddressSpace() + 200 * kMiB);
+    return Train(work_dir, spec, memory).message;
+  };
+  EXPECT_THAT(limited("chosen", Job(large)),
+              AllOf(HasSubstr("no memory for "), HasSubstr("auto chose 4096 rows"),
+                    HasSubstr("give train.micro_batch a number below 4096")));
+  EXPECT_THAT(limited("given", Job({large[0], large[1], "train.micro_batch=4096"})),
+              AllOf(HasSubstr("no memory for "), Not(HasSubstr("auto"))));
+  ASSERT_EQ(Train("kept", Job(large), memory).message, "");
+  EXPECT_THAT(limited("kept", Job({large[0], "train.steps=2"})),
+              AllOf(HasSubstr("no memory for "), HasSubstr("auto keeps the 4096 rows"),
+                    HasSubstr("then go on with it")));
+}
+#endif
 
 TEST_F(AutoMicroBatchTest, RanksWithDifferentMemoryTrainWithTheSameRows) {
   const v1::JobSpec spec = Job({"resources.ranks=3", "train.batch_tokens=768"});  // 24 rows

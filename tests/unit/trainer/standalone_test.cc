@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "proto/safetensors/safetensors.h"
+#include "tests/unit/trainer/address_space.h"
 #include "tests/unit/trainer/child.h"
 #include "tests/unit/trainer/temp_folder.h"
 
@@ -318,6 +319,31 @@ TEST_F(StandaloneTest, AnAutomaticMicroBatchIsForeseenToldAndTrainsToTheSameBits
   EXPECT_EQ(Curves("auto"), Curves("given"));
   EXPECT_EQ(Weights("auto"), Weights("given"));
 }
+
+#if SINKFORGE_ADDRESS_SPACE_CAN_BE_LIMITED
+TEST_F(StandaloneTest, AnAutomaticMicroBatchKeepsToALimitOfTheAddressSpace) {
+  // 4,096 rows, which take more than half a GiB.
+  const std::vector<std::string> large = {"--set", "train.batch_tokens=131072", "--set",
+                                          "train.steps=1"};
+  std::vector<std::string> automatic = large;
+  automatic.insert(automatic.end(), {"--set", "train.micro_batch=auto"});
+  const AddressSpaceLimit limit(int64_t{500} << 20);
+  std::vector<std::string> explain = {"--job", folder_ / "job.yaml", "--explain-memory"};
+  explain.insert(explain.end(), automatic.begin(), automatic.end());
+  Child explained(explain, folder_ / "stderr");
+  EXPECT_EQ(explained.Wait(), 0);
+  const char* chosen = " left by its process's limits (ulimit -v, -d), which are too few for more";
+  EXPECT_THAT(explained.Output(), HasSubstr(chosen));
+
+  EXPECT_EQ(Train("auto", automatic), 0) << output_;
+  EXPECT_THAT(output_, HasSubstr(chosen));
+  EXPECT_THAT(Metrics("auto"), SizeIs(1));
+  std::vector<std::string> given = large;
+  given.insert(given.end(), {"--set", "train.micro_batch=4096"});
+  EXPECT_EQ(Train("given", given), 20);
+  EXPECT_THAT(output_, HasSubstr("no memory for"));
+}
+#endif
 
 TEST_F(StandaloneTest, MemoryOfAGpuThatIsNotHereNamesTheCpus) {
   setenv("CUDA_VISIBLE_DEVICES", "", 1);  // where the build has CUDA and the machine a GPU

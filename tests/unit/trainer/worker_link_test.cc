@@ -60,7 +60,7 @@ class WorkerLinkTest : public testing::Test {
     options.channel = base::MakeChannel(fake_.address());
     options.token = token;
     WorkerLink link(std::move(options));
-    const ExitCode code = RunAssignment(link, "127.0.0.1");
+    const ExitCode code = RunAssignment(link, "127.0.0.1", 1);
     // What the handlers wrote is read without their lock from here on.
     fake_.WaitFor([] { return true; });
     return code;
@@ -258,7 +258,7 @@ TEST_F(WorkerLinkTest, EndIsHeldForAWorkerWhoseDiskIsFull) {
   options.token = "secret";
   options.patience = std::chrono::milliseconds(500);  // half of what the refusals take
   WorkerLink link(std::move(options));
-  EXPECT_EQ(RunAssignment(link, "127.0.0.1"), ExitCode::kCompleted);
+  EXPECT_EQ(RunAssignment(link, "127.0.0.1", 1), ExitCode::kCompleted);
   EXPECT_EQ(Last().outcome(), v1::RANK_OUTCOME_COMPLETED);
 }
 

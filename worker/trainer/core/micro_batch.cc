@@ -106,26 +106,64 @@ class RankMemory {
   kernels::Backend* backend_;
 };
 
-// What is there for a rank: now, and with kChoose also where the job has shrunk, so that a rank has
-// more rows, or has grown, so that more of them share a host.
+// What is there for each of `ranks` ranks, of which `ranks_here` share what is free.
+MemoryLimit LimitOf(const MicroBatchRequest& request, int64_t ranks, int64_t ranks_here) {
+  const bool chooses = request.use == MicroBatchRequest::Use::kChoose;
+  const auto usable = [&](int64_t bytes) {
+    return chooses ? bytes - bytes / kLeftOverShare : bytes;
+  };
+  MemoryLimit limit{ranks, usable(request.free.bytes) / ranks_here};
+  const int64_t slot = usable(request.free.slot_bytes);
+  if (chooses && slot < limit.bytes) limit = {ranks, slot, MemoryLimit::By::kSlot};
+  const int64_t process = usable(request.free.process_bytes);
+  if (process < limit.bytes) limit = {ranks, process, MemoryLimit::By::kProcess};
+  return limit;
+}
+
+// Now, and with kChoose also where the job has shrunk, so that a rank has more rows, or has grown,
+// so that more of them share a host.
 std::vector<MemoryLimit> LimitsOf(const MicroBatchRequest& request, int64_t ranks,
                                   int64_t ranks_here) {
-  if (request.use == MicroBatchRequest::Use::kKeep) {
-    return {{ranks, request.free.bytes / ranks_here}};
-  }
+  std::vector<MemoryLimit> limits = {LimitOf(request, ranks, ranks_here)};
+  if (request.use == MicroBatchRequest::Use::kKeep) return limits;
   SINKFORGE_CHECK(request.ranks_min <= ranks && ranks <= request.ranks_max);
-  const int64_t bytes = request.free.bytes - request.free.bytes / kLeftOverShare;
-  std::vector<MemoryLimit> limits = {{ranks, bytes / ranks_here}};
   const bool shared = request.free.kind == FreeMemory::Kind::kHost;
   if (request.ranks_min < ranks) {
     // They may all be on this machine.
-    limits.push_back({request.ranks_min, bytes / std::min(ranks_here, request.ranks_min)});
+    limits.push_back(LimitOf(request, request.ranks_min, std::min(ranks_here, request.ranks_min)));
   }
   if (request.ranks_max > ranks && shared) {
     const int64_t grown = (ranks_here * request.ranks_max + ranks - 1) / ranks;
-    limits.push_back({request.ranks_max, bytes / grown});
+    limits.push_back(LimitOf(request, request.ranks_max, grown));
   }
   return limits;
+}
+
+// "10.57 GiB that are its slot's"
+std::string LimitText(const MemoryLimit& limit, const char* that) {
+  const std::string bytes = BytesText(limit.bytes) + that + " are ";
+  switch (limit.by) {
+    case MemoryLimit::By::kFree:
+      break;
+    case MemoryLimit::By::kSlot:
+      return bytes + "its slot's";
+    case MemoryLimit::By::kProcess:
+      return bytes + "left by its process's limits (ulimit -v, -d)";
+  }
+  return bytes + "there for it";
+}
+
+// What whoever runs the worker can do, beside what the job can.
+std::string WorkersRemedy(MemoryLimit::By by) {
+  switch (by) {
+    case MemoryLimit::By::kFree:
+      break;
+    case MemoryLimit::By::kSlot:
+      return ", start its worker with fewer --slots";
+    case MemoryLimit::By::kProcess:
+      return ", raise these limits";
+  }
+  return "";
 }
 
 std::string NothingFits(const MicroBatchRequest& request, size_t rank, const MemoryFit& fit,
@@ -134,15 +172,17 @@ std::string NothingFits(const MicroBatchRequest& request, size_t rank, const Mem
       std::to_string(request.choices.front()) + (request.choices.front() == 1 ? " row" : " rows");
   const std::string would = "rank " + std::to_string(rank) + " would take " + BytesText(fit.bytes) +
                             " (" + memory.LargestParts({request.choices.front(), fit.limit.ranks}) +
-                            "), and " + BytesText(fit.limit.bytes) + " are there for it";
+                            "), and " + LimitText(fit.limit, "");
   if (request.use == MicroBatchRequest::Use::kKeep) {
     return "train.micro_batch: auto became " + rows +
            " when the job began, and it must go on with as many, but now " + would +
-           "; free memory on that machine or have it run on another one, then go on with the job";
+           (fit.limit.by == MemoryLimit::By::kProcess ? "; raise these limits"
+                                                      : "; free memory on that machine") +
+           " or have it run on another one, then go on with the job";
   }
   return "train.micro_batch: auto: there is no memory for even " + rows + ": " + would +
-         "; shorten data.sequence_length, set train.recompute: block, or spread more "
-         "resources.ranks over more machines";
+         "; shorten data.sequence_length, set train.recompute: block" +
+         WorkersRemedy(fit.limit.by) + ", or spread more resources.ranks over more machines";
 }
 
 // `fits` are of all ranks. Fewer rows never take more, so that the least of them fits everywhere.
@@ -157,8 +197,7 @@ Result<MicroBatchChoice> Conclude(const MicroBatchRequest& request,
   const bool all = tightest->rows == request.choices.back();
   const std::string who = all ? "a rank" : "rank " + std::to_string(rank);
   return MicroBatchChoice{tightest->rows, who + " takes " + BytesText(tightest->bytes) +
-                                              " of the " + BytesText(tightest->limit.bytes) +
-                                              " that are there for it" +
+                                              " of the " + LimitText(tightest->limit, " that") +
                                               (all ? "" : ", which are too few for more rows")};
 }
 
@@ -219,13 +258,15 @@ Result<MicroBatchChoice> AgreeOnMicroBatch(const TrainingConfig& config,
   const MemoryFit& fit = own.value();
   const std::vector<double> told = {static_cast<double>(fit.rows), static_cast<double>(fit.bytes),
                                     static_cast<double>(fit.limit.ranks),
-                                    static_cast<double>(fit.limit.bytes)};
+                                    static_cast<double>(fit.limit.bytes),
+                                    static_cast<double>(fit.limit.by)};
   const Result<std::vector<double>> heard = Exchange(told, collective);
   if (!heard.ok()) return heard.status();
   std::vector<MemoryFit> fits;
   for (size_t i = 0; i < heard.value().size(); i += told.size()) {
     const auto number = [&](size_t at) { return static_cast<int64_t>(heard.value()[i + at]); };
-    fits.push_back({number(0), number(1), {number(2), number(3)}});
+    const auto by = static_cast<MemoryLimit::By>(number(4));
+    fits.push_back({number(0), number(1), {number(2), number(3), by}});
   }
   return Conclude(request, fits, memory);
 }

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -18,12 +19,17 @@ namespace sinkforge::trainer {
 
 // What a rank finds before it allocates anything.
 struct FreeMemory {
+  static constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
   // A host's memory is shared by the ranks of the same machine, and holds also the copies that
   // checkpoints are written from and restored to. A device's is its one rank's.
   enum class Kind { kHost, kDevice };
   Kind kind = Kind::kHost;
   int64_t bytes = 0;
   uint32_t machine = 0;  // kHost: the same number on the same machine
+  // kHost, of this rank alone: its slot's share of the machine, whatever is free there, and what
+  // the limits of its process leave.
+  int64_t slot_bytes = kUnlimited;
+  int64_t process_bytes = kUnlimited;
 };
 
 // What a rank takes with micro-batches of `rows` where the job has `ranks` ranks.
@@ -35,8 +41,11 @@ using BytesOfRank = std::function<kernels::Result<int64_t>(const RankShape&)>;
 
 // A rank of a job of `ranks` ranks may take `bytes`.
 struct MemoryLimit {
+  // What sets it: the memory that is free, the share of the rank's slot, or its process's limits.
+  enum class By { kFree, kSlot, kProcess };
   int64_t ranks = 1;
   int64_t bytes = 0;
+  By by = By::kFree;
 };
 
 struct MemoryFit {
@@ -60,7 +69,8 @@ struct MicroBatchRequest {
   int64_t ranks_max = 1;  // and the most, at least as many
   FreeMemory free;        // of this rank
   // kChoose leaves a tenth of the memory to what no plan counts. kKeep: `choices` is the one that
-  // the job's checkpoint was trained with; only what cannot fit is refused.
+  // the job's checkpoint was trained with; only what cannot fit is refused, and a slot's share does
+  // not count.
   enum class Use { kChoose, kKeep };
   Use use = Use::kChoose;
 };

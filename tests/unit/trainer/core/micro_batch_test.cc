@@ -181,6 +181,60 @@ TEST(AgreeOnMicroBatchTest, RanksOfOneMachineShareItsMemory) {
   EXPECT_EQ(AgreedRows(requests), 24);
 }
 
+// The least of a host's memory with which one rank has all rows.
+int64_t HostBytesForAllRows() {
+  MicroBatchRequest request = RequestOf(Host(DeviceFor(24, 1).bytes, 1));
+  while (AgreedRows({request}) < 24) request.free.bytes += 1000;
+  return request.free.bytes;
+}
+
+TEST(AgreeOnMicroBatchTest, EveryRankTakesItsSlotsShareAtMost) {
+  const int64_t enough = HostBytesForAllRows();
+  MicroBatchRequest request = RequestOf(Host(2 * enough, 1));
+  request.free.slot_bytes = enough;
+  EXPECT_EQ(AgreedRows({request}), 24);
+  request.free.slot_bytes = enough - 2000;
+  const int64_t alone = AgreedRows({request});
+  EXPECT_LT(alone, 24);
+  EXPECT_THAT(Agree({request})[0].value().reason, HasSubstr("that are its slot's, which are too"));
+  // Where less is free, that counts.
+  request.free.bytes = enough / 2;
+  EXPECT_LT(AgreedRows({request}), alone);
+  EXPECT_THAT(Agree({request})[0].value().reason, HasSubstr("that are there for it"));
+
+  // Two ranks on one worker, with all the memory that they want together but not in their slots;
+  // one that is on a worker with fewer slots does not help the other.
+  std::vector<MicroBatchRequest> requests(2, RequestOf(Host(8 * enough, 1)));
+  for (MicroBatchRequest& one : requests) one.ranks_min = one.ranks_max = 2;
+  requests[1].free.slot_bytes = enough / 2;
+  const int64_t together = AgreedRows(requests);
+  EXPECT_LT(together, 24);
+  EXPECT_THAT(Agree(requests)[0].value().reason, HasSubstr("rank 1 takes"));
+  EXPECT_THAT(Agree(requests)[0].value().reason, HasSubstr("that are its slot's"));
+  requests[0].free.slot_bytes = enough / 2;
+  EXPECT_EQ(AgreedRows(requests), together);
+}
+
+TEST(AgreeOnMicroBatchTest, AProcessTakesNoMoreThanItsLimitsLeave) {
+  const int64_t enough = HostBytesForAllRows();
+  MicroBatchRequest request = RequestOf(Host(4 * enough, 1));
+  request.free.process_bytes = enough;
+  EXPECT_EQ(AgreedRows({request}), 24);
+  request.free.process_bytes = enough - 2000;
+  EXPECT_LT(AgreedRows({request}), 24);
+  EXPECT_THAT(Agree({request})[0].value().reason,
+              HasSubstr("that are left by its process's limits (ulimit -v, -d)"));
+  request.free.process_bytes = 1000;
+  const std::string message = Agree({request})[0].status().message();
+  EXPECT_THAT(message, HasSubstr("and 0.0 MiB are left by its process's limits (ulimit -v, -d);"));
+  EXPECT_THAT(message, HasSubstr("raise these limits, or spread"));
+  request.free.process_bytes = FreeMemory::kUnlimited;
+  request.free.slot_bytes = 1000;
+  EXPECT_THAT(Agree({request})[0].status().message(),
+              HasSubstr("are its slot's; shorten data.sequence_length, set train.recompute: block, "
+                        "start its worker with fewer --slots, or spread"));
+}
+
 TEST(AgreeOnMicroBatchTest, ACheckpointsCopiesCountInAHostsMemoryOnly) {
   FreeMemory memory = DeviceFor(24, 1);
   EXPECT_EQ(AgreedRows({RequestOf(memory)}), 24);
@@ -199,9 +253,7 @@ TEST(AgreeOnMicroBatchTest, AJobThatMayShrinkFitsOnItsFewestRanksToo) {
 }
 
 TEST(AgreeOnMicroBatchTest, AJobThatMayGrowFitsWithMoreRanksOnItsMachinesToo) {
-  // The least of a host's memory with which one rank has all rows.
-  MicroBatchRequest request = RequestOf(Host(DeviceFor(24, 1).bytes, 1));
-  while (AgreedRows({request}) < 24) request.free.bytes += 1000;
+  MicroBatchRequest request = RequestOf(Host(HostBytesForAllRows(), 1));
   request.choices = {6, 8, 12, 24};
   request.ranks_max = 3;
   const int64_t rows = AgreedRows({request});
@@ -247,6 +299,13 @@ TEST(AgreeOnMicroBatchTest, AKeptChoiceIsRefusedOnlyWhereItCannotFit) {
   EXPECT_EQ(refused[0].status().code(), StatusCode::kResourceExhausted);
   EXPECT_THAT(refused[0].status().message(), HasSubstr("auto became 8 rows when the job began"));
   EXPECT_THAT(refused[0].status().message(), HasSubstr("free memory on that machine"));
+  // A share was for choosing; a process's limit would be met.
+  ++request.free.bytes;
+  request.free.slot_bytes = 1000;
+  EXPECT_EQ(AgreedRows({request}), 8);
+  request.free.process_bytes = 1000;
+  EXPECT_THAT(Agree({request})[0].status().message(),
+              HasSubstr("limits (ulimit -v, -d); raise these limits or have it run on another"));
 }
 
 TEST(ForeseeMicroBatchTest, PutsAllRanksOnThisMachine) {
