@@ -1,6 +1,7 @@
 """One job on two workers: the ranks meet, train as one, and a lost rank takes nothing with it."""
 
 import os
+import re
 import signal
 import unittest
 
@@ -69,6 +70,34 @@ class RanksTest(unittest.TestCase):
         self.assertGreaterEqual(len(told), 4)
         for line in told:
             self.assertIn(f"auto is {rows} rows", line)
+
+
+class SlotsTest(harness.ClusterTest):
+    """One worker with two slots, of which each has half of the machine's memory."""
+
+    SLOTS = 2
+
+    def shares(self, job_id):
+        """Bytes that each rank had for itself, by its own words."""
+        units = {"MiB": 2 ** 20, "GiB": 2 ** 30}
+        found = re.findall(r"auto is \d+ rows: a rank takes [0-9.]+ .iB of the ([0-9.]+) (.iB) "
+                           r"that are (?:its slot's|there for it)",
+                           self.cluster.ok("logs", job_id).out)
+        return [float(number) * units[unit] for number, unit in found]
+
+    def test_automatic_micro_batches_take_half_of_the_machine_each(self):
+        settings = {"train__steps": 20, "train__micro_batch": "auto"}
+        jobs = [self.cluster.submit(name=name, **settings) for name in ("left", "right")]
+        jobs.append(self.cluster.submit(name="both", resources__ranks=2, **settings))
+        with open("/proc/meminfo", encoding="ascii") as file:
+            half = int(re.search(r"MemTotal: +(\d+) kB", file.read()).group(1)) * 1024 / 2
+        for job_id, ranks in zip(jobs, (1, 1, 2)):
+            self.cluster.ok("wait", job_id)
+            self.assertRegex(self.cluster.ok("show", job_id).out, r"auto: \d+ rows")
+            shares = self.shares(job_id)
+            self.assertEqual(len(shares), ranks)
+            for share in shares:
+                self.assertLess(share, half)
 
 
 if __name__ == "__main__":
