@@ -246,7 +246,7 @@ void BecomePaused(Call* call, JobRecord* record, const std::string& message) {
 void StartAttempt(Call* call, JobRecord* record, const AttemptPlan& plan) {
   v1::Job& job = record->job;
   GiveUpPending(call, record);
-  job.set_attempt(job.attempt() + 1);
+  job.set_attempt(std::max(job.attempt(), record->later_attempt) + 1);
   job.set_world_size(static_cast<int32_t>(plan.placement.size()));
   job.set_lent_from(plan.lent_from);
   job.clear_placement();

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "server/state/adoption.h"
 #include "server/state/commits.h"
 #include "server/state/copies.h"
 #include "server/state/job_moves.h"
@@ -37,6 +38,8 @@ void PartAppeared(Call* call, WorkerRecord* worker, const PartKey& key,
     case PartFate::kCommitted:
       return TakeCopy(call, worker->name, key, part);
     case PartFate::kPending:
+      // Those of later attempts wait until they are adopted.
+      if (key.attempt != call->state().Find(key.job_id)->job.attempt()) return;
       return TakePendingPart(call, key, part);
     case PartFate::kDrop:
       return;
@@ -55,8 +58,9 @@ void NoteLost(Call* call, JobRecord* record, v1::Checkpoint* checkpoint,
       {v1::EVENT_KIND_WARNING, v1::REASON_CHECKPOINT_LOST,
        absl::StrCat("the checkpoint of step ", step, " is lost (", message, "); ",
                     next != nullptr ? absl::StrCat("step ", next->step(), " counts now")
-                    : IsFinal(record->job.state())
-                        ? std::string("there is no other")
+                    : IsFinal(record->job.state()) ? std::string("there is no other")
+                    : record->adoption.has_value()
+                        ? std::string("workers have some of a later attempt, which will count")
                         : std::string("there is no other, so that it starts from the beginning")),
        step});
   RefreshWaiting(call, record);
@@ -262,6 +266,7 @@ std::set<int64_t> ChosenSteps(const v1::Job& job) {
 void TakeParts(Call* call, WorkerRecord* worker, Report report, const CheckpointParts& reported) {
   const State& state = call->state();
   const std::vector<PartKey> gone = ReplaceParts(worker, reported);
+  NoteLaterAttempts(call, *worker);  // what is missing below may have made room for them
   for (const CheckpointKey& key : HeldToCheck(state, worker->name, report, gone)) {
     CheckHeld(call, *worker, key, Gone::kReported);
   }

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "server/state/adoption.h"
 #include "server/state/attempts.h"
 #include "server/state/call.h"
 #include "server/state/checkpoints.h"
@@ -81,6 +82,7 @@ absl::Status CheckNamespaceRoom(const State& state, const v1::JobSpec& spec) {
 
 void RebuildAttempt(State* state, JobRecord* record, const base::Now& now) {
   record->attempt.emplace();
+  record->attempt->loaded = true;
   record->attempt->started = now.monotonic;
   record->attempt->last_progress = now.monotonic;
   const v1::Reason stop = record->job.stop_reason();
@@ -446,6 +448,7 @@ void Coordinator::Tick(const base::Now& now, Effects* effects) {
   Call call(&impl_->state, now);
   CheckLeases(&call);
   CheckDeadlines(&call);
+  AdoptLaterAttempts(&call);
   WakeBackedOff(&call);
   CheckCommits(&call);
   impl_->Finish(&call, effects);

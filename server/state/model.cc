@@ -104,10 +104,13 @@ PartFate FateOf(const State& state, const PartKey& key) {
     newest_of_attempt = std::max(newest_of_attempt, checkpoint.step());
   }
   if (record->lost.contains({key.attempt, key.step})) return PartFate::kDrop;
-  // The fence: what another attempt than the last wrote can never be committed.
-  if (key.attempt != job.attempt() || key.step < newest_of_attempt) return PartFate::kDrop;
   const bool over =
       job.state() == v1::JOB_STATE_SUCCEEDED || job.state() == v1::JOB_STATE_CANCELLED;
+  if (record->adoption.has_value() && key.attempt > job.attempt() && !over) {
+    return PartFate::kPending;
+  }
+  // The fence: what another attempt than the last wrote can never be committed.
+  if (key.attempt != job.attempt() || key.step < newest_of_attempt) return PartFate::kDrop;
   return over ? PartFate::kDrop : PartFate::kPending;
 }
 

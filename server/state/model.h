@@ -56,6 +56,7 @@ struct RankState {
 // The gang of a STARTING or RUNNING job.
 struct Attempt {
   std::vector<RankState> ranks;  // by rank
+  bool loaded = false;           // from the store: an earlier coordinator has started it
   Monotonic started{0};
   Monotonic last_progress{0};
   // A rank said that it lost its peers: the attempt ends then, or as soon as a peer says why.
@@ -85,6 +86,10 @@ struct JobRecord {
   // Attempt and step of checkpoints that were lost. Their parts are being dropped: a late report of
   // some does not bring one back.
   std::set<std::pair<int64_t, int64_t>> lost;
+  // The last attempt that workers know of, where that is later than the job's: its number is taken.
+  int64_t later_attempt = 0;
+  // When what they hold of later attempts is adopted. The job starts none before.
+  std::optional<Monotonic> adoption;
 };
 
 // A rank that was taken back from a worker and may still run there.
@@ -211,6 +216,7 @@ struct State {
   std::set<std::tuple<Monotonic, int64_t, int64_t>> commits;
   std::set<int64_t> commits_to_check;  // jobs of which something changed about one
   bool recheck_commits = false;        // all are to be looked at: a worker came or went
+  std::set<int64_t> adoptions;         // jobs with an `adoption`
   // Workers that the store speaks of: for a lease after the start they are expected to come back.
   std::set<std::string> expected;
   Monotonic expected_until{0};

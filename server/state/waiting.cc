@@ -144,6 +144,7 @@ void StartWaiting(Call* call, JobRecord* record, Monotonic not_before) {
   SINKFORGE_REQUIRE(record->waiting == Waiting::kNot);
   SINKFORGE_REQUIRE(record->job.state() == v1::JOB_STATE_QUEUED);
   record->waiting_job = Describe(*record, call->now());
+  if (record->adoption.has_value()) not_before = std::max(not_before, *record->adoption);
   if (not_before <= call->now().monotonic) {
     BecomeReady(call, record);
     return;
