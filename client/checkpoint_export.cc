@@ -5,7 +5,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "client/checkpoint_holders.h"
+#include "client/exit_code.h"
 #include "client/format.h"
 #include "proto/jobspec/job_file.h"
 
@@ -89,6 +91,10 @@ safetensors::Metadata MetadataOf(const v1::Job& job, const v1::Checkpoint& check
   metadata["sinkforge_step"] = absl::StrCat(checkpoint.step());
   metadata["sinkforge_attempt"] = absl::StrCat(checkpoint.attempt());
   metadata["sinkforge_job_file"] = jobspec::FormatJobFile(job.spec());
+  // The file says `auto` where it was found: the run cannot be repeated without the number.
+  if (job.progress().micro_batch() > 0) {
+    metadata["sinkforge_micro_batch"] = absl::StrCat(job.progress().micro_batch());
+  }
   const auto state = nlohmann::json::parse(spool.trainer_state(), nullptr, false);
   const auto tokenizer = state.is_object() ? state.find("tokenizer") : state.end();
   if (tokenizer != state.end() && tokenizer->is_string()) {
@@ -114,12 +120,13 @@ absl::StatusOr<v1::Checkpoint> ChooseCheckpoint(const v1::Job& job, std::optiona
   if (chosen != nullptr) return *chosen;
   if (steps.empty()) {
     return absl::NotFoundError(absl::StrCat(
-        job.job_id(), " has no committed checkpoint yet; see `sinkforge show ", job.job_id(), "`"));
+        job.job_id(), " has no ", IsFinal(job.state()) ? "" : "committed ", "checkpoint",
+        IsFinal(job.state()) ? "" : " yet", "; see `sinkforge show ", job.job_id(), "`"));
   }
-  std::string all;
-  for (const std::string& text : steps) absl::StrAppend(&all, all.empty() ? "" : ", ", text);
-  return absl::NotFoundError(absl::StrCat(job.job_id(), " has no checkpoint of step ", *step,
-                                          "; it has those of steps ", all));
+  return absl::NotFoundError(
+      absl::StrCat(job.job_id(), " has no checkpoint of step ", *step,
+                   steps.size() == 1 ? "; it has that of step " : "; it has those of steps ",
+                   absl::StrJoin(steps, ", ")));
 }
 
 absl::StatusOr<ExportedCheckpoint> ExportCheckpoint(Session& session, const v1::Job& job,

@@ -6,6 +6,7 @@
 #include "client/checkpoint_table.h"
 #include "client/commands.h"
 #include "client/exit_code.h"
+#include "client/final_checkpoint.h"
 #include "client/session.h"
 
 namespace sinkforge::client {
@@ -55,6 +56,14 @@ absl::StatusOr<int> DeleteCheckpoints(Session& session, const DeleteOptions& opt
       session.PrintJsonLine(*job);
     } else {
       session.out() << options.job_id << " step " << step << " deleted" << std::endl;
+    }
+    if (job->state() == v1::JOB_STATE_SUCCEEDED && step == job->spec().train().steps()) {
+      const auto newest = NewestCheckpointStep(*job);
+      session.Say(absl::StrCat("warning: step ", step, " was the last of ", options.job_id,
+                               ": these were its final weights; ",
+                               newest.has_value()
+                                   ? absl::StrCat("the newest that are left are of step ", *newest)
+                                   : std::string("no checkpoint is left")));
     }
   }
   return kExitOk;

@@ -7,6 +7,7 @@
 #include "client/checkpoint_export.h"
 #include "client/commands.h"
 #include "client/exit_code.h"
+#include "client/final_checkpoint.h"
 #include "client/format.h"
 #include "client/json_text.h"
 #include "client/output_file.h"
@@ -32,6 +33,8 @@ absl::StatusOr<int> Export(Session& session, const ExportOptions& options) {
   if (!job.ok()) return job.status();
   const auto checkpoint = ChooseCheckpoint(*job, options.step);
   if (!checkpoint.ok()) return checkpoint.status();
+  const std::string older = options.step.has_value() ? "" : OlderWeightsWarning(*job);
+  if (!older.empty()) session.Say(older);
   const ExportTarget file = {options.file, options.with_optimizer
                                                ? ExportContent::kParametersAndOptimizer
                                                : ExportContent::kParameters};

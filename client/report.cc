@@ -106,7 +106,9 @@ Command ReportCommand() {
       "  sinkforge report base-1 --format csv -o - | head\n"
       "HTML and PNG show imbalance, loss and validation over the steps, and the importance of\n"
       "every head at the first, middle and last step; HTML also compares the jobs and has their\n"
-      "job files and environment. CSV and JSON have up to 10,000 points a series.";
+      "job files, micro-batch and environment. CSV and JSON have up to 10,000 points a series, "
+      "and\n"
+      "the micro-batch.";
   command.arguments = {{.name = "JOB", .help = "Ids of the jobs", .target = &options->job_ids}};
   command.options = {{"-o,--output", "FILE",
                       "Where to write it (default: report.FORMAT; - for stdout)", &options->output},

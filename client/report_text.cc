@@ -12,6 +12,7 @@
 #include "client/format.h"
 #include "client/report/page.h"
 #include "proto/jobspec/job_file.h"
+#include "proto/jobspec/micro_batch.h"
 
 namespace sinkforge::client {
 namespace {
@@ -22,6 +23,12 @@ using Json = nlohmann::ordered_json;
 std::string Short(const std::string& name, const std::string& prefix) {
   const bool fits = name.rfind(prefix, 0) == 0;
   return absl::AsciiStrToLower(fits ? name.substr(prefix.size()) : name);
+}
+
+// 0: not known yet.
+int32_t MicroBatchOf(const v1::Job& job) {
+  return jobspec::IsAutoMicroBatch(job.spec().train()) ? job.progress().micro_batch()
+                                                       : job.spec().train().micro_batch();
 }
 
 Json SummaryOf(const JobReport& report) {
@@ -52,6 +59,10 @@ Json JsonOf(const JobReport& report) {
   json["head_balance"] = Short(v1::BalanceLoss_Name(spec.head_balance().loss()), "BALANCE_LOSS_");
   json["coefficient"] = spec.head_balance().coefficient();
   json["seed"] = spec.train().seed();
+  // The rows that the job trains with, which its file does not say where they are `auto`.
+  const int32_t rows = MicroBatchOf(job);
+  json["micro_batch"] = rows > 0 ? Json(rows) : Json();
+  json["micro_batch_is_auto"] = jobspec::IsAutoMicroBatch(spec.train());
   json["parameters"] = job.parameters();
   json["step"] = job.progress().step();
   json["steps"] = spec.train().steps();
@@ -105,6 +116,10 @@ std::string RenderReportCsv(const std::vector<JobReport>& jobs) {
         absl::StrAppend(&csv, job_id, ",", series.name(), ",", point.step(), ",",
                         FormatExact(point.value()), "\n");
       }
+    }
+    const int32_t rows = MicroBatchOf(report.job);
+    if (rows > 0) {
+      absl::StrAppend(&csv, job_id, ",micro_batch,", report.job.progress().step(), ",", rows, "\n");
     }
     for (const HeadSnapshot& heads : report.heads) {
       for (size_t layer = 0; layer < heads.importance.size(); ++layer) {

@@ -14,6 +14,7 @@
 #include "client/checkpoint_export.h"
 #include "client/commands.h"
 #include "client/exit_code.h"
+#include "client/final_checkpoint.h"
 #include "client/format.h"
 #include "client/local_instance.h"
 #include "client/session.h"
@@ -207,6 +208,8 @@ absl::StatusOr<int> SampleJob(Session& session, const SampleOptions& options, St
   }
   const auto checkpoint = ChooseCheckpoint(*job, step);
   if (!checkpoint.ok()) return checkpoint.status();
+  const std::string older = step.has_value() ? "" : OlderWeightsWarning(*job);
+  if (!older.empty()) session.Say(older);
   const auto folder = WorkFolder::Create(session.environment());
   if (!folder.ok()) return folder.status();
   const std::string file = (*folder)->path() + "/model.safetensors";

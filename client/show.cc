@@ -14,6 +14,7 @@
 #include "client/checkpoint_table.h"
 #include "client/commands.h"
 #include "client/exit_code.h"
+#include "client/final_checkpoint.h"
 #include "client/format.h"
 #include "client/session.h"
 #include "proto/jobspec/job_file.h"
@@ -139,6 +140,18 @@ void AddLostCheckpoint(const v1::Job& job, Lines* lines) {
   }
 }
 
+// The state's message is of the moment when the job succeeded, with its last checkpoint.
+void AddMissingFinalWeights(const v1::Job& job, Lines* lines) {
+  const std::optional<int64_t> missing = MissingFinalStep(job);
+  if (job.state() != v1::JOB_STATE_SUCCEEDED || !missing.has_value()) return;
+  const std::optional<int64_t> newest = NewestCheckpointStep(job);
+  lines->emplace_back(
+      "lost",
+      absl::StrCat("the final checkpoint, of step ", *missing, ", is no longer there; ",
+                   newest.has_value() ? absl::StrCat("the newest that is left is of step ", *newest)
+                                      : std::string("no checkpoint is left")));
+}
+
 double SecondsBetween(const google::protobuf::Timestamp& from,
                       std::chrono::system_clock::time_point to) {
   return std::chrono::duration<double>(to - base::FromProto(from)).count();
@@ -222,6 +235,7 @@ Lines Describe(const v1::Job& job, const Style& style) {
   if (job.delete_requested()) state += ", being deleted";
   lines.emplace_back("state", state);
   if (!job.message().empty()) lines.emplace_back("", OneLine(job.message()));
+  AddMissingFinalWeights(job, &lines);
   if (job.has_wait()) AddWait(job.wait(), &lines);
   AddProgress(job, &lines);
   AddAttempts(job, &lines);
@@ -259,6 +273,9 @@ void PrintNextSteps(const Session& session, const v1::Job& job) {
         absl::StrCat("what happened: `sinkforge events ", id, "`, `sinkforge logs ", id, "`"));
   } else if (job.state() == v1::JOB_STATE_PAUSED) {
     session.Say(absl::StrCat("go on with `sinkforge resume ", id, "`"));
+  } else if (job.state() == v1::JOB_STATE_SUCCEEDED && MissingFinalStep(job).has_value()) {
+    session.Say(absl::StrCat("to have the final weights again, train it again: `sinkforge show ",
+                             id, " --job-file > again.yaml && sinkforge submit again.yaml`"));
   }
 }
 

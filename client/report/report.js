@@ -120,12 +120,19 @@ function heads() {
   }
 }
 
+// The job file says `auto` where it was found: the run cannot be repeated without the number.
+function microBatch({micro_batch: rows, micro_batch_is_auto: found}) {
+  if (rows === null) return "auto, not known yet";
+  return `${rows} ${rows === 1 ? "row" : "rows"}${found ? ", which auto chose" : ""}`;
+}
+
 function settings() {
   for (const job of jobs) {
     const list = element("dl");
     for (const [name, value] of [["state", `${job.state}${job.message ? ": " + job.message : ""}`],
                                  ["submitted", job.create_time], ["ended", job.end_time || "-"],
                                  ["attempts", job.attempts],
+                                 ["micro-batch", microBatch(job)],
                                  ...job.environment.map(({worker, processor, version: built}) =>
                                    ["worker", `${worker}: ${processor}, SinkForge ${built}`])]) {
       list.append(element("dt", name), element("dd", value));

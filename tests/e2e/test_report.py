@@ -55,7 +55,8 @@ class ReportTest(harness.ClusterTest):
         self.assertEqual(page.value("document.querySelectorAll('table.heat td').length"), 48)
         page.value("document.querySelectorAll('details').forEach((part) => part.open = true)")
         text = page.text()
-        for expected in (*self.jobs, "Step 60", "head_balance", f"{STEPS}/{STEPS}", "SinkForge 0."):
+        for expected in (*self.jobs, "Step 60", "head_balance", f"{STEPS}/{STEPS}", "SinkForge 0.",
+                         "8 rows"):
             self.assertIn(expected, text)
         page.value("document.querySelectorAll('details').forEach((part) => part.open = false)")
         # What explains lies above what is explained.
@@ -141,6 +142,7 @@ class ReportTest(harness.ClusterTest):
             last = self.cluster.history(job["job_id"], "importance/1/2")["importance/1/2"][-1]
             self.assertEqual(job["heads"][-1]["importance"][1][2], float(last[1]))
             self.assertEqual(job["environment"][0]["worker"], "w")
+            self.assertEqual(job["micro_batch"], 8)
             self.assertGreater(job["summary"]["validation_bits_per_byte"], 0)
 
     def test_a_mistake_is_explained(self):

@@ -343,11 +343,10 @@ class ExportTest : public DataCommandsTest {
     worker->set_state(v1::WORKER_STATE_LIVE);
     worker->set_address(fake_.address());
     fake_.SetWorkers(workers);
-    v1::Job job;
-    job.set_job_id("d4-1");
-    job.mutable_spec()->set_name("d4");
+    job_.set_job_id("d4-1");
+    job_.mutable_spec()->set_name("d4");
     for (int64_t step : {10, 20}) {
-      v1::Checkpoint* checkpoint = job.add_checkpoints();
+      v1::Checkpoint* checkpoint = job_.add_checkpoints();
       checkpoint->set_step(step);
       for (int rank : {0, 1}) {
         v1::CheckpointPart* part = checkpoint->add_parts();
@@ -355,7 +354,7 @@ class ExportTest : public DataCommandsTest {
         part->set_worker("local");
       }
     }
-    fake_.PutJob(job);
+    fake_.PutJob(job_);
     SetPart(0, {{"a", 3, 0, {1, 2, 3}}, {"optimizer/m/a", 3, 0, {7, 8, 9}}, {"b", 4, 0, {4, 5}}});
     SetPart(1, {{"b", 4, 1, {5, 6, 7}}});
   }
@@ -397,6 +396,14 @@ class ExportTest : public DataCommandsTest {
     return values;
   }
 
+  // The job succeeded with a checkpoint of step `last`.
+  void EndAt(int64_t last) {
+    job_.set_state(v1::JOB_STATE_SUCCEEDED);
+    job_.mutable_spec()->mutable_train()->set_steps(last);
+    fake_.PutJob(job_);
+  }
+
+  v1::Job job_;
   std::map<int, std::vector<v1::CheckpointData>> parts_;
 };
 
@@ -412,6 +419,41 @@ TEST_F(ExportTest, PutsTheSlicesOfAllRanksTogether) {
   const auto reader = safetensors::Reader::Open(file, &failure);
   EXPECT_EQ(reader->metadata().at(safetensors::kSchemaVersionKey), "1");
   EXPECT_EQ(reader->metadata().at("sinkforge_step"), "20");
+}
+
+TEST_F(ExportTest, OlderWeightsThanTheLastAreNotTakenForThem) {
+  const std::string file = folder_.path() + "/model.safetensors";
+  EndAt(20);
+  EXPECT_THAT(Run({"checkpoints", "export", "d4-1", file}).err, Not(HasSubstr("warning")));
+  EndAt(24);
+  const std::string warning =
+      "warning: d4-1 ended at step 24, but its newest checkpoint is of step 20";
+  const ClientRun run = Run({"checkpoints", "export", "d4-1", file, "--force"});
+  EXPECT_EQ(run.code, kExitOk);
+  EXPECT_THAT(run.err, HasSubstr(warning));
+  // Who names a step has chosen.
+  EXPECT_THAT(Run({"checkpoints", "export", "d4-1", file, "--force", "--step", "20"}).err,
+              Not(HasSubstr("warning")));
+  EXPECT_THAT(Run({"sample", "d4-1", "--prompt", "a", "--tokenizer", "bytes"}).err,
+              HasSubstr(warning));
+}
+
+TEST_F(ExportTest, TheRowsThatAutoChoseGoWithTheWeights) {
+  const std::string file = folder_.path() + "/model.safetensors";
+  job_.mutable_spec()->mutable_train()->set_micro_batch(0);
+  job_.mutable_progress()->set_micro_batch(12);
+  fake_.PutJob(job_);
+  ASSERT_EQ(Run({"checkpoints", "export", "d4-1", file}).code, kExitOk);
+  safetensors::Failure failure;
+  const auto reader = safetensors::Reader::Open(file, &failure);
+  ASSERT_NE(reader, nullptr) << failure.message;
+  EXPECT_EQ(reader->metadata().at("sinkforge_micro_batch"), "12");
+  const ClientRun report = Run({"report", "d4-1", "--format", "json", "-o", "-"});
+  const json job = json::parse(report.out)["jobs"][0];
+  EXPECT_EQ(job["micro_batch"], 12);
+  EXPECT_EQ(job["micro_batch_is_auto"], true);
+  EXPECT_THAT(Run({"report", "d4-1", "--format", "csv", "-o", "-"}).out,
+              HasSubstr("\nd4-1,micro_batch,0,12\n"));
 }
 
 TEST_F(ExportTest, TheOptimizerComesWhereAsked) {
@@ -522,6 +564,10 @@ TEST_F(ExportTest, MissingThingsAreNamed) {
   const ClientRun step = Run({"checkpoints", "export", "d4-1", file, "--step", "11"});
   EXPECT_EQ(step.code, kExitNotFound);
   EXPECT_THAT(step.err, HasSubstr("steps 10, 20"));
+  job_.mutable_checkpoints()->RemoveLast();
+  fake_.PutJob(job_);
+  EXPECT_THAT(Run({"checkpoints", "export", "d4-1", file, "--step", "11"}).err,
+              HasSubstr("it has that of step 10"));
   const ClientRun folder = Run({"checkpoints", "export", "d4-1", "/nonexistent/m.safetensors"});
   EXPECT_EQ(folder.code, kExitError);
   EXPECT_THAT(folder.err, HasSubstr("/nonexistent/m.safetensors: cannot be written"));
@@ -539,6 +585,17 @@ TEST_F(ExportTest, CheckpointsAreListedAndDeleted) {
   EXPECT_EQ(Run({"checkpoints", "delete", "d4-1", "10"}).code, kExitOk);
   EXPECT_THAT(fake_.actions(), ElementsAre("delete-checkpoint-10 d4-1"));
   EXPECT_EQ(Run({"checkpoints", "delete", "d4-1", "ten"}).code, kExitUsage);
+}
+
+TEST_F(ExportTest, WhoDeletesTheFinalWeightsIsTold) {
+  EndAt(20);
+  EXPECT_THAT(Run({"checkpoints", "delete", "d4-1", "10"}).err, testing::IsEmpty());
+  job_.mutable_checkpoints(1)->set_deleting(true);
+  fake_.PutJob(job_);
+  const ClientRun run = Run({"checkpoints", "delete", "d4-1", "20"});
+  EXPECT_EQ(run.code, kExitOk);
+  EXPECT_THAT(run.err, HasSubstr("step 20 was the last of d4-1: these were its final weights; the "
+                                 "newest that are left are of step 10"));
 }
 
 }  // namespace

@@ -241,6 +241,28 @@ TEST_F(JobCommandsTest, ShowSaysThatTheNewestCheckpointWasNotKept) {
   EXPECT_THAT(Run({"show", "d4-1"}).out, Not(HasSubstr("not kept")));
 }
 
+TEST_F(JobCommandsTest, ShowSaysThatTheFinalWeightsOfASuccessAreGone) {
+  v1::Job job = MakeJob("d4-1", v1::JOB_STATE_SUCCEEDED, 20);
+  job.add_checkpoints()->set_step(16);
+  v1::Checkpoint* final = job.add_checkpoints();
+  final->set_step(20);
+  fake_.PutJob(job);
+  EXPECT_THAT(Run({"show", "d4-1"}).out, Not(HasSubstr("lost")));
+  final->set_deleting(true);
+  fake_.PutJob(job);
+  const ClientRun shown = Run({"show", "d4-1"});
+  EXPECT_THAT(shown.out, HasSubstr("lost         the final checkpoint, of step 20, is no longer "
+                                   "there; the newest that is left is of step 16"));
+  EXPECT_THAT(shown.err, HasSubstr("sinkforge show d4-1 --job-file"));
+  job.clear_checkpoints();
+  fake_.PutJob(job);
+  EXPECT_THAT(Run({"show", "d4-1"}).out, HasSubstr("no checkpoint is left"));
+  // Whoever cancels a job need not hear that its last step was not kept.
+  job.set_state(v1::JOB_STATE_CANCELLED);
+  fake_.PutJob(job);
+  EXPECT_THAT(Run({"show", "d4-1"}).out, Not(HasSubstr("final checkpoint")));
+}
+
 TEST(SmallDiskWarningTest, NamesFiguresAndRemedy) {
   const std::string warning = SmallDiskWarning("/state", int64_t{100} << 20);
   EXPECT_THAT(warning, HasSubstr("/state has 100"));
