@@ -3,6 +3,7 @@
 
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
+#include <netdb.h>
 
 #include <future>
 #include <map>
@@ -136,10 +137,28 @@ class Coordinator::Impl {
     return connected_;
   }
 
+  // Asked only where nobody answers: a name may become known while calls are tried again.
+  bool IsUnknownHost() const {
+    const std::string host = options_.address.substr(0, options_.address.rfind(':'));
+    // Addresses, sockets and schemes of gRPC's are no names.
+    if (host.find_first_of(":/") != std::string::npos) return false;
+    addrinfo* found = nullptr;
+    const int result = getaddrinfo(host.c_str(), nullptr, nullptr, &found);
+    if (result == 0) freeaddrinfo(found);
+    return result == EAI_NONAME;
+  }
+
   absl::Status Unreachable(const std::string& why) const {
+    if (IsUnknownHost()) {
+      return UnreachableError(absl::StrCat("coordinator ", options_.address, " (",
+                                           options_.address_source,
+                                           "): no host of this name is known; correct the name, or "
+                                           "name another with --coordinator HOST:PORT"));
+    }
     const char* next = TlsOf(options_) == nullptr
-                           ? "; start one on this machine with `sinkforge local up`, name another "
-                             "with --coordinator, or give --tls-cert, --tls-key and --tls-ca where "
+                           ? "; see `sinkforge local status`, start one on this machine with "
+                             "`sinkforge local up`, name another with --coordinator, or give "
+                             "--tls-cert, --tls-key and --tls-ca where "
                              "it asks for certificates"
                            : "; it may be away, not encrypt, not believe --tls-cert, or show a "
                              "certificate that --tls-ca has not signed or that does not name this "

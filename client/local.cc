@@ -41,8 +41,33 @@ std::string Absolute(const Session& session, const std::string& path) {
   return text;
 }
 
-std::string StateFolder(const Session& session, const std::string& flag) {
-  return flag.empty() ? session.default_state_folder() : Absolute(session, flag);
+absl::StatusOr<std::string> StateFolder(const Session& session, const std::string& flag) {
+  const std::string folder =
+      flag.empty() ? session.default_state_folder() : Absolute(session, flag);
+  if (!folder.empty()) return folder;
+  return UsageError(
+      "HOME is not set, so the local instance has no place for its state; set HOME or "
+      "XDG_STATE_HOME, or give --state-dir DIR");
+}
+
+// A process that was stopped or hangs runs all the same.
+absl::Status CheckAnswers(const char* name, const LocalDaemon& daemon) {
+  constexpr std::chrono::seconds kTimeout(5);  // a busy machine needs more than a moment
+  if (!IsRunning(daemon.process) || daemon.address.empty()) return absl::OkStatus();
+  const absl::Status health = CheckHealth(daemon.address, kTimeout);
+  // One that says that it does not serve answers.
+  if (health.ok() || absl::IsFailedPrecondition(health)) return absl::OkStatus();
+  const auto pid = daemon.process.pid;
+  return UnreachableError(absl::StrCat(
+      "the ", name, " runs (pid ", pid, "), but does not answer at ", daemon.address,
+      "; where it was stopped (Ctrl-Z, SIGSTOP), `kill -CONT ", pid,
+      "` lets it go on; else end it with `kill -KILL ", pid,
+      "` and start it again with `sinkforge local up`: jobs go on. Its log: ", daemon.log_file));
+}
+
+absl::Status CheckAnswers(const LocalInstance& instance) {
+  const absl::Status coordinator = CheckAnswers("coordinator", instance.coordinator);
+  return coordinator.ok() ? CheckAnswers("worker", instance.worker) : coordinator;
 }
 
 // A job's threads default to 2.
@@ -155,9 +180,12 @@ absl::Status CheckSame(const Session& session, const UpOptions& up, const std::s
                    is_default ? "" : state_folder, "` first, then this again"));
 }
 
-// FAILED_PRECONDITION as above, else OK; says what is about to be started.
+// FAILED_PRECONDITION as above, UNAVAILABLE where what runs does not answer, else OK; says what is
+// about to be started.
 absl::Status CheckExisting(const Session& session, const UpOptions& up,
                            const std::string& state_folder, const LocalInstance& existing) {
+  const absl::Status answers = CheckAnswers(existing);
+  if (!answers.ok()) return answers;
   const bool worker = IsRunning(existing.worker.process);
   if (worker) {
     absl::Status status = CheckSame(session, up, state_folder, existing.settings);
@@ -186,7 +214,9 @@ absl::StatusOr<int> Up(Session& session, const UpOptions& up) {
   if (!status.ok()) return status;
   StopSignal stop(StopSignal::Source::kSignals);
   LocalOptions options;
-  options.state_folder = StateFolder(session, up.state_folder);
+  const auto folder = StateFolder(session, up.state_folder);
+  if (!folder.ok()) return folder.status();
+  options.state_folder = *folder;
   options.program_folder = session.environment().program_folder;
   options.working_folder = session.environment().working_folder;
   options.start_timeout = std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -231,7 +261,9 @@ absl::StatusOr<int> Up(Session& session, const UpOptions& up) {
 absl::StatusOr<int> Down(Session& session, const DownOptions& options) {
   absl::Status status = CheckSeconds("--grace", options.grace_seconds);
   if (!status.ok()) return status;
-  const std::string folder = StateFolder(session, options.state_folder);
+  const auto found = StateFolder(session, options.state_folder);
+  if (!found.ok()) return found.status();
+  const std::string& folder = *found;
   const auto existing = ReadLocalInstance(folder);
   if (absl::IsNotFound(existing.status())) {
     session.Say(absl::StrCat("nothing is up in ", folder));
@@ -250,7 +282,9 @@ absl::StatusOr<int> Down(Session& session, const DownOptions& options) {
 }
 
 absl::StatusOr<int> Status(Session& session, const std::string& flag) {
-  const std::string folder = StateFolder(session, flag);
+  const auto found = StateFolder(session, flag);
+  if (!found.ok()) return found.status();
+  const std::string& folder = *found;
   const auto instance = ReadLocalInstance(folder);
   if (absl::IsNotFound(instance.status())) {
     return absl::NotFoundError(
@@ -258,6 +292,8 @@ absl::StatusOr<int> Status(Session& session, const std::string& flag) {
   }
   if (!instance.ok()) return instance.status();
   PrintInstance(session, *instance);
+  const absl::Status answers = CheckAnswers(*instance);
+  if (!answers.ok()) return answers;
   if (StateOf(*instance) == LocalState::kUp) return kExitOk;
   session.Say("not all of it runs; start it again with `sinkforge local up`");
   return kExitNotFound;
@@ -314,7 +350,8 @@ Command StatusNode() {
   auto folder = std::make_shared<std::string>();
   Command command;
   command.name = "status";
-  command.summary = "Print what runs, with addresses and logs; exit code 3: not all of it";
+  command.summary =
+      "Print what runs, with addresses and logs; exit code 3: not all of it, 4: it does not answer";
   command.examples = "  sinkforge local status -o json | jq -r .coordinator.address";
   command.options = {StateFolderOption(folder.get())};
   command.run = [folder](Session& session) { return Status(session, *folder); };

@@ -5,6 +5,8 @@
 
 #include <utility>
 
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/ids.h"
@@ -27,11 +29,28 @@ Found FindCoordinator(const std::string& flag, const std::string& variable,
                       const std::string& state_folder) {
   if (!flag.empty()) return {flag, "--coordinator"};
   if (!variable.empty()) return {variable, "SINKFORGE_COORDINATOR"};
+  if (state_folder.empty()) return {kDefaultCoordinator, "the default: HOME is not set"};
   const auto instance = ReadLocalInstance(state_folder);
   if (instance.ok() && !instance->coordinator.address.empty()) {
     return {instance->coordinator.address, LocalInstanceFile(state_folder), true};
   }
   return {kDefaultCoordinator, absl::StrCat("the default: nothing is up in ", state_folder)};
+}
+
+// INVALID_ARGUMENT: not HOST:PORT, nor a socket's file.
+absl::Status CheckAddress(const std::string& address, const std::string& source) {
+  constexpr int kPortMax = 65535;
+  if (absl::StartsWith(address, "unix:")) return absl::OkStatus();
+  const size_t colon = address.rfind(':');
+  int port = 0;
+  const bool has_port = colon != std::string::npos &&
+                        absl::SimpleAtoi(address.substr(colon + 1), &port) && port >= 1 &&
+                        port <= kPortMax;
+  if (has_port && address.front() != ':') return absl::OkStatus();
+  const char* wrong = colon == std::string::npos ? "the port is missing" : "no HOST:PORT";
+  return absl::InvalidArgumentError(absl::StrCat("address `", address, "` (", source, "): ", wrong,
+                                                 "; give one such as 127.0.0.1:7070 or "
+                                                 "[::1]:7070"));
 }
 
 enum class Layout { kPeople, kLine };
@@ -67,7 +86,8 @@ std::string Session::default_state_folder() const {
   if (!state_home.empty() && state_home.front() == '/') {
     return absl::StrCat(state_home, "/sinkforge/local");
   }
-  return absl::StrCat(environment_.variable("HOME"), "/.local/state/sinkforge/local");
+  const std::string home = environment_.variable("HOME");
+  return home.empty() ? "" : absl::StrCat(home, "/.local/state/sinkforge/local");
 }
 
 CoordinatorOptions Session::ConnectionTo(std::string address, std::string source) const {
@@ -76,8 +96,13 @@ CoordinatorOptions Session::ConnectionTo(std::string address, std::string source
   };
   const base::TlsFiles& given = options_.tls;
   CoordinatorOptions options;
+  const absl::Status valid = CheckAddress(address, source);
   options.address = std::move(address);
   options.address_source = std::move(source);
+  if (!valid.ok()) {
+    options.tls = valid;  // what every call gives
+    return options;
+  }
   options.tls = base::Tls::Load({.certificate = choose(given.certificate, "SINKFORGE_TLS_CERT"),
                                  .key = choose(given.key, "SINKFORGE_TLS_KEY"),
                                  .authority = choose(given.authority, "SINKFORGE_TLS_CA")});

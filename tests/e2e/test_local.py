@@ -91,6 +91,20 @@ class LocalTest(unittest.TestCase):
         self.ok("local", "down")
         self.assertEqual(self.processes(), [])
 
+    def test_a_coordinator_that_hangs_is_told_from_one_that_serves(self):
+        self.ok("local", "up")
+        pid = self.status()["coordinator"]["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        self.addCleanup(os.kill, pid, signal.SIGCONT)
+        for command in ("up", "status"):
+            run = self.client("local", command)
+            self.assertEqual(run.code, 4, run.out + run.err)
+            self.assertIn(f"the coordinator runs (pid {pid}), but does not answer", run.err)
+            self.assertIn(f"kill -KILL {pid}", run.err)
+        os.kill(pid, signal.SIGCONT)
+        self.ok("local", "status")
+        self.assertIn("already up", self.ok("local", "up").err)
+
     def kill(self, name):
         os.kill(self.status()[name]["pid"], signal.SIGKILL)
         harness.wait_until(lambda: self.client("local", "status").code == 3, "it is noticed")

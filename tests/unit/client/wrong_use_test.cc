@@ -63,6 +63,33 @@ TEST_F(WrongUseTest, AnEmptyValueIsNamed) {
   ExpectRefused({"metrics", "d4-1", "--series", ""}, "--series: is empty");
 }
 
+TEST_F(WrongUseTest, AnAddressHasAHostAndAPort) {
+  ExpectRefused({"list", "--coordinator", "127.0.0.1"},
+                "address `127.0.0.1` (--coordinator): the port is missing");
+  for (const char* address : {":7070", "host:", "host:http", "host:0", "host:65536", "[::1]"}) {
+    ExpectRefused({"list", "--coordinator", address}, "no HOST:PORT");
+  }
+  ExpectRefused({"health", "box"}, "address `box` (ADDRESS): the port is missing");
+  const ClientRun variable = RunClient({"list"}, {.variables = {{"SINKFORGE_COORDINATOR", "box"}}});
+  EXPECT_EQ(variable.code, kExitUsage);
+  EXPECT_THAT(variable.err, HasSubstr("(SINKFORGE_COORDINATOR)"));
+}
+
+// RFC 6761 keeps the name from ever being one.
+TEST_F(WrongUseTest, AHostThatNobodyKnowsIsNamed) {
+  const ClientRun run = Run({"list", "--coordinator", "nobody.invalid:7070", "--retry-for", "0.1"});
+  EXPECT_EQ(run.code, kExitUnreachable);
+  EXPECT_THAT(run.err, HasSubstr("nobody.invalid:7070 (--coordinator)"));
+}
+
+TEST_F(WrongUseTest, TheLocalInstanceNeedsAPlaceForItsState) {
+  for (const char* command : {"up", "down", "status"}) {
+    const ClientRun run = RunClient({"local", command}, {});
+    EXPECT_EQ(run.code, kExitUsage) << command;
+    EXPECT_THAT(run.err, HasSubstr("HOME is not set")) << command;
+  }
+}
+
 TEST_F(WrongUseTest, TextForTheCoordinatorIsUtf8) {
   ExpectRefused({"show", "d4\xff"}, "is not UTF-8 text");
   ExpectRefused({"list", "--namespace", "\xff"}, "--namespace");
