@@ -88,6 +88,9 @@ Command CheckpointsCommand() {
   Command command;
   command.name = "checkpoints";
   command.summary = "List, verify, export or delete a job's checkpoints";
+  command.examples =
+      "  sinkforge checkpoints list d4-gated-1\n"
+      "  sinkforge checkpoints export d4-gated-1 model.safetensors";
   command.commands = {ListNode(), CheckpointsVerifyCommand(), CheckpointsExportCommand(),
                       DeleteNode()};
   return command;

@@ -112,6 +112,7 @@ void AddCommand(CLI::App* parent, const Command& command, GlobalOptions* global,
                 const Command** chosen) {
   CLI::App* app = parent->add_subcommand(command.name, command.summary);
   app->get_formatter()->column_width(kHelpColumn);
+  if (!command.examples.empty()) app->footer(absl::StrCat("Examples:\n", command.examples));
   for (const Command& child : command.commands) AddCommand(app, child, global, chosen);
   if (command.run == nullptr) {
     app->require_subcommand(1);
@@ -129,7 +130,6 @@ void AddCommand(CLI::App* parent, const Command& command, GlobalOptions* global,
   }
   for (const Option& option : command.options) AddOption(app, option, "");
   AddCommonOptions(app, command.formats, global);
-  if (!command.examples.empty()) app->footer(absl::StrCat("Examples:\n", command.examples));
   app->callback([app, &command, chosen] {
     if (!app->get_subcommands().empty()) return;
     for (const Argument& argument : command.arguments) {

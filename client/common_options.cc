@@ -11,7 +11,9 @@ std::vector<Option> CommonOptions(const std::vector<std::string>& formats, Globa
       {"--coordinator", "HOST:PORT",
        "Address; else $SINKFORGE_COORDINATOR, the local instance, 127.0.0.1:7070",
        &global->coordinator},
-      {"--retry-for", "SECONDS", "How long to try again while the coordinator does not answer",
+      {"--retry-for", "SECONDS",
+       "How long to try again while the coordinator does not answer (default: 1.5 where it never "
+       "did, else 15, and 60 for what is followed)",
        &global->retry_seconds},
       {"--tls-cert", "FILE",
        "Certificate to show; else $SINKFORGE_TLS_CERT. Without one: plain text",

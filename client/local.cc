@@ -364,6 +364,7 @@ Command LocalCommand() {
   Command command;
   command.name = "local";
   command.summary = "Start, stop or show a coordinator and a worker on this machine";
+  command.examples = "  sinkforge local up\n  sinkforge local status\n  sinkforge local down";
   command.commands = {UpNode(), DownNode(), StatusNode()};
   return command;
 }

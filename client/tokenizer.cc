@@ -142,6 +142,7 @@ Command TokenizerCommand() {
   Command command;
   command.name = "tokenizer";
   command.summary = "Train a tokenizer";
+  command.examples = "  sinkforge tokenizer train texts/*.txt --to tokenizer.json";
   command.commands = {TrainNode()};
   return command;
 }

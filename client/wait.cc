@@ -62,6 +62,7 @@ Command WaitCommand() {
   command.examples =
       "  sinkforge wait d4-gated-1 && sinkforge checkpoints export d4-gated-1 model.safetensors\n"
       "  sinkforge wait d4-gated-1 --until first-step\n"
+      "With -o json every job is one line, as soon as its turn comes.\n"
       "Exit code: of the first job that did not succeed: 10 failed, 11 cancelled, 12 paused.";
   command.arguments = {{.name = "JOB", .help = "Job ids", .target = &options->jobs}};
   command.options = {{"--until",

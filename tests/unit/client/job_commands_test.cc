@@ -93,7 +93,7 @@ TEST_F(JobCommandsTest, DryRunPrintsAJobFileAndSubmitsNothing) {
   const std::string file = folder_.Write("job.yaml", kJobFile);
   const ClientRun run = Run({"submit", file, "--dry-run"});
   EXPECT_EQ(run.code, kExitOk) << run.err;
-  EXPECT_THAT(run.out, HasSubstr("# steps: 20 of 128 tokens, 1 micro-batches of 4 rows each"));
+  EXPECT_THAT(run.out, HasSubstr("# steps: 20 of 128 tokens, 1 micro-batch of 4 rows"));
   EXPECT_THAT(fake_.submissions(), IsEmpty());
   // What it prints is a job file that means the same.
   const ClientRun again = Run({"submit", folder_.Write("resolved.yaml", run.out), "--dry-run"});
