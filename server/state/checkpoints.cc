@@ -39,7 +39,7 @@ void PartAppeared(Call* call, WorkerRecord* worker, const PartKey& key,
       return TakeCopy(call, worker->name, key, part);
     case PartFate::kPending:
       // Those of later attempts wait until they are adopted.
-      if (key.attempt != call->state().Find(key.job_id)->job.attempt()) return;
+      if (key.attempt > call->state().Find(key.job_id)->job.attempt()) return;
       return TakePendingPart(call, key, part);
     case PartFate::kDrop:
       return;

@@ -60,6 +60,7 @@ TEST(CoordinatorSimCoverageTest, TheSeedsExerciseEverything) {
                            "commits on one worker",
                            "commits on two workers",
                            "commits without a late copy",
+                           "steps adopted after a restore",
                            "waits for a holder"}) {
     EXPECT_GT(total[what], 0) << what;
     RecordProperty(what, static_cast<int>(total[what]));

@@ -65,11 +65,16 @@ void SimCluster::CheckCommit(const v1::Job& before, const v1::Job& after) {
   const v1::Checkpoint* newest = nullptr;
   for (const v1::Checkpoint& checkpoint : after.checkpoints()) {
     if (HasCheckpoint(before, checkpoint.attempt(), checkpoint.step())) continue;
-    if (checkpoint.attempt() != before.attempt()) {
+    // After a restore, later attempts are adopted.
+    if (checkpoint.attempt() < before.attempt() || checkpoint.attempt() > after.attempt() ||
+        (checkpoint.attempt() > before.attempt() && promised_steps_.empty())) {
       Fail(absl::StrCat(after.job_id(), ": attempt ", checkpoint.attempt(),
                         " committed while the last one was ", before.attempt()));
     }
-    if (checkpoint.parts_size() != before.world_size()) {
+    const int world_size = checkpoint.parts().empty() ? 0 : checkpoint.parts(0).world_size();
+    const int expected =
+        checkpoint.attempt() == before.attempt() ? before.world_size() : world_size;
+    if (checkpoint.parts_size() != expected) {
       Fail(absl::StrCat(after.job_id(), ": step ", checkpoint.step(), " committed with ",
                         checkpoint.parts_size(), " parts"));
     }
@@ -133,6 +138,20 @@ void SimCluster::CheckCopies(const v1::Job& job, const v1::Checkpoint& checkpoin
   Fail(absl::StrCat(job.job_id(), ": step ", checkpoint.step(), " is committed on one worker, ",
                     tick_ - complete_since, " ticks after it was complete, though ", could_copy,
                     " could take a copy"));
+}
+
+// What workers had that was newer than the backup counts, or something newer does.
+void SimCluster::CheckRestored() {
+  for (const auto& [job_id, step] : promised_steps_) {
+    const auto job = stored_.find(job_id);
+    if (job == stored_.end() || step == 0) continue;
+    ++counters_["steps adopted after a restore"];
+    const v1::Checkpoint* newest = server::NewestCheckpoint(job->second);
+    if (newest == nullptr || newest->step() < step) {
+      Fail(absl::StrCat(job_id, ": its checkpoint of step ", step,
+                        " was lost after the restore of a backup"));
+    }
+  }
 }
 
 void SimCluster::CheckState() {

@@ -8,6 +8,7 @@ namespace {
 
 constexpr int kFaultTicks = 1500;
 constexpr int kHealTicksMax = 6000;
+constexpr int kRestoreTicks = 300;  // some leases
 
 // Every knob comes from the seed; some runs have no faults of a kind at all.
 Faults RandomFaults(Random* random) {
@@ -58,17 +59,28 @@ std::string RunSeed(uint64_t seed, std::map<std::string, int64_t>* counters) {
   Random knobs(seed * 7919 + 1);
   const Faults faults = RandomFaults(&knobs);
   SimCluster cluster(RandomOptions(seed, &knobs));
+  const int backup_at = static_cast<int>(knobs.Below(kFaultTicks));
   for (int i = 0; i < kFaultTicks && cluster.violation().empty(); ++i) {
+    if (i == backup_at) cluster.TakeBackup();
     cluster.Tick(faults, SimCluster::Clients::kAct);
+  }
+  if (!cluster.violation().empty()) return cluster.violation();
+  Faults none;
+  none.trainer = faults.trainer;
+  none.trainer.crash_one_in = none.trainer.hang_one_in = none.trainer.fatal_one_in = 0;
+  const bool restores = knobs.OneIn(2);
+  if (restores) {
+    cluster.RestoreBackup();
+    for (int i = 0; i < kRestoreTicks && cluster.violation().empty(); ++i) {
+      cluster.Tick(none, SimCluster::Clients::kQuiet);
+    }
+    cluster.CheckRestored();
+    if (!cluster.violation().empty()) return "after a restore: " + cluster.violation();
   }
   if (counters != nullptr) {
     for (const auto& [what, count] : cluster.counters()) (*counters)[what] += count;
   }
-  if (!cluster.violation().empty()) return cluster.violation();
   cluster.Heal();
-  Faults none;
-  none.trainer = faults.trainer;
-  none.trainer.crash_one_in = none.trainer.hang_one_in = none.trainer.fatal_one_in = 0;
   for (int i = 0; i < kHealTicksMax && !cluster.AllJobsAreFinal(); ++i) {
     cluster.Tick(none, SimCluster::Clients::kQuiet);
     if (!cluster.violation().empty()) return "after the faults: " + cluster.violation();

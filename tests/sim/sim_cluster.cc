@@ -82,6 +82,47 @@ void SimCluster::RestartCoordinator() {
   }
 }
 
+void SimCluster::TakeBackup() {
+  backup_ = stored_;
+  backup_next_job_number_ = next_job_number_;
+}
+
+void SimCluster::RestoreBackup() {
+  stored_ = backup_;
+  next_job_number_ = backup_next_job_number_;
+  std::erase_if(acknowledged_, [&](const auto& entry) { return !stored_.contains(entry.second); });
+  std::erase_if(deleted_, [&](const auto& job_id) { return stored_.contains(job_id); });
+  board_ = GangBoard();
+  last_event_.clear();
+  promised_steps_.clear();
+  slots_before_.clear();
+  for (const auto& [job_id, job] : stored_) {
+    last_event_[job_id] = job.event_count();
+    slots_before_[job.spec().namespace_()] += job.placement_size();
+    if (job.state() == v1::JOB_STATE_SUCCEEDED || job.state() == v1::JOB_STATE_CANCELLED) continue;
+    promised_steps_[job_id] = NewestStepOnDisks(job);
+  }
+  RestartCoordinator();
+}
+
+// Of attempts after the job's: what its workers have whole.
+int64_t SimCluster::NewestStepOnDisks(const v1::Job& job) const {
+  std::map<std::pair<int64_t, int64_t>, std::set<int32_t>> ranks;  // by attempt and step
+  int64_t newest = 0;
+  for (const Link& link : links_) {
+    if (!link.worker->is_running() || link.worker->draining()) continue;  // it may go any time
+    for (const v1::CheckpointPart& part : link.worker->Parts()) {
+      if (part.job_id() != job.job_id() || part.attempt() <= job.attempt()) continue;
+      std::set<int32_t>& have = ranks[{part.attempt(), part.step()}];
+      have.insert(part.rank());
+      if (static_cast<int>(have.size()) == part.world_size()) {
+        newest = std::max(newest, part.step());
+      }
+    }
+  }
+  return newest;
+}
+
 void SimCluster::BreakStream(Link* link) {
   link->up.clear();
   link->down.clear();

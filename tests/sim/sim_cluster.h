@@ -58,6 +58,11 @@ class SimCluster {
   void Tick(const Faults& faults, Clients clients);
   // The faults are over: every worker starts again, every paused job is resumed.
   void Heal();
+  // Keeps a copy of the coordinator's store; puts it back later, in a coordinator that is started
+  // anew. What workers have then of its jobs, and is newer, must count a few leases later.
+  void TakeBackup();
+  void RestoreBackup();
+  void CheckRestored();
   bool AllJobsAreFinal() const;
   // Empty while every invariant holds; else what broke first, and when.
   const std::string& violation() const { return violation_; }
@@ -111,6 +116,7 @@ class SimCluster {
   void CheckStart(const v1::Job& job);
   void CheckLimits();
   void CheckReload();
+  int64_t NewestStepOnDisks(const v1::Job& job) const;
 
   const ClusterOptions options_;
   Random random_;
@@ -125,9 +131,12 @@ class SimCluster {
   int64_t next_job_number_ = 1;
   std::map<std::string, v1::Namespace> namespaces_;
   std::map<std::string, v1::WorkerDrain> drains_;
-  std::chrono::nanoseconds loaded_{0};         // when the coordinator was
-  std::map<std::string, int> slots_before_;    // in use, by namespace, at the last step
-  std::map<std::string, int64_t> last_event_;  // sequence
+  std::map<std::string, v1::Job> backup_;
+  int64_t backup_next_job_number_ = 1;
+  std::map<std::string, int64_t> promised_steps_;  // by job
+  std::chrono::nanoseconds loaded_{0};             // when the coordinator was
+  std::map<std::string, int> slots_before_;        // in use, by namespace, at the last step
+  std::map<std::string, int64_t> last_event_;      // sequence
   // What clients were promised.
   std::map<std::string, std::string> acknowledged_;  // job by request
   std::set<std::string> deleted_;

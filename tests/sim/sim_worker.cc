@@ -65,6 +65,12 @@ bool SimWorker::HasPart(const v1::CheckpointPart& part) const {
   return disk_.contains(PartKey(part)) || wiped_.contains(PartKey(part));
 }
 
+std::vector<v1::CheckpointPart> SimWorker::Parts() const {
+  std::vector<v1::CheckpointPart> parts;
+  for (const auto& [key, part] : disk_) parts.push_back(part);
+  return parts;
+}
+
 std::string SimWorker::Apply(const v1::DesiredState& desired) {
   if (desired.desired_revision() < applied_revision_) return "";
   applied_revision_ = desired.desired_revision();

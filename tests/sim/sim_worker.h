@@ -70,6 +70,8 @@ class SimWorker {
   void FlipDisk() { disk_full_ = !disk_full_; }
   v1::WorkerSnapshot Snapshot();
 
+  bool draining() const { return draining_; }
+  std::vector<v1::CheckpointPart> Parts() const;  // on disk
   const std::string& name() const { return name_; }
   const std::string& incarnation() const { return incarnation_; }
   // On disk now, or it was when the disk was wiped: nobody can know of that before the next report.
