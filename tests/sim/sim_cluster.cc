@@ -93,6 +93,7 @@ void SimCluster::RestoreBackup() {
   std::erase_if(acknowledged_, [&](const auto& entry) { return !stored_.contains(entry.second); });
   std::erase_if(deleted_, [&](const auto& job_id) { return stored_.contains(job_id); });
   board_ = GangBoard();
+  for (const Link& link : links_) link.worker->NoteRestore();
   last_event_.clear();
   promised_steps_.clear();
   slots_before_.clear();

@@ -71,6 +71,17 @@ std::vector<v1::CheckpointPart> SimWorker::Parts() const {
   return parts;
 }
 
+void SimWorker::NoteRestore() {
+  for (auto& [key, rank] : ranks_) rank.is_forgotten = true;
+}
+
+bool SimWorker::IsTaken(int32_t slot) const {
+  return std::any_of(ranks_.begin(), ranks_.end(), [slot](const auto& entry) {
+    const Rank& rank = entry.second;
+    return rank.is_forgotten && rank.runs() && rank.status.slot() == slot;
+  });
+}
+
 std::string SimWorker::Apply(const v1::DesiredState& desired) {
   if (desired.desired_revision() < applied_revision_) return "";
   applied_revision_ = desired.desired_revision();
@@ -103,6 +114,7 @@ std::string SimWorker::Apply(const v1::DesiredState& desired) {
       known->second.desired = *rank;
       continue;
     }
+    if (IsTaken(rank->slot())) continue;
     // Invariant 2, where it would hurt: two processes in one slot.
     for (const auto& [other_key, other] : ranks_) {
       if (other.runs() && other.status.slot() == rank->slot()) {

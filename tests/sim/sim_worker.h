@@ -68,6 +68,8 @@ class SimWorker {
   void CopyFrom(const SimWorker& holder);
   // There is no room for copies on its disk, or there is again.
   void FlipDisk() { disk_full_ = !disk_full_; }
+  // The coordinator's store is an older one from now on: it does not know what runs in which slot.
+  void NoteRestore();
   v1::WorkerSnapshot Snapshot();
 
   bool draining() const { return draining_; }
@@ -85,6 +87,7 @@ class SimWorker {
     int64_t ticks = 0;        // in the phase or step
     int64_t kill_ticks = -1;  // left until the process is gone; -1: not being killed
     bool hangs = false;
+    bool is_forgotten = false;  // it may run on in its slot while another rank waits for that
     std::optional<int64_t> writing_step;
     int64_t writing_ticks = 0;
     bool ends_after_write = false;
@@ -92,6 +95,8 @@ class SimWorker {
     bool runs() const { return status.phase() != v1::RANK_PHASE_ENDED; }
   };
 
+  // By a rank that the coordinator has forgotten: a new one then waits, as in reconcile.h.
+  bool IsTaken(int32_t slot) const;
   void TickRank(const TrainerOptions& options, Rank* rank);
   void Train(const TrainerOptions& options, Rank* rank);
   void BeginWrite(const TrainerOptions& options, Rank* rank);
