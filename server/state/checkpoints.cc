@@ -160,6 +160,12 @@ bool CheckHeld(Call* call, const WorkerRecord& worker, const CheckpointKey& key,
     checkpoints->DeleteSubrange(i, 1);
     break;
   }
+  // A late report, on its way since before the drop, brings it back no more than one that was lost;
+  // a later one of its attempt would be its fence.
+  const v1::Checkpoint* newest = NewestCheckpoint(record.job);
+  if (newest == nullptr || newest->attempt() < key.attempt || newest->step() < key.step) {
+    record.lost.emplace(key.attempt, key.step);
+  }
   call->AddEvent(&record, {v1::EVENT_KIND_CHECKPOINT_DELETED, v1::REASON_UNSPECIFIED,
                            absl::StrCat("checkpoint of step ", key.step, " is deleted"), key.step});
   return is_lost;

@@ -83,8 +83,8 @@ struct JobRecord {
   // copies. Between two calls only while an attempt is under way.
   std::map<int64_t, Monotonic> commit_deadlines;
   int64_t complete_step_max = 0;  // of all that were ever in there
-  // Attempt and step of checkpoints that were lost. Their parts are being dropped: a late report of
-  // some does not bring one back.
+  // Attempt and step of checkpoints that were lost, or deleted as the newest. Their parts are
+  // dropped: a late report of some does not bring one back.
   std::set<std::pair<int64_t, int64_t>> lost;
   // The last attempt that workers know of, where that is later than the job's: its number is taken.
   int64_t later_attempt = 0;
