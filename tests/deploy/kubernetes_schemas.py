@@ -16,7 +16,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 # The oldest and the newest release that the manifests are held to.
 VERSIONS = ("1.30.0", "1.34.0")
 # Resource kinds of the Prometheus operator, which Kubernetes' schemas do not have.
-FOREIGN_GROUPS = {"monitoring.coreos.com"}
+FOREIGN_GROUPS = {"cert-manager.io", "monitoring.coreos.com"}
 DEFINITIONS = "https://kubernetes.io/api/_definitions.json"  # What the schemas refer to.
 
 

@@ -9,11 +9,11 @@ import re
 
 CHECKS = {"kube-linter": {}, "kube-score": {}}
 # With what is not a workload, a pod template cannot hide from the checks below.
-KNOWN_KINDS = {"ConfigMap", "Namespace", "NetworkPolicy", "PersistentVolumeClaim", "Pod",
-               "PodDisruptionBudget", "PrometheusRule", "Service", "ServiceAccount",
-               "ServiceMonitor", "StatefulSet"}
+KNOWN_KINDS = {"Certificate", "ConfigMap", "Issuer", "Namespace", "NetworkPolicy",
+               "PersistentVolumeClaim", "Pod", "PodDisruptionBudget", "PrometheusRule", "Service",
+               "ServiceAccount", "ServiceMonitor", "StatefulSet"}
 STABLE_VERSIONS = {"v1", "apps/v1", "policy/v1", "networking.k8s.io/v1",
-                   "monitoring.coreos.com/v1"}
+                   "monitoring.coreos.com/v1", "cert-manager.io/v1"}
 
 
 def check(tool, *names):
@@ -147,7 +147,9 @@ def probed_ports_are_exposed(resources):
     for workload, _, container in containers(resources):
         exposed = {port["containerPort"] for port in container.get("ports", [])}
         for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
-            if probe in container and container[probe]["grpc"]["port"] not in exposed:
+            # One that runs a command names no port.
+            port = container.get(probe, {}).get("grpc", {}).get("port")
+            if port is not None and port not in exposed:
                 yield f"{name_of(workload)}: {probe}"
 
 

@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import tempfile
 import unittest
 
 import kubernetes_schemas
@@ -32,6 +33,8 @@ def folder_of(name):
 
 # A pod beside them, with nothing of a cluster.
 CLIENT = "client"
+# The overlay whose traffic is encrypted.
+ENCRYPTED = "gpu-tls"
 EVERYTHING = [*NAMES, CLIENT]
 RENDERS = {name: kustomize.render(folder_of(name)) for name in EVERYTHING}
 
@@ -58,6 +61,23 @@ def current_kubectl():
         if match and int(match.group(1)) >= 5:
             return command
     return None
+
+
+def arguments_of(resources, workload):
+    """What the pod's first container is started with, each $(VARIABLE) replaced."""
+    container = workload["spec"]["template"]["spec"]["containers"][0]
+    values = dict(find(resources, "ConfigMap",
+                       container["envFrom"][0]["configMapRef"]["name"])["data"])
+    fields = {"status.podIP": "127.0.0.1", "metadata.namespace": "sinkforge",
+              "metadata.name": workload["metadata"]["name"] + "-0"}
+
+    def expand(text):
+        return re.sub(r"\$\((\w+)\)", lambda match: values[match.group(1)], text)
+
+    for each in container["env"]:  # Later ones may name earlier ones.
+        values[each["name"]] = expand(each["value"]) if "value" in each \
+            else fields[each["valueFrom"]["fieldRef"]["fieldPath"]]
+    return [expand(each) for each in container["args"]]
 
 
 class RenderTest(unittest.TestCase):
@@ -122,7 +142,8 @@ class SchemaTest(unittest.TestCase):
                         continue
                     self.assertEqual(errors, [], f"{name}, {version}: {key(resource)}")
         self.assertEqual(foreign, {("monitoring", "ServiceMonitor"),
-                                   ("monitoring", "PrometheusRule")})
+                                   ("monitoring", "PrometheusRule"),
+                                   (ENCRYPTED, "Certificate"), (ENCRYPTED, "Issuer")})
 
     def test_the_schemas_catch_mistakes(self):
         for path, value in (("spec/replicas", "two"), ("spec/template/spec/contaners", []),
@@ -207,29 +228,32 @@ class MeaningTest(unittest.TestCase):
                 settings = find(RENDERS[name], "ConfigMap",
                                 container["envFrom"][0]["configMapRef"]["name"])["data"]
                 known = set(settings) | {each["name"] for each in container["env"]}
-                used = set()
                 for argument in container["args"]:
                     self.assertIn("  " + argument.split("=")[0], help_text, program)
-                    used |= set(re.findall(r"\$\((\w+)\)", argument))
+                # A variable may be made of others.
+                texts = container["args"] + [each.get("value", "") for each in container["env"]]
+                used = set(re.findall(r"\$\((\w+)\)", " ".join(texts)))
                 self.assertEqual(used, known, f"{name}: {program}")
 
     def test_daemons_start_with_the_arguments_of_the_pods(self):
         """Wrong values would end them with exit code 2, before anything else is looked at."""
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        subprocess.run([SOURCE / "deploy/tls/make-certificates.sh", folder, "tls"], check=True,
+                       capture_output=True)
         for name in NAMES:
             for workload in kustomize.workloads(RENDERS[name]):
                 container = workload["spec"]["template"]["spec"]["containers"][0]
-                values = dict(find(RENDERS[name], "ConfigMap",
-                                   container["envFrom"][0]["configMapRef"]["name"])["data"],
-                              POD_IP="127.0.0.1", POD_NAME="sinkforge-worker-0")
-                # This machine has neither that folder nor, perhaps, a GPU.
-                arguments = [re.sub(r"\$\((\w+)\)", lambda match: values[match.group(1)], each)
-                             for each in container["args"]
+                arguments = [each.replace("/etc/sinkforge/tls", folder)
+                             for each in arguments_of(RENDERS[name], workload)
+                             # This machine has neither that folder nor, perhaps, a GPU.
                              if each not in ("--data-root=/data", "--gpus=1")]
                 # A file where the data folder should be: the command line is read, and no more.
                 done = subprocess.run([BUILD / "bin" / workload["metadata"]["name"], *arguments,
                                        "--data-dir=/dev/null"],
                                       capture_output=True, text=True, check=False)
                 self.assertNotIn(done.returncode, (0, 2, 106), done.stderr)
+                self.assertIn("/dev/null", done.stderr, container["args"])
 
     def test_a_worker_has_as_long_to_stop_as_its_grace_and_a_minute(self):
         for name in NAMES:
@@ -261,7 +285,8 @@ class MeaningTest(unittest.TestCase):
                 self.assertIs(container["securityContext"]["allowPrivilegeEscalation"], False)
                 self.assertEqual(container["securityContext"]["capabilities"], {"drop": ["ALL"]})
                 kinds = {kind for volume in pod["volumes"] for kind in volume} - {"name"}
-                self.assertLessEqual(kinds, {"emptyDir", "persistentVolumeClaim", "configMap"})
+                self.assertLessEqual(kinds, {"emptyDir", "persistentVolumeClaim", "configMap",
+                                             "secret"})
 
     def test_the_client_reaches_the_coordinator_and_the_data(self):
         client = find(RENDERS[CLIENT], "Pod", "client")
@@ -321,6 +346,52 @@ class MeaningTest(unittest.TestCase):
         rule = find(RENDERS["monitoring"], "PrometheusRule", "sinkforge")
         self.assertEqual(rule["spec"]["groups"], groups,
                          "run deploy/prometheus/prometheus_rule.py and commit what it writes")
+
+    def test_encrypted_pods_have_certificates_for_the_names_that_they_are_called_by(self):
+        resources = RENDERS[ENCRYPTED]
+        certificates = {each["spec"]["secretName"]: each["spec"]
+                        for each in manifest_checks.of_kind(resources, "Certificate")}
+        issuers = {each["metadata"]["name"]
+                   for each in manifest_checks.of_kind(resources, "Issuer")}
+        for spec in certificates.values():
+            self.assertIn(spec["issuerRef"]["name"], issuers)
+        called = {"sinkforge-coordinator"}  # by workers and clients; the port is the service's
+        for workload in kustomize.workloads(resources):
+            options = dict(each[2:].partition("=")[::2]
+                           for each in arguments_of(resources, workload))
+            host, _, port = options["listen"].rpartition(":")
+            name, _, domain = host.partition(".")
+            self.assertEqual(name, workload["metadata"]["name"] + "-0")
+            self.assertEqual(domain, workload["spec"]["serviceName"]
+                             + ".sinkforge.svc.cluster.local")
+            pod = workload["spec"]["template"]["spec"]
+            names = certificates[self.secret_of(pod)]["dnsNames"]
+            self.assertIn("*." + domain, names)
+            container = pod["containers"][0]
+            mounted = [options[each] for each in ("tls-cert", "tls-key", "tls-ca")]
+            self.assertEqual(mounted, [f"/etc/sinkforge/tls/{each}"
+                                       for each in ("tls.crt", "tls.key", "ca.crt")])
+            # The kubelet itself cannot ask over TLS.
+            for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+                (shell, flag, script) = container[probe]["exec"]["command"]
+                self.assertEqual((shell, flag), ("sh", "-c"))
+                self.assertTrue(script.startswith(f'sinkforge health "$HOST:{port}"'), script)
+            if "coordinator" in options:
+                called.add(options["coordinator"].rpartition(":")[0])
+        self.assertEqual(called, {"sinkforge-coordinator"})
+        self.assertIn("sinkforge-coordinator",
+                      certificates["sinkforge-coordinator-tls"]["dnsNames"])
+        client = find(resources, "Pod", "client")["spec"]
+        self.assertIn("client auth", certificates[self.secret_of(client)]["usages"])
+        variables = {each["name"] for each in client["containers"][0]["env"]}
+        self.assertLessEqual({"SINKFORGE_TLS_CERT", "SINKFORGE_TLS_KEY", "SINKFORGE_TLS_CA"},
+                             variables)
+
+    def secret_of(self, pod):
+        (secret,) = [each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each]
+        (mount,) = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "tls"]
+        self.assertTrue(mount["readOnly"])
+        return secret
 
     def test_kueue_is_asked_in_its_overlay_alone(self):
         for name in NAMES:

@@ -1,7 +1,6 @@
 """A fleet whose traffic is encrypted: everything works as without, and nobody else is let in."""
 
 import os
-import shutil
 import signal
 import subprocess
 import unittest
@@ -119,21 +118,56 @@ class TlsTest(unittest.TestCase):
             self.assertEqual(refused.exception.code(), grpc.StatusCode.UNAVAILABLE)
 
     def test_new_certificates_count_without_a_restart(self):
+        """Mounted as the kubelet does it: links through a folder's link, which is exchanged."""
+        mounted = self.cluster.path("mounted")
+        os.mkdir(mounted)
+        data = os.path.join(mounted, "..data")
+        os.symlink(self.ours, data)
+        names = {option: os.path.basename(file) for option, file in self.cluster.tls.items()}
+        for name in names.values():
+            os.symlink(os.path.join("..data", name), os.path.join(mounted, name))
+        self.cluster.tls = {option: os.path.join(mounted, name) for option, name in names.items()}
+        self.cluster.coordinator.kill()
+        self.cluster.start_coordinator()
         self.cluster.start_worker("a")
         job_id, trainer = self.cluster.submit_and_meet(5, "a", train__steps=100_000)
         # Of another authority, so that nothing that is old would be believed.
         theirs = self.cluster.path("theirs")
         make_certificates(theirs, HOST)
-        for name in ("ca.crt", f"{HOST}.key", f"{HOST}.crt"):
-            shutil.copy(os.path.join(theirs, name), os.path.join(self.ours, name))
+        os.symlink(theirs, data + ".new")
+        os.replace(data + ".new", data)
         harness.wait_until(lambda: self.cluster.client("list", "--retry-for", "1").code == 0,
                            "the coordinator shows its new certificate")
+        old = [f"--{option}={file}" for option, file in files_of(self.ours, HOST).items()]
+        self.assertEqual(self.cluster.client("list", "--retry-for", "1", *old).code, 4)
         # The worker's connections are made anew, and nothing else is.
         self.cluster.coordinator.kill()
         self.cluster.start_coordinator()
         step = self.cluster.step(job_id)
         self.cluster.await_step(job_id, step + 20)
         self.assertEqual(self.cluster.trainers("a"), [trainer])
+
+    def test_one_certificate_may_serve_every_pod_of_a_service(self):
+        names = self.cluster.path("names")
+        domain = "sinkforge-worker.sinkforge.svc.cluster.local"
+        make_certificates(names, f"{HOST},worker,*.{domain}")
+        self.cluster.tls = files_of(names, HOST)
+        self.cluster.start_worker("a")
+        address = self.cluster.worker_ports["a"]["address"]
+        self.cluster.ok("health", address)
+        credentials = grpc.ssl_channel_credentials(
+            *(read(self.cluster.tls[each]) for each in ("tls-ca", "tls-key", "tls-cert")))
+        for called, is_believed in ((f"sinkforge-worker-12.{domain}", True), ("worker", True),
+                                    (f"a.b.{domain}", False), (domain, False), ("other", False)):
+            options = [("grpc.ssl_target_name_override", called), ("grpc.enable_http_proxy", 0)]
+            with grpc.secure_channel(address, credentials, options) as channel:
+                check = channel.unary_unary("/grpc.health.v1.Health/Check")
+                try:
+                    answer = check(b"", timeout=harness.WAIT_SECONDS, wait_for_ready=False)
+                except grpc.RpcError as error:
+                    answer = error.code()
+            self.assertEqual(answer, b"\x08\x01" if is_believed else grpc.StatusCode.UNAVAILABLE,
+                             called)
 
     def test_a_wrong_file_is_named_at_the_start(self):
         wrong = dict(self.cluster.tls, **{"tls-key": files_of(self.ours, "alice")["tls-key"]})
