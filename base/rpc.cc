@@ -1,13 +1,12 @@
 // Servers, channels and the status mapping; see rpc.h.
 #include "base/rpc.h"
 
-#include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 
 #include "absl/strings/cord.h"
 #include "absl/synchronization/mutex.h"
-#include "base/log.h"
+#include "base/rpc_log.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
@@ -29,21 +28,6 @@ bool ReadPayload(const absl::Status& status, const char* url, Message* message) 
 void WithoutLockGraph() { absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore); }
 
 bool IsUnix(const std::string& address) { return address.rfind("unix:", 0) == 0; }
-
-// An address that cannot be bound is told by StartServer's own error.
-thread_local bool binding = false;
-
-// Every line of a daemon's log is JSON, gRPC's own too.
-void TakeOverGrpcLog() {
-  static const bool taken = [] {
-    gpr_set_log_function([](gpr_log_func_args* line) {
-      if (binding || line->severity < GPR_LOG_SEVERITY_ERROR) return;
-      LogWarning("gRPC reports an error", {{"error", std::string(line->message)}});
-    });
-    return true;
-  }();
-  static_cast<void>(taken);
-}
 
 }  // namespace
 
@@ -109,7 +93,7 @@ absl::Status FromGrpc(const grpc::Status& status) {
 
 absl::StatusOr<RunningServer> StartServer(const ServerOptions& options) {
   WithoutLockGraph();
-  TakeOverGrpcLog();
+  LogGrpcErrors();
   const Reach reach = options.tls == nullptr ? options.reach : Reach::kAnywhere;
   const absl::Status checked = CheckListenAddress(options.address, "--listen", reach);
   if (!checked.ok()) return checked;
@@ -128,9 +112,11 @@ absl::StatusOr<RunningServer> StartServer(const ServerOptions& options) {
                            is_plain ? grpc::InsecureServerCredentials() : options.tls->server(),
                            &running.port);
   for (grpc::Service* service : options.services) builder.RegisterService(service);
-  binding = true;
-  running.server = builder.BuildAndStart();
-  binding = false;
+  {
+    // An address that cannot be bound is told below.
+    const QuietGrpc quiet;
+    running.server = builder.BuildAndStart();
+  }
   if (!running.server || (!IsUnix(options.address) && running.port == 0)) {
     return absl::UnavailableError("address " + options.address +
                                   ": cannot be bound (in use?); choose another with --listen, "

@@ -1,17 +1,17 @@
 // Coordinator over gRPC: deadlines, retries, streams that are opened again.
 #include "client/coordinator.h"
 
-#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <netdb.h>
 
-#include <future>
 #include <map>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/ids.h"
 #include "base/rpc.h"
+#include "base/rpc_connection.h"
 #include "client/exit_code.h"
 #include "sinkforge/v1/checkpoint_service.grpc.pb.h"
 #include "sinkforge/v1/job_service.grpc.pb.h"
@@ -30,6 +30,7 @@ constexpr std::chrono::milliseconds kFirstConnect(1500);
 constexpr std::chrono::seconds kRetryCall(15);
 constexpr std::chrono::seconds kRetryStream(60);
 constexpr std::chrono::milliseconds kRetryPause(200);  // a restart takes about this long
+constexpr std::chrono::seconds kAskWhy(1);             // there is no connection
 constexpr int kPageSize = 500;
 constexpr char kStoreFailureKey[] = "sinkforge-store-failure-bin";  // server/rpc/context.h
 
@@ -61,7 +62,7 @@ class Coordinator::Impl {
   absl::Status Retry(nanoseconds retry_for, StopSignal* stop,
                      const std::function<absl::Status()>& call) {
     if (!options_.tls.ok()) return AsUsageError(options_.tls.status());
-    if (!Connect()) return Unreachable("no connection");
+    if (!Connect()) return Unreachable(base::AskHealth(channel_, kAskWhy));
     auto end = steady_clock::now() + options_.retry_for.value_or(retry_for);
     bool said = false;
     while (true) {
@@ -77,8 +78,7 @@ class Coordinator::Impl {
         end = now + options_.retry_for.value_or(retry_for);
         said = false;
       }
-      if (now >= end)
-        return IsNoAnswer(status) ? Unreachable(std::string(status.message())) : status;
+      if (now >= end) return IsNoAnswer(status) ? Unreachable(status) : status;
       if (!said && tell_) {
         // What it says of itself may concern the jobs too.
         tell_(IsNoAnswer(status) ? absl::StrCat("coordinator ", options_.address, " is away (",
@@ -148,24 +148,25 @@ class Coordinator::Impl {
     return result == EAI_NONAME;
   }
 
-  absl::Status Unreachable(const std::string& why) const {
+  // `error` is gRPC's.
+  absl::Status Unreachable(const absl::Status& error) const {
+    const std::string who =
+        absl::StrCat("coordinator ", options_.address, " (", options_.address_source, ")");
     if (IsUnknownHost()) {
-      return UnreachableError(absl::StrCat("coordinator ", options_.address, " (",
-                                           options_.address_source,
-                                           "): no host of this name is known; correct the name, or "
+      return UnreachableError(absl::StrCat(who,
+                                           ": no host of this name is known; correct the name, or "
                                            "name another with --coordinator HOST:PORT"));
     }
-    const char* next = TlsOf(options_) == nullptr
-                           ? "; see `sinkforge local status`, start one on this machine with "
-                             "`sinkforge local up`, name another with --coordinator, or give "
-                             "--tls-cert, --tls-key and --tls-ca where "
-                             "it asks for certificates"
-                           : "; it may be away, not encrypt, not believe --tls-cert, or show a "
-                             "certificate that --tls-ca has not signed or that does not name this "
-                             "host: its log says more";
-    return UnreachableError(absl::StrCat("coordinator ", options_.address, " (",
-                                         options_.address_source, ") does not answer: ", why,
-                                         next));
+    if (connected_)
+      return UnreachableError(absl::StrCat(who, " does not answer: ", error.message()));
+    const bool is_encrypted = TlsOf(options_) != nullptr;
+    const std::string hint = base::EncryptionHint(std::string(error.message()), is_encrypted);
+    if (!hint.empty()) return UnreachableError(absl::StrCat(who, " does not answer; ", hint));
+    return UnreachableError(absl::StrCat(
+        who, " does not answer: no connection",
+        is_encrypted ? "; it may be away"
+                     : "; see `sinkforge local status`, start one on this machine with `sinkforge "
+                       "local up`, or name another with --coordinator"));
   }
 
   const CoordinatorOptions& options_;
@@ -362,7 +363,13 @@ absl::Status ReadCheckpointPart(
   const absl::Status status = base::FromGrpc(reader->Finish());
   if (!result.ok()) return result;
   if (absl::IsUnavailable(status)) {
-    return absl::UnavailableError("the worker does not answer (see `sinkforge workers`)");
+    // Where there was a connection, its end says nothing of encryption.
+    const std::string hint =
+        absl::StrContains(status.message(), "failed to connect")
+            ? base::EncryptionHint(std::string(status.message()), tls != nullptr)
+            : "";
+    return absl::UnavailableError("the worker does not answer" +
+                                  (hint.empty() ? " (see `sinkforge workers`)" : "; " + hint));
   }
   return status;
 }
@@ -371,29 +378,15 @@ absl::Status CheckHealth(const std::string& address, nanoseconds timeout, const 
   const auto deadline = std::chrono::system_clock::now() +
                         std::chrono::duration_cast<std::chrono::microseconds>(timeout);
   auto channel = base::MakeChannel(address, tls);
-  if (!channel->WaitForConnected(deadline)) {
-    return absl::UnavailableError(absl::StrCat(address, ": does not answer"));
-  }
-  grpc::GenericStub stub(channel);
-  grpc::ClientContext context;
-  context.set_deadline(deadline);
-  // An empty HealthCheckRequest: the server as a whole.
-  const grpc::Slice nothing;
-  grpc::ByteBuffer request(&nothing, 1);
-  grpc::ByteBuffer response;
-  std::promise<grpc::Status> done;
-  stub.UnaryCall(&context, "/grpc.health.v1.Health/Check", grpc::StubOptions(), &request, &response,
-                 [&done](grpc::Status status) { done.set_value(std::move(status)); });
-  const grpc::Status status = done.get_future().get();
-  if (!status.ok()) return base::FromGrpc(status);
-  grpc::Slice slice;
-  if (!response.DumpToSingleSlice(&slice).ok()) return absl::InternalError("health: no answer");
-  // HealthCheckResponse{status: SERVING} is field 1 (varint) with the value 1.
-  const std::string body(reinterpret_cast<const char*>(slice.begin()), slice.size());
-  if (body != std::string("\x08\x01", 2)) {
+  const bool connected = channel->WaitForConnected(deadline);
+  const absl::Status status = base::AskHealth(channel, connected ? timeout : kAskWhy);
+  if (status.ok()) return status;
+  if (absl::IsFailedPrecondition(status)) {
     return absl::FailedPreconditionError(absl::StrCat(address, " is not serving"));
   }
-  return absl::OkStatus();
+  const std::string hint = base::EncryptionHint(std::string(status.message()), tls != nullptr);
+  return absl::UnavailableError(
+      absl::StrCat(address, ": does not answer", hint.empty() ? "" : "; ", hint));
 }
 
 }  // namespace sinkforge::client

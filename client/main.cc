@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/rpc_log.h"
 #include "client/cli.h"
 
 namespace {
@@ -55,6 +56,7 @@ std::string WorkingFolder() {
 
 int main(int argc, char** argv) {
   OccupyStandardDescriptors();
+  sinkforge::base::SilenceGrpc();
   // A reader that went away (`sinkforge list | head -1`) ends the program quietly at its next
   // write; gRPC's sockets must not do the same, and they use MSG_NOSIGNAL.
   std::signal(SIGPIPE, SIG_DFL);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/rpc.h"
+#include "base/tls_watch.h"
 #include "server/engine/event_log.h"
 #include "server/engine/fleet_metrics.h"
 #include "server/rpc/context.h"
@@ -130,6 +131,7 @@ class Daemon::Impl {
   const DaemonOptions options_;
   const base::Clock* const clock_;
   const Stores stores_;
+  const base::TlsWatch tls_watch_{options_.tls};
   std::unique_ptr<base::Metrics> metrics_ = base::Metrics::Create();
   const RpcTimes times_;
   AttemptMetrics attempts_;
@@ -205,6 +207,7 @@ absl::Status Daemon::Impl::Start(const base::Tls* tls) {
     if (free.ok()) family.samples.push_back({{}, static_cast<double>(*free)});
     return std::vector<base::GaugeFamily>{family};
   });
+  metrics_->AddCollector([this] { return tls_watch_.Collect(); });
   metrics_->AddCollector([version = options_.version] {
     return std::vector<base::GaugeFamily>{{"sinkforge_build_info",
                                            "Always 1; the label says what is running.",

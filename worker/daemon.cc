@@ -132,6 +132,7 @@ void Daemon::SalvageStores(SalvageParts::KnownParts known_parts) {
 }
 
 absl::Status Daemon::StartServers() {
+  tls_watch_ = std::make_unique<base::TlsWatch>(options_.tls);
   metrics_ = base::Metrics::Create();
   step_seconds_ = metrics_->AddHistogram(
       "sinkforge_step_seconds", "Time of one optimizer step of the jobs whose rank 0 runs here.",
@@ -153,7 +154,9 @@ absl::Status Daemon::StartServers() {
   if (!running.ok()) return running.status();
   public_server_ = *std::move(running);
   address_ = AdvertisedAddress(options_.listen, public_server_.port);
-  return absl::OkStatus();
+  if (tls_ == nullptr) return absl::OkStatus();
+  // Else checkpoints would be counted on that nobody can read.
+  return base::CheckTlsHost(options_.tls, address_.substr(0, address_.rfind(':')));
 }
 
 absl::Status Daemon::StartTrainerServer() {
@@ -248,6 +251,7 @@ void Daemon::StartThreads(std::function<void(const absl::Status&)> on_fatal) {
       checkpoints_.get(), clock_, [this] { agent_->OnStoreChange(); }, tls_.get()});
   SynchronizerOptions options;
   options.coordinator = options_.coordinator;
+  options.is_encrypted = tls_ != nullptr;
   Synchronizer::Callbacks callbacks;
   callbacks.snapshot = [this] {
     // More than that is refused, so that nobody should plan with it.
@@ -408,6 +412,7 @@ std::vector<RankView> Daemon::RanksWithCheckpoints() const {
 }
 
 void Daemon::AddMetrics() {
+  metrics_->AddCollector([this] { return tls_watch_->Collect(); });
   metrics_->AddCollector([this] {
     std::vector<base::GaugeFamily> families = WorkerFamilies(Read());
     for (base::GaugeFamily& family : JobFamilies(RanksWithCheckpoints(), options_.importance)) {

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "base/rpc.h"
+#include "base/tls_watch.h"
 #include "worker/agent/agent.h"
 #include "worker/cluster_membership.h"
 #include "worker/counters.h"
@@ -128,6 +129,7 @@ class Daemon {
   std::unique_ptr<LogSpool> logs_;
   std::unique_ptr<Agent> agent_;
   std::unique_ptr<TrainerProcesses> processes_;
+  std::unique_ptr<base::TlsWatch> tls_watch_;
   std::unique_ptr<base::Metrics> metrics_;
   base::Histogram* step_seconds_ = nullptr;        // of metrics_
   base::Histogram* checkpoint_seconds_ = nullptr;  // of metrics_

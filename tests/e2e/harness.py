@@ -19,6 +19,8 @@ import unittest
 
 BUILD = os.environ.get("SINKFORGE_BUILD_DIR", "build/release")
 BIN = os.path.join(os.path.abspath(BUILD), "bin")
+MAKE_CERTIFICATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "deploy",
+                                 "tls", "make-certificates.sh")
 # A bound against hanging, not an expectation; sanitizers make everything several times slower.
 WAIT_SECONDS = 120 * int(os.environ.get("SINKFORGE_PATIENCE", "1"))
 
@@ -132,6 +134,18 @@ class Daemon:
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"did not end after SIGTERM:\n{self.log()[-3000:]}") from None
+
+
+def make_certificates(folder, *names):
+    """For hosts or people, by one authority for each folder."""
+    subprocess.run([MAKE_CERTIFICATES, folder, *names], check=True, capture_output=True)
+
+
+def tls_files(folder, name):
+    """What Cluster.tls takes."""
+    return {"tls-cert": os.path.join(folder, f"{name}.crt"),
+            "tls-key": os.path.join(folder, f"{name}.key"),
+            "tls-ca": os.path.join(folder, "ca.crt")}
 
 
 class Cluster:
@@ -344,11 +358,15 @@ class ClusterTest(unittest.TestCase):
 
     SLOTS = 1
     WORKER_OPTIONS = ()
+    ENCRYPTED = False
 
     @classmethod
     def setUpClass(cls):
         cls.cluster = Cluster()
         cls.addClassCleanup(cls.cluster.close)
+        if cls.ENCRYPTED:
+            make_certificates(cls.cluster.path("tls"), "127.0.0.1")
+            cls.cluster.tls = tls_files(cls.cluster.path("tls"), "127.0.0.1")
         cls.cluster.start_coordinator()
         cls.cluster.start_worker(slots=cls.SLOTS, more=cls.WORKER_OPTIONS)
 

@@ -46,8 +46,9 @@ class ClustersTest(harness.ClusterTest):
     def test_an_empty_folder_in_the_place_of_the_coordinators(self):
         ended, running, trainer = self.make_jobs()
         self.cluster.coordinator.kill()
-        other, _ = self.start_other_coordinator(self.cluster.address)
         worker = self.cluster.workers["w"]
+        harness.wait_until(lambda: "the coordinator is away" in worker.log(), "it is missed")
+        other, _ = self.start_other_coordinator(self.cluster.address)
         harness.wait_until(lambda: REFUSED in worker.log(), "the worker says that it is refused")
         harness.wait_until(lambda: "is refused" in other.log(), "the coordinator says so too")
         self.assertEqual(self.cluster.trainers(), [trainer])

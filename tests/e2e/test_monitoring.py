@@ -48,6 +48,7 @@ class MonitoringTest(harness.ClusterTest):
 
     SLOTS = 2
     WORKER_OPTIONS = ("--export-importance",)
+    ENCRYPTED = True  # for what is exported of certificates
 
     @classmethod
     def setUpClass(cls):

@@ -2,25 +2,15 @@
 
 import os
 import signal
-import subprocess
+import time
 import unittest
+import urllib.request
 
 import grpc
 
 import harness
 
-MAKE = os.path.join(os.path.dirname(__file__), "..", "..", "deploy", "tls", "make-certificates.sh")
 HOST = "127.0.0.1"
-
-
-def make_certificates(folder, *names):
-    subprocess.run([MAKE, folder, *names], check=True, capture_output=True)
-
-
-def files_of(folder, name):
-    return {"tls-cert": os.path.join(folder, f"{name}.crt"),
-            "tls-key": os.path.join(folder, f"{name}.key"),
-            "tls-ca": os.path.join(folder, "ca.crt")}
 
 
 def read(path):
@@ -34,8 +24,8 @@ class TlsTest(unittest.TestCase):
         self.cluster = harness.Cluster()
         self.addCleanup(self.cluster.close)
         self.ours = self.cluster.path("ours")
-        make_certificates(self.ours, HOST, "alice")
-        self.cluster.tls = files_of(self.ours, HOST)
+        harness.make_certificates(self.ours, HOST, "alice")
+        self.cluster.tls = harness.tls_files(self.ours, HOST)
         self.cluster.start_coordinator()
 
     def workers(self):
@@ -77,21 +67,21 @@ class TlsTest(unittest.TestCase):
     def test_others_are_not_let_in(self):
         self.cluster.start_worker("a")
         theirs = self.cluster.path("theirs")
-        make_certificates(theirs, HOST)
-        for tls, hint in (({}, "--tls-cert"), (files_of(theirs, HOST), "--tls-ca")):
+        harness.make_certificates(theirs, HOST)
+        for tls, hint in (({}, "it may ask for certificates"),
+                          (harness.tls_files(theirs, HOST), "or --tls-ca has not signed it")):
             self.cluster.tls = tls
             for command in (("list",), ("health", self.cluster.worker_ports["a"]["address"])):
                 run = self.cluster.client(*command, "--retry-for", "1")
                 self.assertEqual(run.code, 4, str(run))
-            run = self.cluster.client("list", "--retry-for", "1")
-            self.assertIn(hint, run.err)
+                self.assertIn(hint, run.err)
+                self.assertEqual(run.err.count("\n"), 1, run.err)
             self.cluster.start_worker("stranger")
             log = self.cluster.workers["stranger"].log
-            harness.wait_until(lambda: "coordinator" in log() and "WARNING" in log(),
-                               "it says that the coordinator does not take it")
+            harness.wait_until(lambda: hint in log(), "it says why the coordinator is away")
             self.cluster.workers["stranger"].kill()
         # Someone with a certificate that names no host may still call.
-        self.cluster.tls = files_of(self.ours, "alice")
+        self.cluster.tls = harness.tls_files(self.ours, "alice")
         options = self.cluster.tls_options()
         self.assertEqual(self.workers(), ["a"])
         self.cluster.tls = {}
@@ -133,12 +123,12 @@ class TlsTest(unittest.TestCase):
         job_id, trainer = self.cluster.submit_and_meet(5, "a", train__steps=100_000)
         # Of another authority, so that nothing that is old would be believed.
         theirs = self.cluster.path("theirs")
-        make_certificates(theirs, HOST)
+        harness.make_certificates(theirs, HOST)
         os.symlink(theirs, data + ".new")
         os.replace(data + ".new", data)
         harness.wait_until(lambda: self.cluster.client("list", "--retry-for", "1").code == 0,
                            "the coordinator shows its new certificate")
-        old = [f"--{option}={file}" for option, file in files_of(self.ours, HOST).items()]
+        old = [f"--{option}={file}" for option, file in harness.tls_files(self.ours, HOST).items()]
         self.assertEqual(self.cluster.client("list", "--retry-for", "1", *old).code, 4)
         # The worker's connections are made anew, and nothing else is.
         self.cluster.coordinator.kill()
@@ -150,8 +140,8 @@ class TlsTest(unittest.TestCase):
     def test_one_certificate_may_serve_every_pod_of_a_service(self):
         names = self.cluster.path("names")
         domain = "sinkforge-worker.sinkforge.svc.cluster.local"
-        make_certificates(names, f"{HOST},worker,*.{domain}")
-        self.cluster.tls = files_of(names, HOST)
+        harness.make_certificates(names, f"{HOST},worker,*.{domain}")
+        self.cluster.tls = harness.tls_files(names, HOST)
         self.cluster.start_worker("a")
         address = self.cluster.worker_ports["a"]["address"]
         self.cluster.ok("health", address)
@@ -169,8 +159,39 @@ class TlsTest(unittest.TestCase):
             self.assertEqual(answer, b"\x08\x01" if is_believed else grpc.StatusCode.UNAVAILABLE,
                              called)
 
+    def test_a_daemon_says_that_its_certificate_has_become_wrong(self):
+        """It stays in its place; what is new is not let in until the files are right."""
+        self.cluster.start_worker("a")
+        good = read(self.cluster.tls["tls-cert"])
+        log = self.cluster.workers["a"].log
+        with open(self.cluster.tls["tls-cert"], "w", encoding="utf-8") as file:
+            file.write("no certificate\n")
+        error = f"--tls-cert {self.cluster.tls['tls-cert']}: "
+        harness.wait_until(lambda: "until the certificate's files are right" in log()
+                           and error in log(), "the file is named")
+        with open(self.cluster.tls["tls-cert"], "wb") as file:
+            file.write(good)
+        harness.wait_until(lambda: "the certificate's files are right again" in log(),
+                           "it has seen the right ones")
+        harness.wait_until(lambda: self.cluster.client("list", "--retry-for", "1").code == 0,
+                           "all is as before")
+        for address in (self.cluster.metrics_address,
+                        self.cluster.worker_ports["a"]["metrics_address"]):
+            with urllib.request.urlopen(f"http://{address}/metrics") as answer:
+                lines = answer.read().decode().splitlines()
+            (expires,) = [int(line.split()[1]) for line in lines if line.startswith(
+                "sinkforge_tls_certificate_expiry_timestamp_seconds ")]
+            self.assertAlmostEqual(expires - time.time(), 365 * 86400, delta=86400)
+
+    def test_a_worker_is_named_by_its_certificate(self):
+        harness.make_certificates(self.ours, "elsewhere.example")
+        self.cluster.tls = harness.tls_files(self.ours, "elsewhere.example")
+        with self.assertRaisesRegex(AssertionError, f"does not name the host {HOST} "):
+            self.cluster.start_worker("a")
+
     def test_a_wrong_file_is_named_at_the_start(self):
-        wrong = dict(self.cluster.tls, **{"tls-key": files_of(self.ours, "alice")["tls-key"]})
+        another = harness.tls_files(self.ours, "alice")["tls-key"]
+        wrong = dict(self.cluster.tls, **{"tls-key": another})
         self.cluster.tls = wrong
         self.cluster.coordinator.kill()
         for start in (self.cluster.start_coordinator, self.cluster.start_worker):

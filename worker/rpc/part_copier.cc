@@ -110,8 +110,11 @@ void PartCopier::End(Fetch* fetch, const absl::Status& copied) {
   std::erase_if(resting_, [&](const auto& entry) { return entry.second <= now; });
   if (!copied.ok() && IsWantedLocked(fetch->copy)) {
     resting_[{key, fetch->copy.address()}] = now + parts_.retry;
-    base::LogWarning("a checkpoint part could not be copied; tried again later",
-                     {{"part", ToString(key)}, {"error", std::string(copied.message())}});
+    const std::string error(copied.message());
+    if (failures_.Admit(ToString(key) + error, now).has_value()) {
+      base::LogWarning("a checkpoint part could not be copied; it is tried again and again",
+                       {{"part", ToString(key)}, {"error", error}});
+    }
   }
   fetches_.remove_if([&](const Fetch& other) { return &other == fetch; });
   changed_.NotifyAll();  // its holder is free for the next one

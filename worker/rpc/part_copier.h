@@ -16,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "base/clock.h"
+#include "base/log_limit.h"
 #include "base/mutex.h"
 #include "base/tls.h"
 #include "sinkforge/v1/worker_service.pb.h"
@@ -66,6 +67,7 @@ class PartCopier {
   std::list<Fetch> fetches_ GUARDED_BY(mutex_);
   // What could not be fetched from an address, and until when (monotonic) it is not tried again.
   std::map<std::pair<PartKey, std::string>, std::chrono::nanoseconds> resting_ GUARDED_BY(mutex_);
+  base::LogLimit failures_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };

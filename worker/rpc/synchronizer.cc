@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/rpc_connection.h"
 
 namespace sinkforge::worker {
 namespace {
@@ -17,6 +18,7 @@ constexpr nanoseconds kProgressEvery = milliseconds(200);     // of steps: seen 
 constexpr nanoseconds kIntervalDefault = milliseconds(1000);  // until the coordinator says
 constexpr nanoseconds kIntervalLeast = milliseconds(50);
 constexpr nanoseconds kBackoffFirst = milliseconds(50);
+constexpr size_t kReasonsMax = 10;  // that one outage is logged with
 
 nanoseconds IntervalOf(const v1::DesiredState& desired) {
   if (!desired.has_snapshot_interval()) return kIntervalDefault;
@@ -78,13 +80,19 @@ bool Synchronizer::Judge(const grpc::Status& status) {
     callbacks_.on_name_taken(status.error_message());
     return true;
   }
-  // Once for each outage, not at every attempt.
-  if (failures_ > 0) return false;
+  // Each reason once in an outage, not at every attempt.
+  if (failures_ == 0) told_.clear();
   const bool away = status.error_code() == grpc::StatusCode::UNAVAILABLE || status.ok();
+  // The end of a stream that was open says nothing of encryption.
+  const bool was_open = failures_ == 0 && ever_accepted_;
+  const std::string hint =
+      away && !was_open ? base::EncryptionHint(status.error_message(), options_.is_encrypted) : "";
+  const std::string error = status.error_message() + (hint.empty() ? "" : "; " + hint);
+  if (told_.size() >= kReasonsMax || !told_.insert(error).second) return false;
   const std::string trainers = callbacks_.trainers() > 0 ? "trainers go on, and " : "";
   base::LogWarning(away ? "the coordinator is away; " + trainers + "it is tried until it is back"
                         : "the coordinator refuses this worker; " + trainers + "it is tried again",
-                   {{"coordinator", options_.coordinator}, {"error", status.error_message()}});
+                   {{"coordinator", options_.coordinator}, {"error", error}});
   return false;
 }
 

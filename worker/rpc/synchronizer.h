@@ -8,6 +8,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 
@@ -20,7 +21,8 @@
 namespace sinkforge::worker {
 
 struct SynchronizerOptions {
-  std::string coordinator;  // host:port, for messages
+  std::string coordinator;    // host:port, for messages
+  bool is_encrypted = false;  // the channel, for messages
   // How long a worker that just started tries although another one has its name: a coordinator may
   // take a moment to notice that the former incarnation is gone.
   std::chrono::nanoseconds name_conflict_patience = std::chrono::seconds(3);
@@ -75,6 +77,7 @@ class Synchronizer {
   std::atomic<int64_t> interval_nanoseconds_;
   bool ever_accepted_ = false;        // of the thread
   int failures_ = 0;                  // of the thread: since the last answer
+  std::set<std::string> told_;        // of the thread: why there was none
   std::chrono::nanoseconds started_;  // monotonic
   base::Mutex mutex_;
   grpc::ClientContext* context_ GUARDED_BY(mutex_) = nullptr;  // of the open stream
