@@ -504,6 +504,22 @@ TEST_F(CopiesTest, ADeletedCheckpointGoesFromEveryHolder) {
   EXPECT_THAT(StepsOf(bed_.Job(id_)), testing::ElementsAre(20));
 }
 
+// The copy was made before the deletion, and is heard of only when the checkpoint is gone.
+TEST_F(CopiesTest, ALateReportDoesNotBringADeletedNewestCheckpointBack) {
+  w2_.Sync();
+  ASSERT_EQ(w2_.Desired().copy_parts_size(), 1);
+  *w2_.snapshot.add_checkpoint_parts() = w2_.Desired().copy_parts(0).part();
+  w1_.Crash(id_, v1::REASON_BAD_DATA);
+  ASSERT_EQ(bed_.StateOf(id_), v1::JOB_STATE_FAILED);
+  ASSERT_TRUE(bed_.DeleteCheckpoint(id_, 10).ok());
+  w1_.Sync();
+  ASSERT_EQ(bed_.Job(id_).checkpoints_size(), 0);
+  ASSERT_TRUE(w2_.Report().ok());
+  EXPECT_EQ(bed_.Job(id_).checkpoints_size(), 0);
+  ASSERT_EQ(w2_.Desired().drop_checkpoints_size(), 1);
+  EXPECT_EQ(w2_.Desired().drop_checkpoints(0).step(), 10);
+}
+
 TEST_F(CopiesTest, ADrainingWorkerIsNoSecondHolder) {
   w2_.Sync();
   w2_.Fetch();
