@@ -82,9 +82,11 @@ v1::Worker DescribeKnown(const State& state, const std::string& name) {
   if (const WorkerRecord* worker = state.FindWorker(name); worker != nullptr) {
     return Describe(state, *worker);
   }
+  // It has left the list. Who drains a worker knows that it goes, so that nobody needs to look for
+  // it: the same as one that has just said goodbye.
   v1::Worker worker;
   worker.set_worker(name);
-  worker.set_state(v1::WORKER_STATE_LOST);
+  worker.set_state(v1::WORKER_STATE_STOPPED);
   return worker;
 }
 

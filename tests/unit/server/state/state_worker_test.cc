@@ -289,6 +289,7 @@ TEST(CoordinatorWorkerTest, AWorkerThatWasStoppedLeavesTheListAndOneThatVanished
   EXPECT_EQ(bed.coordinator.Workers()[0].state(), v1::WORKER_STATE_STOPPED);
   EXPECT_EQ(bed.Drain("w1")->state(), v1::WORKER_STATE_STOPPED);
   EXPECT_EQ(bed.Undrain("w1")->state(), v1::WORKER_STATE_STOPPED);
+  ASSERT_TRUE(bed.Drain("w1").ok());
   // Not in order: without a last word.
   killed.snapshot.set_draining(true);
   ASSERT_TRUE(killed.Report().ok());
@@ -301,6 +302,10 @@ TEST(CoordinatorWorkerTest, AWorkerThatWasStoppedLeavesTheListAndOneThatVanished
   EXPECT_EQ(workers[0].state(), v1::WORKER_STATE_LOST);
   EXPECT_EQ(workers[1].worker(), "w3");
   EXPECT_EQ(workers[1].state(), v1::WORKER_STATE_LOST);
+  // Off the list, it is what it was before: stopped, and drained until that is taken back.
+  EXPECT_EQ(bed.Drain("w1")->state(), v1::WORKER_STATE_STOPPED);
+  EXPECT_EQ(bed.Undrain("w1")->state(), v1::WORKER_STATE_STOPPED);
+  EXPECT_EQ(bed.Undrain("w1").status().code(), absl::StatusCode::kNotFound);
 }
 
 TEST(CoordinatorWorkerTest, AWorkerThatWasStoppedIsAwayAtOnceAndItsJobsGoOn) {
