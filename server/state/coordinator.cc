@@ -14,6 +14,7 @@
 #include "server/state/checkpoints.h"
 #include "server/state/commits.h"
 #include "server/state/copies.h"
+#include "server/state/fault_text.h"
 #include "server/state/job_moves.h"
 #include "server/state/leaving.h"
 #include "server/state/model.h"
@@ -307,7 +308,7 @@ absl::StatusOr<v1::Job> Coordinator::Resume(const v1::JobActionRequest& request,
   const bool takes_back = record->attempt.has_value() && job.pause_requested();
   const bool requeues = job.state() == v1::JOB_STATE_PAUSED || job.state() == v1::JOB_STATE_FAILED;
   if (!takes_back && !requeues) {
-    return NoMove(job, "resumed", "only paused and failed jobs can");
+    return NoMove(job, "resumed", NoResumeText(job));
   }
   Call call(&impl_->state, now);
   RememberAction(&call, record, request.request_id());

@@ -55,6 +55,24 @@ std::string ExhaustedText(const v1::Job& job, const RetryDecision& decision,
                       ResumeCommand(job));
 }
 
+std::string NoResumeText(const v1::Job& job) {
+  const std::string from_weights =
+      absl::StrCat("write its weights to a data root with `sinkforge checkpoints export ",
+                   job.job_id(), " FILE.safetensors`, and submit a job with init.from set to that");
+  switch (job.state()) {
+    case v1::JOB_STATE_SUCCEEDED:
+      return absl::StrCat("all its ", job.spec().train().steps(), " steps are done; to train on, ",
+                          from_weights);
+    case v1::JOB_STATE_CANCELLED:
+      return NewestCheckpoint(job) == nullptr
+                 ? std::string("submit it again")
+                 : absl::StrCat("submit it again; or, to begin with what it has learnt, ",
+                                from_weights);
+    default:
+      return "only paused and failed jobs can; this one is neither, and goes on by itself";
+  }
+}
+
 std::string PausedByFaultText(const v1::Job& job, const std::string& cause) {
   return absl::StrCat("paused, but its attempt had failed before the checkpoint of the pause (",
                       cause, "); ", LastCheckpoint(job), "; ", ResumeCommand(job), " goes on");

@@ -21,4 +21,7 @@ std::string ExhaustedText(const v1::Job& job, const RetryDecision& decision,
 // A pause was under way.
 std::string PausedByFaultText(const v1::Job& job, const std::string& cause);
 
+// Why the job, which is neither paused nor failed, cannot be resumed, and what can be done instead.
+std::string NoResumeText(const v1::Job& job);
+
 }  // namespace sinkforge::server

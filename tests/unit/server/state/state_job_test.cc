@@ -122,7 +122,7 @@ TEST(CoordinatorJobTest, RepeatedSubmissionIsTheSameJob) {
 TEST(CoordinatorJobTest, SubmissionNeedsARequestId) {
   TestBed bed;
   Effects effects;
-  const auto job = bed.coordinator.Submit(v1::SubmitJobRequest(), 0, bed.now, &effects);
+  const auto job = bed.coordinator.Submit(v1::SubmitJobRequest(), {}, bed.now, &effects);
   EXPECT_EQ(job.status().code(), absl::StatusCode::kInvalidArgument);
 }
 
@@ -286,6 +286,36 @@ TEST(CoordinatorJobTest, MovesThatDoNotExistAreRefused) {
   }
 }
 
+TEST(CoordinatorJobTest, AResumeThatIsRefusedSaysWhatToDoInstead) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  const auto refusal = [&](const std::string& id) {
+    return std::string(bed.Resume(id).status().message());
+  };
+  const std::string done = bed.Submit();
+  worker.RunTo(done, 50);
+  EXPECT_THAT(refusal(done), HasSubstr("only paused and failed jobs can"));
+  worker.Train(done, 100);
+  worker.Checkpoint(done, 100);
+  worker.End(done, v1::RANK_OUTCOME_COMPLETED);
+  worker.Sync();
+  ASSERT_EQ(bed.StateOf(done), v1::JOB_STATE_SUCCEEDED);
+  EXPECT_THAT(refusal(done), HasSubstr("all its 100 steps are done; to train on, write its weights "
+                                       "to a data root with `sinkforge checkpoints export job-1 "
+                                       "FILE.safetensors`, and submit a job with init.from"));
+  const std::string cancelled = bed.Submit();
+  ASSERT_TRUE(bed.Cancel(cancelled).ok());
+  EXPECT_THAT(refusal(cancelled), testing::EndsWith("while it is CANCELLED; submit it again"));
+  const std::string kept = bed.Submit();
+  worker.Sync();
+  worker.RunTo(kept, 10);
+  worker.Checkpoint(kept, 10);
+  worker.Sync();
+  ASSERT_TRUE(bed.Cancel(kept).ok());
+  EXPECT_THAT(refusal(kept), HasSubstr("`sinkforge checkpoints export job-3 FILE.safetensors`"));
+}
+
 TEST(CoordinatorJobTest, ActionsAreDoneOncePerRequest) {
   TestBed bed;
   const std::string id = bed.Submit();
@@ -326,7 +356,7 @@ TEST(CoordinatorJobTest, EffectsOfSeveralCallsKeepTheLastValue) {
   v1::SubmitJobRequest request;
   request.set_request_id("r");
   request.mutable_spec()->set_name("job");
-  ASSERT_TRUE(bed.coordinator.Submit(request, 0, bed.now, &effects).ok());
+  ASSERT_TRUE(bed.coordinator.Submit(request, {}, bed.now, &effects).ok());
   v1::JobActionRequest action;
   action.set_job_id("job-1");
   ASSERT_TRUE(bed.coordinator.Cancel(action, bed.now, &effects).ok());
