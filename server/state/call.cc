@@ -84,8 +84,8 @@ void Call::Move(JobRecord* record, v1::JobState to, v1::Reason reason, const std
   --state_.count_by_state[static_cast<size_t>(job.state())];
   ++state_.count_by_state[static_cast<size_t>(to)];
   AccountTime(to, now_.wall, &job);
-  if (to == v1::JOB_STATE_QUEUED) GoBackToNewest(&job);
   job.set_state(to);
+  GoBackToNewest(&job);
   job.set_reason(reason);
   job.set_message(Truncate(message, kMessageBytesMax));
   if (IsFinal(to)) {

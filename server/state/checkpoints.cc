@@ -51,7 +51,7 @@ void NoteLost(Call* call, JobRecord* record, v1::Checkpoint* checkpoint,
   const int64_t step = checkpoint->step();
   record->lost.emplace(checkpoint->attempt(), step);
   MarkDeleting(call, record, checkpoint);
-  if (!record->attempt.has_value() && !IsFinal(record->job.state())) GoBackToNewest(&record->job);
+  GoBackToNewest(&record->job);
   const v1::Checkpoint* next = NewestCheckpoint(record->job);
   call->AddEvent(
       record,

@@ -103,6 +103,7 @@ double TrainedSeconds(const v1::Job& job, Wall now) {
 }
 
 void GoBackToNewest(v1::Job* job) {
+  if (job->state() != v1::JOB_STATE_QUEUED && job->state() != v1::JOB_STATE_PAUSED) return;
   const v1::Checkpoint* newest = NewestCheckpoint(*job);
   v1::JobProgress* progress = job->mutable_progress();
   const int64_t step = newest == nullptr ? 0 : newest->step();

@@ -15,8 +15,10 @@ void AccountTime(v1::JobState to, std::chrono::system_clock::time_point now, v1:
 // TimeLedger.train as it would be if the job's run ended now with all its work kept.
 double TrainedSeconds(const v1::Job& job, std::chrono::system_clock::time_point now);
 
-// The job, which no attempt works on, goes on from its newest checkpoint: what it did after that
-// counts neither as progress nor as training any more, but as done again. After AccountTime.
+// A job that waits or is paused goes on from its newest checkpoint: what it did after that counts
+// neither as progress nor as training any more, but as done again. In any other state nothing
+// happens: an attempt still works on it, or nothing does any more. To be called when the job has
+// come into its state, and when it has lost a checkpoint.
 void GoBackToNewest(v1::Job* job);
 
 }  // namespace sinkforge::server

@@ -97,6 +97,34 @@ TEST(TimeLedgerTest, TheWorkOfALostCheckpointIsDoneAgain) {
   EXPECT_DOUBLE_EQ(bed.Job(id).time().train(), 10);
 }
 
+TEST(TimeLedgerTest, WhatAPauseCannotKeepIsTakenBackAtOnce) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  const std::string id = bed.Submit();
+  worker.Obey();
+  worker.Train(id, 1);
+  worker.Sync();
+  bed.Advance(seconds(10));
+  worker.Train(id, 10);
+  worker.Checkpoint(id, 10);
+  worker.Sync();
+  bed.Advance(seconds(5));
+  worker.Train(id, 15);
+  worker.Sync();
+  ASSERT_TRUE(bed.Pause(id).ok());
+  worker.Crash(id);
+  ASSERT_EQ(bed.StateOf(id), v1::JOB_STATE_PAUSED);
+  const auto check = [&] {
+    EXPECT_EQ(bed.Job(id).progress().step(), 10);
+    EXPECT_DOUBLE_EQ(bed.Job(id).time().train(), 10);
+    EXPECT_DOUBLE_EQ(bed.Job(id).time().replay(), 5);
+  };
+  check();
+  ASSERT_TRUE(bed.Resume(id).ok());
+  check();
+}
+
 // The restored checkpoint counts as work done until the attempt that restored it fails.
 TEST(TimeLedgerTest, AJobThatStartsAnewHasDoneNothingThatCounts) {
   TestBed bed;
