@@ -120,9 +120,10 @@ grpc::ServerUnaryReactor* JobServiceImpl::SubmitJob(grpc::CallbackServerContext*
     call.Finish(checked);
     return call.reactor();
   }
+  const JobFacts facts{parameters, base::RandomId()};
   rpc_->engine->Mutate(
       [=](Coordinator& coordinator, const base::Now& now, Effects* effects) {
-        auto job = coordinator.Submit(*prepared, parameters, now, effects);
+        auto job = coordinator.Submit(*prepared, facts, now, effects);
         if (!job.ok()) return job.status();
         *response = *std::move(job);
         return absl::OkStatus();

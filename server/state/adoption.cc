@@ -138,6 +138,12 @@ void Adopt(Call* call, JobRecord* record) {
 
 void NoteLaterAttempts(Call* call, const WorkerRecord& worker) {
   State& state = call->state();
+  // A worker that has a part does not write another one of the same job, attempt, step and rank.
+  for (const StrayCheckpoint& stray : worker.strays) {
+    JobRecord* record = state.Find(stray.job_id);
+    if (!IsAhead(stray.attempt, record->job.attempt())) continue;
+    record->later_attempt = std::max(record->later_attempt, stray.attempt);
+  }
   for (const v1::RankStatus& rank : worker.snapshot.ranks()) {
     JobRecord* record = state.Find(rank.job_id());
     if (record == nullptr) {

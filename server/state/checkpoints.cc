@@ -182,10 +182,20 @@ bool IsSame(const v1::CheckpointPart& a, const v1::CheckpointPart& b) {
 }
 
 // The worker's parts become those that it reports; returns those that it has no more.
-std::vector<PartKey> ReplaceParts(WorkerRecord* worker, const CheckpointParts& reported) {
+std::vector<PartKey> ReplaceParts(const State& state, WorkerRecord* worker,
+                                  const CheckpointParts& reported) {
   const int64_t report = ++worker->part_reports;
   size_t count = 0;
+  worker->strays.clear();
+  const JobRecord* record = nullptr;  // of the part before: a worker names a job's one by one
   for (const v1::CheckpointPart& part : reported) {
+    if (record == nullptr || record->job.job_id() != part.job_id()) {
+      record = state.Find(part.job_id());
+    }
+    if (record != nullptr && !MayBeOf(record->job, part)) {
+      worker->strays.insert({part.job_id(), part.attempt(), part.step(), part.job_uid()});
+      continue;
+    }
     const PartKey key = KeyOfPart(part);
     HeldPart& held = worker->parts[key];
     count += held.report == report ? 0 : 1;
@@ -271,14 +281,14 @@ std::set<int64_t> ChosenSteps(const v1::Job& job) {
 
 void TakeParts(Call* call, WorkerRecord* worker, Report report, const CheckpointParts& reported) {
   const State& state = call->state();
-  const std::vector<PartKey> gone = ReplaceParts(worker, reported);
+  const std::vector<PartKey> gone = ReplaceParts(state, worker, reported);
   NoteLaterAttempts(call, *worker);  // what is missing below may have made room for them
   for (const CheckpointKey& key : HeldToCheck(state, worker->name, report, gone)) {
     CheckHeld(call, *worker, key, Gone::kReported);
   }
   for (const PartKey& key : gone) LosePendingPart(call, worker->name, key);
   // Also those that were there before: a part may become committable later than it appeared.
-  bool has_drops = false;
+  bool has_drops = !worker->strays.empty();
   const std::set<PartKey> unsettled = worker->unsettled;
   for (const PartKey& key : unsettled) {
     PartAppeared(call, worker, key, worker->parts.at(key).part);

@@ -191,8 +191,9 @@ void Coordinator::Load(std::vector<v1::Job> jobs, int64_t next_job_number, const
   }
 }
 
-absl::StatusOr<v1::Job> Coordinator::Submit(const v1::SubmitJobRequest& request, int64_t parameters,
-                                            const base::Now& now, Effects* effects) {
+absl::StatusOr<v1::Job> Coordinator::Submit(const v1::SubmitJobRequest& request,
+                                            const JobFacts& facts, const base::Now& now,
+                                            Effects* effects) {
   State& state = impl_->state;
   if (request.request_id().empty()) {
     return absl::InvalidArgumentError(
@@ -219,7 +220,8 @@ absl::StatusOr<v1::Job> Coordinator::Submit(const v1::SubmitJobRequest& request,
   job.set_reason(v1::REASON_SUBMITTED);
   *job.mutable_create_time() = base::ToProto(now.wall);
   job.set_request_id(request.request_id());
-  job.set_parameters(parameters);
+  job.set_parameters(facts.parameters);
+  job.set_uid(facts.uid);
   job.set_sweep(request.sweep());
   job.set_sweep_running_max(request.sweep_running_max());
   if (const double hours = request.spec().deadline_hours(); hours > 0) {

@@ -106,6 +106,12 @@ struct CoordinatorOptions {
   int snapshot_entries_max = 200000;
 };
 
+// What a job gets with its submission, beside what the client says.
+struct JobFacts {
+  int64_t parameters = 0;  // of its model
+  std::string uid;         // random: no other job has ever had it
+};
+
 // Why a job is where it is, for people and machines.
 struct Explanation {
   v1::Reason reason = v1::REASON_UNSPECIFIED;
@@ -134,10 +140,10 @@ class Coordinator {
   // restarted. Nothing is scheduled before the first call that takes an Effects.
   void Load(std::vector<v1::Job> jobs, int64_t next_job_number, const base::Now& now);
 
-  // `request.spec` is resolved and validated; `validate_only` is the caller's; `parameters` are the
-  // model's. A known request_id returns its job and changes nothing.
+  // `request.spec` is resolved and validated; `validate_only` is the caller's. A known request_id
+  // returns its job and changes nothing.
   // INVALID_ARGUMENT: no request_id. RESOURCE_EXHAUSTED: the queue is full.
-  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request, int64_t parameters,
+  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request, const JobFacts& facts,
                                  const base::Now& now, Effects* effects);
 
   // Each is done once per request_id (of the job's last ones). NOT_FOUND; FAILED_PRECONDITION where

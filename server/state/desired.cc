@@ -27,6 +27,7 @@ void AddRank(const State& state, const JobRecord& record, const RankState& rank,
   wanted->set_parameters(job.parameters());
   *wanted->mutable_skip_batches() = job.skipped_batches();
   wanted->set_trace_id(job.trace_id());
+  wanted->set_job_uid(job.uid());
   const v1::Checkpoint* restore = RestoreOf(job);
   if (restore == nullptr) return;
   *wanted->mutable_restore() = *restore;
@@ -62,11 +63,16 @@ void AddParts(const State& state, const WorkerRecord& worker, v1::DesiredState* 
         break;
     }
   }
-  for (const auto& [job_id, attempt, step] : drops) {
+  const auto add_drop = [&](const std::string& job_id, int64_t attempt, int64_t step) {
     v1::DropCheckpoint* drop = desired->add_drop_checkpoints();
     drop->set_job_id(job_id);
     drop->set_attempt(attempt);
     drop->set_step(step);
+    return drop;
+  };
+  for (const auto& [job_id, attempt, step] : drops) add_drop(job_id, attempt, step);
+  for (const StrayCheckpoint& stray : worker.strays) {
+    add_drop(stray.job_id, stray.attempt, stray.step)->set_job_uid(stray.job_uid);
   }
 }
 

@@ -48,6 +48,10 @@ int WorldSize(const v1::Job& job) {
   return std::max(1, job.world_size() > 0 ? job.world_size() : job.spec().resources().ranks());
 }
 
+bool MayBeOf(const v1::Job& job, const v1::CheckpointPart& part) {
+  return part.job_uid().empty() || part.job_uid() == job.uid();
+}
+
 const v1::Checkpoint* NewestCheckpoint(const v1::Job& job) {
   for (int i = job.checkpoints_size() - 1; i >= 0; --i) {
     if (!job.checkpoints(i).deleting()) return &job.checkpoints(i);

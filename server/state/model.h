@@ -92,6 +92,16 @@ struct JobRecord {
   std::optional<Monotonic> adoption;
 };
 
+// What a worker has of a checkpoint of a job that is not the one which has that name and number
+// here: that was submitted after the backup from which the coordinator was restored.
+struct StrayCheckpoint {
+  std::string job_id;
+  int64_t attempt = 0;
+  int64_t step = 0;
+  std::string job_uid;
+  auto operator<=>(const StrayCheckpoint&) const = default;
+};
+
 // A rank that was taken back from a worker and may still run there.
 struct Removal {
   RankKey key;
@@ -127,6 +137,7 @@ struct WorkerRecord {
   // Of `parts`: all but those of committed checkpoints that list them, about which there is nothing
   // to decide. They are most of what a worker holds.
   std::set<PartKey> unsettled;
+  std::set<StrayCheckpoint> strays;     // to drop; their parts are not in `parts`
   std::map<int32_t, RankKey> assigned;  // by slot: ranks of attempts under way, ended ones too
   std::vector<Removal> removals;
   std::map<PartKey, int64_t> copying;       // to fetch from their holders, with their bytes
@@ -229,6 +240,9 @@ struct State {
 
 // Ranks of the current or last attempt; before the first, those that it asks for.
 int WorldSize(const v1::Job& job);
+// False where the part, which says that it is of this job, is of another one that had its name and
+// number. A part without a uid is from before there were any, or of a worker that knows none.
+bool MayBeOf(const v1::Job& job, const v1::CheckpointPart& part);
 // The newest one that is not going away; null where there is none.
 const v1::Checkpoint* NewestCheckpoint(const v1::Job& job);
 v1::Checkpoint* NewestCheckpoint(v1::Job* job);

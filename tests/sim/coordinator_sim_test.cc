@@ -61,6 +61,7 @@ TEST(CoordinatorSimCoverageTest, TheSeedsExerciseEverything) {
                            "commits on two workers",
                            "commits without a late copy",
                            "steps adopted after a restore",
+                           "parts of another job of the same name and number",
                            "waits for a holder"}) {
     EXPECT_GT(total[what], 0) << what;
     RecordProperty(what, static_cast<int>(total[what]));

@@ -47,6 +47,7 @@ void SimCluster::CheckEffects(const server::Effects& effects) {
                         last_event_[job.job_id()]));
     }
     const auto before = stored_.find(job.job_id());
+    CheckOwnership(job);
     const bool is_start = server::HasAttempt(job.state()) &&
                           (before == stored_.end() || before->second.attempt() < job.attempt());
     if (is_start) CheckStart(job);
@@ -57,6 +58,18 @@ void SimCluster::CheckEffects(const server::Effects& effects) {
       Fail(job.job_id() + ": left SUCCEEDED");
     }
     CheckCommit(before->second, job);
+  }
+}
+
+// Another job's checkpoints, of the same name and number, are never taken for the job's.
+void SimCluster::CheckOwnership(const v1::Job& job) {
+  for (const v1::Checkpoint& checkpoint : job.checkpoints()) {
+    for (const auto* parts : {&checkpoint.parts(), &checkpoint.copies()}) {
+      for (const v1::CheckpointPart& part : *parts) {
+        if (part.job_uid() == job.uid()) continue;
+        Fail(absl::StrCat(job.job_id(), ": took a part of another job: ", part.ShortDebugString()));
+      }
+    }
   }
 }
 

@@ -33,6 +33,8 @@ sinkforge_mutant(commit_with_a_missing_slice FILE server/state/commits.cc
   FROM "(parts.size()) == world_size" TO "(parts.size()) >= world_size - 1")
 sinkforge_mutant(drop_later_attempts FILE server/state/model.cc
   FROM "if (record->adoption.has_value() && " TO "if (false && ")
+sinkforge_mutant(take_parts_of_other_jobs FILE server/state/model.cc
+  FROM "part.job_uid().empty() || part.job_uid() == job.uid()" TO "true")
 sinkforge_mutant(commit_before_the_copy FILE server/state/commits.cc
   FROM "< deadline) return Verdict::kWait" TO "< deadline) return Verdict::kNotCopied")
 sinkforge_mutant(slot_given_twice FILE server/state/call.cc

@@ -60,7 +60,7 @@ class PowerLossTest : public testing::Test {
     std::promise<absl::Status> done;
     engine_->Mutate(
         [=](server::Coordinator& coordinator, const base::Now& now, server::Effects* effects) {
-          auto job = coordinator.Submit(request, 1, now, effects);
+          auto job = coordinator.Submit(request, {1, request.request_id()}, now, effects);
           if (job.ok()) *job_id = job->job_id();
           return job.status();
         },

@@ -70,7 +70,10 @@ std::string RunSeed(uint64_t seed, std::map<std::string, int64_t>* counters) {
   none.trainer.crash_one_in = none.trainer.hang_one_in = none.trainer.fatal_one_in = 0;
   const bool restores = knobs.OneIn(2);
   if (restores) {
+    const bool reuses = knobs.OneIn(2);
+    if (reuses) cluster.SendHolderAway();
     cluster.RestoreBackup();
+    if (reuses) cluster.ReuseNumbers();
     for (int i = 0; i < kRestoreTicks && cluster.violation().empty(); ++i) {
       cluster.Tick(none, SimCluster::Clients::kQuiet);
     }

@@ -13,6 +13,8 @@ namespace {
 constexpr int64_t kReportTicks = 10;  // a snapshot a second, a fifth of the lease
 constexpr int64_t kReconnectTicks = 5;
 constexpr int kNamespaces = 3;
+constexpr int64_t kAwayTicksMax = 200;  // less than the time between a restore and its check
+constexpr int kReusedNumbers = 3;
 
 bool Happens(Random* random, int64_t one_in) { return one_in > 0 && random->OneIn(one_in); }
 
@@ -87,11 +89,33 @@ void SimCluster::TakeBackup() {
   backup_next_job_number_ = next_job_number_;
 }
 
+void SimCluster::SendHolderAway() {
+  std::vector<Link*> holders;
+  for (Link& link : links_) {
+    const std::vector<v1::CheckpointPart> parts = link.worker->Parts();
+    const bool is_holder = std::any_of(parts.begin(), parts.end(), [&](const auto& part) {
+      return server::Coordinator::NumberOf(part.job_id()) >= backup_next_job_number_;
+    });
+    if (is_holder && link.worker->is_running()) holders.push_back(&link);
+  }
+  if (holders.empty()) return;
+  Link* away = holders[static_cast<size_t>(random_.Below(static_cast<int64_t>(holders.size())))];
+  BreakStream(away);
+  away->worker->Kill();
+  away->down_until = tick_ + random_.Between(1, kAwayTicksMax);
+}
+
+void SimCluster::ReuseNumbers() {
+  for (int i = 0; i < kReusedNumbers; ++i) Submit();
+}
+
 void SimCluster::RestoreBackup() {
   stored_ = backup_;
   next_job_number_ = backup_next_job_number_;
   std::erase_if(acknowledged_, [&](const auto& entry) { return !stored_.contains(entry.second); });
-  std::erase_if(deleted_, [&](const auto& job_id) { return stored_.contains(job_id); });
+  std::erase_if(deleted_, [&](const auto& job_id) {
+    return stored_.contains(job_id) || server::Coordinator::NumberOf(job_id) >= next_job_number_;
+  });
   board_ = GangBoard();
   for (const Link& link : links_) link.worker->NoteRestore();
   last_event_.clear();
@@ -224,6 +248,10 @@ void SimCluster::NoteHeard(const v1::WorkerSnapshot& snapshot, Link* link) {
   link->heard = now_.monotonic;
   for (const v1::CheckpointPart& part : snapshot.checkpoint_parts()) {
     link->parts_since.emplace(PartKey(part), tick_);
+    const auto job = stored_.find(part.job_id());
+    if (job != stored_.end() && job->second.uid() != part.job_uid()) {
+      ++counters_["parts of another job of the same name and number"];
+    }
   }
 }
 
@@ -291,7 +319,8 @@ void SimCluster::Submit() {
   const auto known = acknowledged_.find(request.request_id());
   if (known != acknowledged_.end() && deleted_.contains(known->second)) return;
   server::Effects effects;
-  const absl::StatusOr<v1::Job> job = coordinator_->Submit(request, 1, now_, &effects);
+  const absl::StatusOr<v1::Job> job =
+      coordinator_->Submit(request, {1, absl::StrCat("uid-", ++uid_count_)}, now_, &effects);
   if (!job.ok()) return Fail(std::string(job.status().message()));
   if (!Apply(effects)) return;  // The client hears UNAVAILABLE: it may have been kept or not.
   const auto [first, is_new] = acknowledged_.emplace(request.request_id(), job->job_id());

@@ -62,6 +62,10 @@ class SimCluster {
   // anew. What workers have then of its jobs, and is newer, must count a few leases later.
   void TakeBackup();
   void RestoreBackup();
+  // Around a restore: one worker that has checkpoints of a job that the backup does not know is
+  // away for a while; and, before any other has reported, jobs get the numbers of such ones.
+  void SendHolderAway();
+  void ReuseNumbers();
   void CheckRestored();
   bool AllJobsAreFinal() const;
   // Empty while every invariant holds; else what broke first, and when.
@@ -107,6 +111,7 @@ class SimCluster {
   void Fail(const std::string& what);
 
   void CheckEffects(const server::Effects& effects);
+  void CheckOwnership(const v1::Job& job);
   void CheckCommit(const v1::Job& before, const v1::Job& after);
   void CheckCopies(const v1::Job& job, const v1::Checkpoint& checkpoint);
   void CheckState();
@@ -141,6 +146,7 @@ class SimCluster {
   std::map<std::string, std::string> acknowledged_;  // job by request
   std::set<std::string> deleted_;
   int64_t request_count_ = 0;
+  int64_t uid_count_ = 0;
   std::string violation_;
   std::map<std::string, int64_t> counters_;
 };

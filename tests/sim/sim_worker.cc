@@ -18,21 +18,21 @@ std::string PartKey(const v1::CheckpointPart& part) {
   return absl::StrCat(part.job_id(), "/", part.attempt(), "/", part.step(), "/", part.rank());
 }
 
-bool GangBoard::MayStep(const v1::RankStatus& rank, int world_size) {
-  Gang& gang = gangs_[{rank.job_id(), rank.attempt()}];
-  gang.step[rank.rank()] = rank.step();
-  for (int32_t peer = 0; peer < world_size; ++peer) {
+bool GangBoard::MayStep(const v1::DesiredRank& rank, int64_t step) {
+  Gang& gang = GangOf(rank);
+  gang.step[rank.rank()] = step;
+  for (int32_t peer = 0; peer < rank.world_size(); ++peer) {
     const auto it = gang.step.find(peer);
-    if (it == gang.step.end() || it->second < rank.step()) return false;
+    if (it == gang.step.end() || it->second < step) return false;
   }
   return true;
 }
 
-int64_t GangBoard::StopStep(const v1::RankStatus& rank, bool is_asked, int64_t steps_total) {
-  Gang& gang = gangs_[{rank.job_id(), rank.attempt()}];
+int64_t GangBoard::StopStep(const v1::DesiredRank& rank, int64_t step, bool is_asked) {
+  Gang& gang = GangOf(rank);
   // No peer is more than one step ahead, so that none has passed this.
-  if (is_asked && gang.stop_step == INT64_MAX) gang.stop_step = rank.step() + 2;
-  return std::min(gang.stop_step, steps_total);
+  if (is_asked && gang.stop_step == INT64_MAX) gang.stop_step = step + 2;
+  return std::min(gang.stop_step, rank.spec().train().steps());
 }
 
 SimWorker::SimWorker(std::string name, int slots, GangBoard* board, Random* random)
@@ -62,7 +62,9 @@ void SimWorker::WipeDisk() {
 }
 
 bool SimWorker::HasPart(const v1::CheckpointPart& part) const {
-  return disk_.contains(PartKey(part)) || wiped_.contains(PartKey(part));
+  const auto held = disk_.find(PartKey(part));
+  const bool is_here = held != disk_.end() && held->second.job_uid() == part.job_uid();
+  return is_here || wiped_.contains(PartKey(part));
 }
 
 std::vector<v1::CheckpointPart> SimWorker::Parts() const {
@@ -103,7 +105,8 @@ std::string SimWorker::Apply(const v1::DesiredState& desired) {
   for (const v1::DropCheckpoint& drop : desired.drop_checkpoints()) {
     std::erase_if(disk_, [&](const auto& entry) {
       return entry.second.job_id() == drop.job_id() && entry.second.attempt() == drop.attempt() &&
-             entry.second.step() == drop.step();
+             entry.second.step() == drop.step() &&
+             (drop.job_uid().empty() || drop.job_uid() == entry.second.job_uid());
     });
   }
   to_copy_.clear();
@@ -122,6 +125,12 @@ std::string SimWorker::Apply(const v1::DesiredState& desired) {
                             " attempt ", rank->attempt(), " while it still runs ",
                             other.status.job_id(), " attempt ", other.status.attempt());
       }
+    }
+    for (const auto& [part_key, part] : disk_) {
+      if (part.job_id() != rank->job_id() || part.attempt() != rank->attempt()) continue;
+      if (part.job_uid() == rank->job_uid()) continue;
+      return absl::StrCat(name_, " is to run attempt ", rank->attempt(), " of ", rank->job_id(),
+                          ", of which it has checkpoints of another job");
     }
     Rank& fresh = ranks_[key];
     fresh.desired = *rank;
@@ -189,17 +198,17 @@ void SimWorker::TickRank(const TrainerOptions& options, Rank* rank) {
 void SimWorker::Train(const TrainerOptions& options, Rank* rank) {
   if (rank->ticks < options.step_ticks) return;
   rank->ticks = 0;
-  const int64_t steps_total = rank->desired.spec().train().steps();
   const bool is_to_stop = rank->desired.run() == v1::RUN_REQUEST_CHECKPOINT_AND_STOP;
-  const bool may_step = board_->MayStep(rank->status, rank->desired.world_size());
-  if (rank->status.step() >= board_->StopStep(rank->status, is_to_stop, steps_total)) {
+  const int64_t step = rank->status.step();
+  const bool may_step = board_->MayStep(rank->desired, step);
+  if (step >= board_->StopStep(rank->desired, step, is_to_stop)) {
     rank->ends_after_write = true;
     rank->status.set_phase(v1::RANK_PHASE_CHECKPOINTING_TO_STOP);
     if (!rank->writing_step.has_value()) BeginWrite(options, rank);
     return;
   }
   if (!may_step) return;
-  rank->status.set_step(rank->status.step() + 1);
+  rank->status.set_step(step + 1);
   if (rank->status.rank() == 0) {
     rank->status.mutable_progress()->set_step(rank->status.step());
     rank->status.mutable_progress()->set_loss(100.0 - static_cast<double>(rank->status.step()));
@@ -223,6 +232,7 @@ void SimWorker::FinishWrite(Rank* rank) {
   part.set_world_size(rank->desired.world_size());
   part.set_bytes(1 << 20);
   part.set_worker(name_);
+  part.set_job_uid(rank->desired.job_uid());
   disk_[PartKey(part)] = part;
   rank->writing_step.reset();
   if (!rank->ends_after_write) return;

@@ -35,16 +35,20 @@ std::string PartKey(const v1::CheckpointPart& part);
 class GangBoard {
  public:
   // Whether the rank may take the step after `step`: all peers have done `step`.
-  bool MayStep(const v1::RankStatus& rank, int world_size);
+  bool MayStep(const v1::DesiredRank& rank, int64_t step);
   // The step at which the gang stops; the first rank that is asked to stop fixes it.
-  int64_t StopStep(const v1::RankStatus& rank, bool is_asked, int64_t steps_total);
+  int64_t StopStep(const v1::DesiredRank& rank, int64_t step, bool is_asked);
 
  private:
   struct Gang {
     std::map<int32_t, int64_t> step;
     int64_t stop_step = INT64_MAX;
   };
-  std::map<std::pair<std::string, int64_t>, Gang> gangs_;  // job, attempt
+  Gang& GangOf(const v1::DesiredRank& rank) {
+    return gangs_[{rank.job_id(), rank.job_uid(), rank.attempt()}];
+  }
+
+  std::map<std::tuple<std::string, std::string, int64_t>, Gang> gangs_;  // job, uid, attempt
 };
 
 class SimWorker {

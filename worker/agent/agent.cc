@@ -91,7 +91,7 @@ WorkerView Agent::ViewLocked() const {
 }
 
 void Agent::Tick(const base::Now& now) {
-  std::vector<CheckpointKey> drop;
+  std::vector<Plan::Drop> drop;
   bool changed = false;
   {
     base::MutexLock lock(&mutex_);
@@ -114,8 +114,8 @@ void Agent::Tick(const base::Now& now) {
     for (const v1::DesiredRank& rank : plan.spawn) SpawnLocked(rank, now);
     drop = std::move(plan.drop_checkpoints);
   }
-  for (const CheckpointKey& key : drop) {
-    const absl::Status dropped = parts_.checkpoints->Drop(key);
+  for (const auto& [key, job_uid] : drop) {
+    const absl::Status dropped = parts_.checkpoints->Drop(key, job_uid);
     if (!dropped.ok()) {
       base::LogWarning(
           "checkpoint could not be dropped; tried again later",

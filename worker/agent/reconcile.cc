@@ -75,10 +75,10 @@ Plan Reconcile(const WorkerView& view, const v1::DesiredState& desired) {
   for (const auto& [key, rank] : wanted) {
     if (held.count(key) == 0) PlanNew(view, *rank, &taken, &plan);
   }
-  std::set<CheckpointKey> drop;
+  std::set<Plan::Drop> drop;
   for (const v1::DropCheckpoint& checkpoint : desired.drop_checkpoints()) {
     CheckpointKey key{checkpoint.job_id(), checkpoint.attempt(), checkpoint.step()};
-    if (view.checkpoints.count(key) > 0) drop.insert(std::move(key));
+    if (view.checkpoints.count(key) > 0) drop.insert({std::move(key), checkpoint.job_uid()});
   }
   plan.drop_checkpoints.assign(drop.begin(), drop.end());
   return plan;

@@ -39,11 +39,16 @@ struct Plan {
     v1::Reason reason = v1::REASON_UNSPECIFIED;
     std::string message;
   };
+  struct Drop {
+    CheckpointKey checkpoint;
+    std::string job_uid;  // only the parts with this one; empty: all
+    auto operator<=>(const Drop&) const = default;
+  };
   std::vector<v1::DesiredRank> spawn;
   std::vector<Refusal> refuse;
   std::vector<RankKey> kill;
   std::vector<RankKey> stop;  // checkpoint, then stop
-  std::vector<CheckpointKey> drop_checkpoints;
+  std::vector<Drop> drop_checkpoints;
   std::vector<RankKey> forget;  // ends that the coordinator knows
 
   bool empty() const {

@@ -90,7 +90,8 @@ absl::StatusOr<v1::CheckpointPart> TrainerService::TakePart(
                                       " may not write the checkpoint of " + ToString(part));
   }
   // Sent again after a lost answer: what is here is what it sent.
-  if (auto present = parts_.checkpoints->Find(part); present.ok()) {
+  if (auto present = parts_.checkpoints->Find(part);
+      present.ok() && present->job_uid() == header.part().job_uid()) {
     while (reader->Read(&request)) {
     }
     return present;
@@ -134,8 +135,14 @@ absl::Status TrainerService::SendPart(const v1::ReadCheckpointRequest& request,
     return !context->IsCancelled() && writer->Write(data);
   };
   const PartKey part{request.job_id(), request.attempt(), request.step(), request.rank()};
-  const absl::Status local = ReadLocalPart(parts_.checkpoints, request, visit);
-  if (!absl::IsNotFound(local)) return local;
+  const auto held = parts_.checkpoints->Find(part);
+  // One that is not of this job, but of one that had its name and number, is about to be dropped.
+  const bool is_stray =
+      held.ok() && !held->job_uid().empty() && held->job_uid() != assignment->rank().job_uid();
+  if (!is_stray) {
+    const absl::Status local = ReadLocalPart(parts_.checkpoints, request, visit);
+    if (!absl::IsNotFound(local)) return local;
+  }
   return SendRemotePart(assignment->rank(), request, visit);
 }
 

@@ -255,7 +255,7 @@ absl::Status CheckpointStore::DropPart(const PartKey& key) {
   return absl::OkStatus();
 }
 
-absl::Status CheckpointStore::Drop(const CheckpointKey& key) {
+absl::Status CheckpointStore::Drop(const CheckpointKey& key, const std::string& job_uid) {
   RetryRemovals();
   std::vector<PartKey> dropped;
   {
@@ -263,6 +263,7 @@ absl::Status CheckpointStore::Drop(const CheckpointKey& key) {
     base::KvBatch batch;
     for (const auto& [part, content] : parts_) {
       if (part.checkpoint() != key) continue;
+      if (!job_uid.empty() && content.job_uid() != job_uid) continue;
       dropped.push_back(part);
       batch.Delete(Row(kPartTable, part).key());
     }
@@ -274,7 +275,7 @@ absl::Status CheckpointStore::Drop(const CheckpointKey& key) {
       removals_.insert(part);
     }
     for (auto& [part, state] : writing_) {
-      if (part.checkpoint() == key) state = Writing::kDropped;
+      if (part.checkpoint() == key && job_uid.empty()) state = Writing::kDropped;
     }
   }
   RetryRemovals();

@@ -62,8 +62,10 @@ class CheckpointStore {
                     const std::function<bool(const v1::CheckpointData&)>& visit) const;
   // One part, which is there no more afterwards. Unknown: nothing to do. UNAVAILABLE.
   absl::Status DropPart(const PartKey& key) EXCLUDES_LOCK(mutex_);
-  // Every part of the checkpoint. A part that is being written ends with ABORTED.
-  absl::Status Drop(const CheckpointKey& key) EXCLUDES_LOCK(mutex_);
+  // Every part of the checkpoint. A part that is being written ends with ABORTED. With a `job_uid`,
+  // only the durable parts that have it.
+  absl::Status Drop(const CheckpointKey& key, const std::string& job_uid = "")
+      EXCLUDES_LOCK(mutex_);
 
   // Adds the parts whose manifests are in a damaged database to those that are said to be here.
   void Adopt(base::KvWreck* wreck) EXCLUDES_LOCK(mutex_);

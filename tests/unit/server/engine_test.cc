@@ -123,7 +123,7 @@ class EngineTest : public ::testing::Test {
     request.mutable_spec()->mutable_resources()->set_device(v1::DEVICE_CPU);
     engine_->Mutate(
         [call, request](Coordinator& coordinator, const base::Now& now, Effects* effects) {
-          auto job = coordinator.Submit(request, 1000, now, effects);
+          auto job = coordinator.Submit(request, {1000, request.request_id()}, now, effects);
           if (job.ok()) call->job = *job;
           return job.status();
         },

@@ -122,7 +122,14 @@ TEST_F(WorkerLinkTest, ReportsEveryStepOnceAndEnds) {
 }
 
 TEST_F(WorkerLinkTest, CheckpointsVerifyAndResumeToTheSameBits) {
+  fake_.assignment.mutable_rank()->set_job_uid("uid");
+  int parts_of_the_job = 0;
+  fake_.on_checkpoint = [&](const v1::CheckpointPart& part) {
+    parts_of_the_job += part.job_uid() == "uid" ? 1 : 0;
+    return grpc::Status::OK;
+  };
   ASSERT_EQ(RunTrainer(), ExitCode::kCompleted);
+  EXPECT_EQ(parts_of_the_job, 4);
   ASSERT_EQ(fake_.parts.size(), 4U);
   for (const auto& [step, part] : fake_.parts) {
     checkpoint::PartVerifier verifier;

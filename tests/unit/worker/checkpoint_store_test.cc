@@ -211,6 +211,22 @@ TEST_F(CheckpointStoreTest, DropsEveryPartOfACheckpointAndNothingElse) {
   EXPECT_TRUE(absl::IsNotFound(Read(kKey).status()));
 }
 
+TEST_F(CheckpointStoreTest, DropsOnlyThePartsOfTheJobThatIsNamed) {
+  for (const int32_t rank : {0, 1, 2}) {
+    v1::CheckpointPart part = MakePart("d4-1", 1, 100, rank);
+    if (rank > 0) part.set_job_uid(rank == 1 ? "this" : "other");
+    ASSERT_TRUE(Write(part, MakeStream(1000, 1)).ok());
+  }
+  const auto writer = store_->Begin(MakePart("d4-1", 1, 100, 3));
+  ASSERT_TRUE(writer.ok());
+  ASSERT_TRUE(store_->Drop({"d4-1", 1, 100}, "other").ok());
+  ASSERT_EQ(store_->Parts().size(), 2U);
+  EXPECT_EQ(store_->Parts()[0].job_uid(), "");
+  EXPECT_EQ(store_->Parts()[1].job_uid(), "this");
+  for (const v1::CheckpointData& data : MakeStream(1000, 1)) ASSERT_TRUE((*writer)->Add(data).ok());
+  EXPECT_TRUE((*writer)->Commit().ok());
+}
+
 TEST_F(CheckpointStoreTest, GivesTheDiskBack) {
   ASSERT_TRUE(Write(MakePart("d4-1", 1, 100, 0), MakeStream(4 * kElements, 1)).ok());
   const auto on_disk = [&] {

@@ -206,6 +206,42 @@ TEST_F(DaemonTest, RestoresFromAnotherWorker) {
   }));
 }
 
+TEST_F(DaemonTest, RestoresNothingOfAnotherJobOfTheSameNameAndNumber) {
+  const auto daemon = Start(Options("a"));
+  coordinator_.Want([](v1::DesiredState* desired) {
+    v1::DesiredRank rank = FakeCoordinator::Rank("d4-1", "good", 1, 0, 4);
+    rank.set_job_uid("other");
+    *desired->add_ranks() = rank;
+  });
+  ASSERT_TRUE(Eventually([&] { return coordinator_.snapshot().checkpoint_parts_size() == 1; }));
+  const v1::CheckpointPart other = coordinator_.snapshot().checkpoint_parts(0);
+  EXPECT_EQ(other.job_uid(), "other");
+
+  // Its own checkpoint of that attempt and step is on a worker that is away.
+  coordinator_.Want([&](v1::DesiredState* desired) {
+    v1::DesiredRank rank = FakeCoordinator::Rank("d4-1", "good", 2, 0, 8);
+    rank.set_job_uid("this");
+    rank.mutable_restore()->set_step(4);
+    v1::CheckpointPart* part = rank.mutable_restore()->add_parts();
+    *part = other;
+    part->set_job_uid("this");
+    part->set_worker("node-2");
+    desired->clear_ranks();
+    *desired->add_ranks() = rank;
+  });
+  ASSERT_TRUE(WaitForEnd("d4-1", 2));
+  EXPECT_EQ(coordinator_.rank("d4-1", 2).reason(), v1::REASON_WORKER_LOST);
+
+  coordinator_.Want([](v1::DesiredState* desired) {
+    v1::DropCheckpoint* drop = desired->add_drop_checkpoints();
+    drop->set_job_id("d4-1");
+    drop->set_attempt(1);
+    drop->set_step(4);
+    drop->set_job_uid("other");
+  });
+  EXPECT_TRUE(Eventually([&] { return coordinator_.snapshot().checkpoint_parts_size() == 0; }));
+}
+
 TEST_F(DaemonTest, CopiesAPartFromAnotherWorkerAndRestoresFromTheCopy) {
   FakeCoordinator other;
   DaemonOptions holder_options = Options("holder");

@@ -122,6 +122,7 @@ class FakeTrainer {
     request.mutable_header()->set_token(token_);
     *request.mutable_header()->mutable_part() =
         MakePart(rank().job_id(), rank().attempt(), step, rank().rank());
+    request.mutable_header()->mutable_part()->set_job_uid(rank().job_uid());
     writer->Write(request);
     for (const v1::CheckpointData& data : MakeStream(kElements, static_cast<uint32_t>(step))) {
       *request.mutable_data() = data;

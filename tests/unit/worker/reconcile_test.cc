@@ -133,7 +133,14 @@ TEST(ReconcileTest, DropsOnlyCheckpointsThatAreHere) {
     drop.set_attempt(1);
     drop.set_step(step);
   }
-  EXPECT_THAT(Reconcile(view, desired).drop_checkpoints, ElementsAre(CheckpointKey{"a-1", 1, 100}));
+  v1::DropCheckpoint& of_another_job = *desired.add_drop_checkpoints();
+  of_another_job = desired.drop_checkpoints(0);
+  of_another_job.set_job_uid("other");
+  Plan::Drop all;
+  all.checkpoint = {"a-1", 1, 100};
+  Plan::Drop others = all;
+  others.job_uid = "other";
+  EXPECT_THAT(Reconcile(view, desired).drop_checkpoints, ElementsAre(all, others));
 }
 
 }  // namespace

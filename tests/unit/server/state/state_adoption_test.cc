@@ -265,6 +265,140 @@ TEST_F(AdoptionTest, WhatALateWorkerBringsCountsOnlyWhereItIsNewer) {
   }
 }
 
+// A job that was submitted after the backup, and another one that gets its name and number while
+// the worker that has its checkpoints is away.
+class ReusedNumberTest : public AdoptionTest {
+ protected:
+  ReusedNumberTest() {
+    EXPECT_TRUE(bed_.Cancel(id_).ok());
+    for (HandWorker* worker : {&w1_, &w2_, &w1_}) worker->Sync();
+    backup_ = Save();
+    id_ = bed_.Submit();
+    forgotten_uid_ = bed_.Job(id_).uid();
+  }
+  // The worker that has had the job until now is not there.
+  void RestoreAndReuse() {
+    away_ = &Runner();
+    there_ = &Other();
+    Restore(backup_);
+    there_->RestartDaemon("there/2");
+    there_->snapshot.clear_checkpoint_parts();
+    ASSERT_EQ(bed_.Submit(), id_);
+    ASSERT_NE(bed_.Job(id_).uid(), forgotten_uid_);
+    away_->RestartDaemon("away/2");
+  }
+  int64_t PartsOfTheForgotten() const {
+    const auto& parts = away_->snapshot.checkpoint_parts();
+    return std::count_if(parts.begin(), parts.end(),
+                         [&](const auto& part) { return part.job_uid() == forgotten_uid_; });
+  }
+
+  Backup backup_;
+  std::string forgotten_uid_;
+  HandWorker* away_ = nullptr;
+  HandWorker* there_ = nullptr;
+};
+
+TEST_F(ReusedNumberTest, LaterAttemptsOfTheForgottenJobAreNotAdopted) {
+  CheckpointOnce(10);
+  CrashAndGoOn();
+  CheckpointOnce(20);
+  RestoreAndReuse();
+  ASSERT_GT(PartsOfTheForgotten(), 0);
+  ASSERT_TRUE(away_->Report().ok());
+  // It starts at once, with a number that none of the forgotten job's had: a worker that has a part
+  // writes no other one in its place.
+  EXPECT_EQ(bed_.StateOf(id_), v1::JOB_STATE_STARTING);
+  EXPECT_EQ(bed_.Job(id_).attempt(), 3);
+  EXPECT_EQ(RestoredStep(), 0);
+  const v1::DesiredState desired = away_->Desired();
+  ASSERT_EQ(desired.drop_checkpoints_size(), 1);
+  for (const v1::DropCheckpoint& drop : desired.drop_checkpoints()) {
+    EXPECT_EQ(drop.job_uid(), forgotten_uid_);
+  }
+  away_->Sync();
+  EXPECT_EQ(PartsOfTheForgotten(), 0);
+  EXPECT_EQ(away_->Desired().drop_checkpoints_size(), 0);
+  PassTheLease();
+  EXPECT_EQ(bed_.Job(id_).attempt(), 3);
+  EXPECT_EQ(bed_.Job(id_).checkpoints_size(), 0);
+}
+
+TEST_F(ReusedNumberTest, PartsOfTheAttemptUnderWayAreNotCommitted) {
+  CheckpointOnce(10);
+  CheckpointOnce(20);
+  RestoreAndReuse();
+  there_->Sync();
+  there_->Sync();
+  ASSERT_TRUE(there_->Holds(id_, 1));
+  there_->Train(id_, 5);
+  there_->Sync();
+  ASSERT_TRUE(away_->Report().ok());
+  ASSERT_EQ(PartsOfTheForgotten(), 2);
+  Advance(seconds(20), {there_});
+  EXPECT_THAT(Checkpoints(), ElementsAre());
+  EXPECT_EQ(bed_.Job(id_).progress().step(), 5);
+  // What the job itself writes of a step has its second copy in the place of the other's part.
+  there_->Train(id_, 20);
+  there_->Checkpoint(id_, 20);
+  there_->Sync();
+  ASSERT_TRUE(away_->Report().ok());
+  ASSERT_EQ(away_->Desired().copy_parts_size(), 1);
+  EXPECT_EQ(away_->Desired().copy_parts(0).part().job_uid(), bed_.Job(id_).uid());
+  away_->Fetch();
+  EXPECT_EQ(PartsOfTheForgotten(), 0);
+  EXPECT_EQ(away_->snapshot.checkpoint_parts_size(), 1);
+  const std::string expected =
+      absl::StrCat("20:", there_->snapshot.worker(), "|", away_->snapshot.worker());
+  EXPECT_THAT(Checkpoints(), ElementsAre(expected));
+}
+
+TEST_F(ReusedNumberTest, APartThatIsAnotherJobsIsGoneFromItsHolder) {
+  CheckpointOnce(10);
+  RestoreAndReuse();
+  there_->Sync();
+  there_->Sync();
+  there_->Train(id_, 10);
+  const v1::CheckpointPart other = away_->snapshot.checkpoint_parts(0);
+  away_->snapshot.clear_checkpoint_parts();
+  away_->Sync();
+  there_->Checkpoint(id_, 10);
+  there_->Sync();
+  away_->Fetch();
+  ASSERT_EQ(Checkpoints().size(), 1u);
+  *away_->snapshot.mutable_checkpoint_parts(0) = other;
+  ASSERT_TRUE(away_->Report().ok());
+  EXPECT_THAT(Checkpoints(), ElementsAre(absl::StrCat("10:", there_->snapshot.worker(), "|")));
+}
+
+TEST_F(AdoptionTest, PartsWithoutAUidAreTheJobsOfTheirNameAndNumber) {
+  EXPECT_EQ(w1_.Desired().ranks(0).job_uid(), bed_.Job(id_).uid());
+  CheckpointOnce(10);
+  const Backup backup = Save();
+  CrashAndGoOn();
+  CheckpointOnce(30);
+  // As an earlier version of the worker writes them.
+  for (HandWorker* worker : {&w1_, &w2_}) {
+    for (v1::CheckpointPart& part : *worker->snapshot.mutable_checkpoint_parts()) {
+      part.clear_job_uid();
+    }
+  }
+  Restore(backup);
+  ReportBoth();
+  PassTheLease();
+  EXPECT_EQ(RestoredStep(), 30);
+  // And a job that an earlier version of the coordinator has stored.
+  bed_.stored[id_].clear_uid();
+  bed_.Restart();
+  ReportBoth();
+  Advance(seconds(60), {&w1_, &w2_});
+  EXPECT_EQ(Drops(), 0);
+  CheckpointOnce(40);
+  Advance(seconds(10), {&w1_, &w2_});
+  EXPECT_EQ(bed_.Job(id_).checkpoints().rbegin()->step(), 40);
+  EXPECT_EQ(bed_.Job(id_).checkpoints().rbegin()->parts(0).job_uid(), "");
+}
+
 TEST_F(AdoptionTest, NumbersBeyondReasonAreNotBelieved) {
   w1_.Train(id_, 10);
   w1_.Checkpoint(id_, 10);

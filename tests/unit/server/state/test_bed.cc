@@ -75,7 +75,8 @@ absl::StatusOr<v1::Job> TestBed::TrySubmit(const JobOptions& o) {
   request.set_sweep(o.sweep);
   request.set_sweep_running_max(o.sweep_running_max);
   Effects effects;
-  absl::StatusOr<v1::Job> job = coordinator.Submit(request, 1234, now, &effects);
+  absl::StatusOr<v1::Job> job =
+      coordinator.Submit(request, {1234, absl::StrCat("uid-", ++uid_count_)}, now, &effects);
   Apply(effects);
   return job;
 }
@@ -210,6 +211,7 @@ void HandWorker::Obey() {
     });
   };
   for (const v1::DesiredRank& wanted : desired.ranks()) {
+    uids_[{wanted.job_id(), wanted.attempt()}] = wanted.job_uid();
     if (Holds(wanted.job_id(), wanted.attempt(), wanted.rank())) continue;
     v1::RankStatus* rank = snapshot.add_ranks();
     rank->set_job_id(wanted.job_id());
@@ -234,13 +236,14 @@ void HandWorker::Obey() {
                ranks->end());
   auto* parts = snapshot.mutable_checkpoint_parts();
   for (const v1::DropCheckpoint& drop : desired.drop_checkpoints()) {
-    parts->erase(std::remove_if(parts->begin(), parts->end(),
-                                [&](const v1::CheckpointPart& part) {
-                                  return part.job_id() == drop.job_id() &&
-                                         part.attempt() == drop.attempt() &&
-                                         part.step() == drop.step();
-                                }),
-                 parts->end());
+    parts->erase(
+        std::remove_if(parts->begin(), parts->end(),
+                       [&](const v1::CheckpointPart& part) {
+                         return part.job_id() == drop.job_id() &&
+                                part.attempt() == drop.attempt() && part.step() == drop.step() &&
+                                (drop.job_uid().empty() || drop.job_uid() == part.job_uid());
+                       }),
+        parts->end());
   }
   snapshot.set_applied_desired_revision(
       std::max(snapshot.applied_desired_revision(), desired.desired_revision()));
@@ -334,6 +337,7 @@ void HandWorker::Checkpoint(const std::string& job_id, int64_t step, int world_s
     part->set_world_size(world_size);
     part->set_bytes(1000);
     part->set_worker(snapshot.worker());
+    part->set_job_uid(uids_[{job_id, status.attempt()}]);
   }
 }
 

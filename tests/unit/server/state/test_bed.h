@@ -4,6 +4,7 @@
 #include <chrono>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -71,6 +72,7 @@ class TestBed {
 
  private:
   int request_count_ = 0;
+  int uid_count_ = 0;
 };
 
 // Holds ranks and parts; says only what it is told to say.
@@ -109,6 +111,7 @@ class HandWorker {
 
  private:
   TestBed* bed_;
+  std::map<std::pair<std::string, int64_t>, std::string> uids_;  // by job and attempt
 };
 
 }  // namespace sinkforge::server
