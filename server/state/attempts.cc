@@ -51,6 +51,19 @@ void Vacate(State* state, const JobRecord& record) {
   NoteLeft(state, record);
 }
 
+// A slow network, over which a new attempt reads what it starts from.
+constexpr int64_t kRestoreBytesPerSecond = 10'000'000;
+constexpr std::chrono::hours kRestoreMax(24);
+
+// How much longer an attempt may take to start because of its checkpoint.
+Monotonic RestoreTimeOf(const v1::Job& job) {
+  const v1::Checkpoint* newest = NewestCheckpoint(job);
+  if (newest == nullptr) return Monotonic{0};
+  // Sizes are what workers say: any number.
+  return std::chrono::seconds(std::clamp<int64_t>(newest->bytes() / kRestoreBytesPerSecond, 0,
+                                                  std::chrono::seconds(kRestoreMax).count()));
+}
+
 constexpr int kAvoidedMax = 16;  // workers remembered of a job: the latest
 
 // The job starts there again only where nowhere else is room.
@@ -415,12 +428,11 @@ void CheckAttempt(Call* call, JobRecord* record) {
     EvaluateAttempt(call, record);
     return;
   }
-  if (record->job.state() == v1::JOB_STATE_STARTING &&
-      now - attempt.started >= call->options().start_timeout) {
-    FailAttempt(
-        call, record, v1::REASON_START_TIMEOUT,
-        absl::StrCat("did not start to train within ", SecondsText(call->options().start_timeout)),
-        SlowestWorker(attempt));
+  const Monotonic start_timeout = call->options().start_timeout + RestoreTimeOf(record->job);
+  if (record->job.state() == v1::JOB_STATE_STARTING && now - attempt.started >= start_timeout) {
+    FailAttempt(call, record, v1::REASON_START_TIMEOUT,
+                absl::StrCat("did not start to train within ", SecondsText(start_timeout)),
+                SlowestWorker(attempt));
   } else if (record->job.state() == v1::JOB_STATE_RUNNING &&
              now - attempt.last_progress >= call->options().no_progress_timeout) {
     FailAttempt(call, record, v1::REASON_NO_PROGRESS,

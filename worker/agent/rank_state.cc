@@ -79,6 +79,15 @@ std::string Seconds(const std::chrono::nanoseconds time) {
   return std::to_string(seconds) + " s";
 }
 
+// How far it had come.
+std::string Since(const RankState& rank) {
+  const int64_t restores = rank.desired.restore().step();
+  if (restores > 0 && rank.status.step() == 0) {
+    return " while it restored the checkpoint of step " + std::to_string(restores);
+  }
+  return " after step " + std::to_string(rank.status.step());
+}
+
 }  // namespace
 
 const char* WordsOf(KillCause cause) {
@@ -110,8 +119,6 @@ RankState StartRank(const v1::DesiredRank& desired, const std::string& token,
   rank.status.set_rank(desired.rank());
   rank.status.set_slot(desired.slot());
   rank.status.set_phase(v1::RANK_PHASE_SPAWNING);
-  rank.status.set_restored_step(desired.restore().step());
-  rank.status.set_step(desired.restore().step());
   rank.progress_time = now.monotonic;
   return rank;
 }
@@ -214,15 +221,14 @@ void ApplyExit(const TrainerExit& exit, const Patience& patience, RankState* ran
       return;
     case KillCause::kNoProgress:
       Fail(v1::REASON_NO_PROGRESS,
-           "no step for " + Seconds(patience.no_progress) + " after step " +
-               std::to_string(rank->status.step()) +
+           "no step for " + Seconds(patience.no_progress) + Since(*rank) +
                ", so the worker killed the trainer; its --no-progress sets the limit",
            rank);
       return;
     case KillCause::kSilent:
       Fail(v1::REASON_NO_PROGRESS,
            "the trainer's process gave no sign of life for " + Seconds(patience.silence) +
-               " after step " + std::to_string(rank->status.step()) +
+               Since(*rank) +
                ", so the worker killed it; it may have been stopped, or starved of processor time",
            rank);
       return;

@@ -35,6 +35,9 @@ v1::Reason ReasonOf(RunStage stage, StatusCode code) {
     case RunStage::kJob:
     case RunStage::kModel:
       return v1::REASON_BAD_JOB;
+    case RunStage::kDevice:
+      // Of this machine or this build: the job may be right elsewhere.
+      return v1::REASON_TRAINER_CRASHED;
     case RunStage::kConnect:
       return code == StatusCode::kUnavailable ? v1::REASON_RANK_LOST : v1::REASON_BAD_JOB;
     case RunStage::kData:

@@ -47,7 +47,7 @@ RunEnd FailedRun(v1::Reason reason, const std::string& message);
 ExitCode ExitCodeOf(v1::Reason reason);
 
 // What is being done when a status arises: the same code means another thing while restoring.
-enum class RunStage { kJob, kConnect, kData, kModel, kRestore, kTraining };
+enum class RunStage { kJob, kDevice, kConnect, kData, kModel, kRestore, kTraining };
 
 v1::Reason ReasonOf(RunStage stage, kernels::StatusCode code);
 

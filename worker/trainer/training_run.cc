@@ -80,7 +80,7 @@ class Run {
 
   bool Connect() {
     auto backend = MakeBackend(request_.spec, request_.backend);
-    if (!backend.ok()) return Fail(RunStage::kJob, backend.status());
+    if (!backend.ok()) return Fail(RunStage::kDevice, backend.status());
     backend_ = std::move(backend).value();
     CollectiveOptions options;
     options.rank = request_.rank;

@@ -85,11 +85,27 @@ TEST(RankStateTest, MomentsAreNoStall) {
   EXPECT_EQ(rank.status.progress().stall_seconds(), 0);
 }
 
-TEST(RankStateTest, StartsAtTheRestoredStep) {
-  const RankState rank = Started();
+TEST(RankStateTest, HasRestoredNothingBeforeTheTrainerSaysSo) {
+  RankState rank = Started();
+  EXPECT_EQ(rank.status.step(), 0);
+  EXPECT_EQ(rank.status.restored_step(), 0);
+  EXPECT_EQ(rank.status.phase(), v1::RANK_PHASE_SPAWNING);
+  v1::TrainerReport loading;
+  loading.set_phase(v1::RANK_PHASE_LOADING);
+  ApplyReport(loading, At(seconds(1)), &rank);
+  EXPECT_EQ(rank.status.restored_step(), 0);
+  RankState stuck = rank;
+  stuck.kill = KillCause::kNoProgress;
+  ApplyExit({}, Patience(), &stuck);
+  EXPECT_THAT(stuck.status.message(),
+              testing::HasSubstr("while it restored the checkpoint of step 30,"));
+  v1::TrainerReport begins;
+  begins.set_phase(v1::RANK_PHASE_TRAINING);
+  begins.set_step(30);
+  begins.mutable_start()->set_restored_step(30);
+  EXPECT_EQ(ApplyReport(begins, At(seconds(2)), &rank), ReportNews::kPhase);
   EXPECT_EQ(rank.status.step(), 30);
   EXPECT_EQ(rank.status.restored_step(), 30);
-  EXPECT_EQ(rank.status.phase(), v1::RANK_PHASE_SPAWNING);
 }
 
 TEST(RankStateTest, FillsProgressFromStepRecords) {

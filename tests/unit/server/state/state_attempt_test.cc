@@ -317,6 +317,29 @@ TEST(CoordinatorAttemptTest, StartTimeoutCountsAsNoProgress) {
   EXPECT_EQ(bed.Job(id).retries().no_progress(), 1);
 }
 
+TEST(CoordinatorAttemptTest, ALargeCheckpointHasLongerToBeRestored) {
+  TestBed bed({.lease = std::chrono::hours(1), .start_timeout = minutes(1)});
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  const std::string id = bed.Submit();
+  worker.RunTo(id, 5);
+  worker.Checkpoint(id, 5);
+  worker.snapshot.mutable_checkpoint_parts(0)->set_bytes(1'200'000'000);  // two minutes
+  worker.Sync();
+  worker.Crash(id);
+  worker.Sync();
+  bed.Advance(minutes(10));  // whatever it backs off
+  bed.Tick();
+  worker.Sync();
+  ASSERT_EQ(bed.StateOf(id), v1::JOB_STATE_STARTING);
+  bed.Advance(minutes(3) - seconds(1));
+  bed.Tick();
+  EXPECT_EQ(bed.StateOf(id), v1::JOB_STATE_STARTING);
+  bed.Advance(seconds(1));
+  bed.Tick();
+  EXPECT_EQ(bed.Job(id).reason(), v1::REASON_START_TIMEOUT);
+}
+
 TEST(CoordinatorAttemptTest, NoProgressEndsTheAttempt) {
   TestBed bed({.lease = std::chrono::hours(1), .no_progress_timeout = minutes(1)});
   HandWorker worker(&bed, "w1", 1);
