@@ -1,5 +1,7 @@
 // sinkforge list: jobs, newest first.
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -7,6 +9,8 @@
 #include "client/commands.h"
 #include "client/exit_code.h"
 #include "client/format.h"
+#include "client/json_text.h"
+#include "client/proto_json.h"
 #include "client/session.h"
 #include "client/table.h"
 
@@ -62,6 +66,15 @@ Table MakeTable(const v1::ListJobsResponse& list, std::chrono::system_clock::tim
   return table;
 }
 
+// Without the token of the next page, of which only this program could make use.
+std::string Json(const v1::ListJobsResponse& list) {
+  nlohmann::ordered_json jobs = nlohmann::ordered_json::array();
+  for (const v1::Job& job : list.jobs()) {
+    jobs.push_back(nlohmann::ordered_json::parse(ProtoJson(job, JsonLayout::kLine)));
+  }
+  return JsonText({{"jobs", std::move(jobs)}});
+}
+
 absl::StatusOr<int> List(Session& session, const ListOptions& options) {
   if (options.limit < 1) return UsageError("--limit must be at least 1");
   v1::ListJobsRequest request;
@@ -72,14 +85,15 @@ absl::StatusOr<int> List(Session& session, const ListOptions& options) {
   if (!list.ok()) return list.status();
   session.WarnOfStore();
   if (session.json()) {
-    session.PrintJson(*list);
-    return kExitOk;
+    session.out() << Json(*list);
+  } else {
+    const Environment& environment = session.environment();
+    session.out() << MakeTable(*list, base::RealClock().Read().wall)
+                         .Render(environment.out_is_terminal ? environment.screen_size().width : 0);
+    if (list->jobs().empty()) {
+      session.Say("no such jobs; submit one with `sinkforge submit JOB.yaml`");
+    }
   }
-  const Environment& environment = session.environment();
-  session.out() << MakeTable(*list, base::RealClock().Read().wall)
-                       .Render(environment.out_is_terminal ? environment.screen_size().width : 0);
-  if (list->jobs().empty())
-    session.Say("no such jobs; submit one with `sinkforge submit JOB.yaml`");
   if (!list->next_page_token().empty()) {
     session.Say(absl::StrCat("only the newest ", list->jobs_size(), "; more with --limit N"));
   }

@@ -1,17 +1,15 @@
 // Session: where the coordinator is, and how results are printed.
 #include "client/session.h"
 
-#include <google/protobuf/util/json_util.h>
-
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "base/check.h"
 #include "base/ids.h"
 #include "client/local_instance.h"
 #include "client/printable.h"
+#include "client/proto_json.h"
 
 namespace sinkforge::client {
 namespace {
@@ -51,18 +49,6 @@ absl::Status CheckAddress(const std::string& address, const std::string& source)
   return absl::InvalidArgumentError(absl::StrCat("address `", address, "` (", source, "): ", wrong,
                                                  "; give one such as 127.0.0.1:7070 or "
                                                  "[::1]:7070"));
-}
-
-enum class Layout { kPeople, kLine };
-
-std::string ToJson(const google::protobuf::Message& message, Layout layout) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.preserve_proto_field_names = true;
-  options.always_print_primitive_fields = true;
-  options.add_whitespace = layout == Layout::kPeople;
-  std::string text;
-  SINKFORGE_REQUIRE(google::protobuf::util::MessageToJsonString(message, &text, options).ok());
-  return text;
 }
 
 }  // namespace
@@ -127,11 +113,11 @@ Coordinator& Session::coordinator() {
 }
 
 void Session::PrintJson(const google::protobuf::Message& message) const {
-  out() << ToJson(message, Layout::kPeople) << std::flush;
+  out() << ProtoJson(message, JsonLayout::kPeople) << std::flush;
 }
 
 void Session::PrintJsonLine(const google::protobuf::Message& message) const {
-  out() << ToJson(message, Layout::kLine) << std::endl;
+  out() << ProtoJson(message, JsonLayout::kLine) << std::endl;
 }
 
 void Session::WarnOfStore() {

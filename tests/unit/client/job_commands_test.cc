@@ -169,6 +169,10 @@ TEST_F(JobCommandsTest, ListFollowsThePagesUpToItsLimit) {
   const json all = json::parse(Run({"list", "-o", "json"}).out);
   EXPECT_EQ(all["jobs"].size(), 5u);
   EXPECT_EQ(all["jobs"][0]["job_id"], "j-5");
+  EXPECT_EQ(all.size(), 1u) << "its pages are this program's own affair";
+  const ClientRun cut = Run({"list", "--limit", "2", "-o", "json"});
+  EXPECT_EQ(json::parse(cut.out).size(), 1u);
+  EXPECT_THAT(cut.err, HasSubstr("only the newest 2; more with --limit N"));
   const ClientRun some = Run({"list", "--limit", "2"});
   EXPECT_THAT(some.out, HasSubstr("j-4"));
   EXPECT_THAT(some.out, Not(HasSubstr("j-3")));
