@@ -243,7 +243,8 @@ void CheckAutoBatch(const v1::JobSpec& spec, Checker* check) {
   const int64_t sequence = spec.data().sequence_length();
   const int32_t ranks = spec.resources().ranks();
   const bool in_limits = check->Integer("train.batch_tokens", tokens, {1, kBatchTokensMax}) &&
-                         sequence >= 1 && sequence <= kSequenceMax && ranks <= kRanksMax;
+                         sequence >= 1 && sequence <= kSequenceMax && ranks >= 1 &&
+                         ranks <= kRanksMax;
   if (!in_limits) return;
   const int64_t below = tokens / sequence * sequence;
   if (!check->Require(tokens % sequence == 0, "train.batch_tokens",

@@ -391,6 +391,7 @@ INSTANTIATE_TEST_SUITE_P(
         RuleCase{{"resources.min_ranks=2"}, "resources.min_ranks", "more than the 1"},
         RuleCase{{"resources.threads=0"}, "resources.threads", "from 1"},
         RuleCase{{"resources.ranks=0"}, "resources.ranks", "from 1 to 1024"},
+        RuleCase{{"resources.ranks=0", "train.micro_batch=auto"}, "resources.ranks", "from 1"},
         RuleCase{{"deadline_hours=-1"}, "deadline_hours", "from 0"},
         RuleCase{{"priority=1000001"}, "priority", "from -1000000"},
         RuleCase{{"init.from=other-job-3@200"},
