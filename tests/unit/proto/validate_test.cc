@@ -415,6 +415,17 @@ TEST(ValidateTest, APathThatIsTrainedOnTwiceIsNamed) {
   EXPECT_EQ(ViolationsWith({"data.train=[a.txt, b.txt]"}), "");
 }
 
+TEST(ValidateTest, APathThatLeavesTheDataRootsIsRefusedBeforeItQueues) {
+  const std::string why =
+      "`, but `..` is not accepted here; name the file by its path below one of the worker's data "
+      "roots\n";
+  EXPECT_EQ(ViolationsWith({"init.from=../x"}), "init.from: is `../x" + why);
+  EXPECT_EQ(ViolationsWith({"data.train=[a.txt, b/../../c.txt]"}),
+            "data.train[1]: is `b/../../c.txt" + why);
+  EXPECT_EQ(ViolationsWith({"data.validation=[..]"}), "data.validation[0]: is `.." + why);
+  EXPECT_EQ(ViolationsWith({"data.train=[a..txt, ..b/c.txt]"}), "");
+}
+
 TEST(ValidateTest, AStoredJobGoesOnUnderTheRulesForNewOnes) {
   v1::JobSpec spec = Minimal();
   spec.mutable_data()->add_validation("t.txt");
