@@ -130,7 +130,7 @@ absl::Status ApplyOverride(v1::JobSpec* spec, const std::string& assignment) {
   const std::string value = assignment.substr(equals + 1);
   // Such as of a shell variable that is not set.
   if (!path.empty() && absl::StripAsciiWhitespace(value).empty()) {
-    return OverrideError(path, "has no value; give one, or null for the default");
+    return OverrideError(path, kNoValue);
   }
   v1::JobSpec changed = *spec;
   Message* message = &changed;
@@ -154,6 +154,7 @@ absl::Status ApplyOverride(v1::JobSpec* spec, const std::string& assignment) {
   } else {
     YamlError error;
     if (!ParseYaml(value, &node, &error)) return OverrideError(path, error.message);
+    if (IsAbsent(node)) return OverrideError(path, kNoValue);
   }
   std::vector<Problem> problems;
   std::map<std::string, Position> positions;

@@ -2,8 +2,8 @@
 // that a field that is added to the proto is a key of the file at once.
 //
 // Keys are the fields' names; enum values are written in short lower-case form (`vanilla`, `cv`);
-// `sink_init` takes a number or `[low, high]`; a list of texts may be a single text; `null` means
-// absent; `train.micro_batch` takes `auto`. A number written in quotes is a text.
+// `sink_init` takes a number or `[low, high]`; a list of texts may be a single text; `null` is the
+// default, nothing a mistake; `train.micro_batch` takes `auto`. A number in quotes is a text.
 #pragma once
 
 #include <map>

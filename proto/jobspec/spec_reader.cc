@@ -186,6 +186,10 @@ void SpecReader::ReadMessage(const YamlNode& node, const std::string& path, Mess
       continue;
     }
     positions_->emplace(key_path, entry.position);
+    if (IsAbsent(entry.value)) {
+      Complain(entry.position, key_path, kNoValue);
+      continue;
+    }
     ReadField(entry.value, *field, key_path, message);
   }
 }
@@ -319,13 +323,17 @@ void SpecReader::ReadNumber(const YamlNode& node, const FieldDescriptor& field,
   const std::optional<double> real = node.quoted ? std::nullopt : ParseReal(node.text);
   const bool too_large = field.cpp_type() == FieldDescriptor::CPPTYPE_INT32 && real &&
                          *real > std::numeric_limits<int32_t>::max();
+  const bool meant_auto = TakesAuto(field) && !real && !NearestName({"auto"}, node.text).empty();
   const bool too_small = TakesAuto(field) && !node.quoted && ParseInteger<int32_t>(node.text) == 0;
   Complain(node.position, path,
            absl::StrCat("expects ", ExpectedOf(field),
                         too_large   ? " of at most 2147483647"
                         : too_small ? " of at least 1"
                                     : "",
-                        ", but got ", Describe(node), node.quoted ? "; remove the quotes" : ""));
+                        ", but got ", Describe(node),
+                        meant_auto    ? "; did you mean `auto`?"
+                        : node.quoted ? "; remove the quotes"
+                                      : ""));
 }
 
 void SpecReader::ReadEnum(const YamlNode& node, const FieldDescriptor& field,

@@ -42,6 +42,12 @@ class SpecReader {
   std::map<std::string, Position>* positions_;
 };
 
+// True where a value was forgotten. What was left open on purpose says `null`.
+inline bool IsAbsent(const YamlNode& node) {
+  return node.kind == YamlNode::Kind::kNull && node.text.empty();
+}
+inline constexpr char kNoValue[] = "has no value; give one, or null for the default";
+
 // True for a message that the file writes as one number or as a list of two.
 bool IsRange(const google::protobuf::Descriptor& type);
 

@@ -10,7 +10,9 @@
 #include <cstdint>
 #include <sstream>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 
 namespace sinkforge::jobspec {
 namespace {
@@ -79,7 +81,8 @@ bool IsPlainText(const std::string& text, YamlError* error) {
 // parser is stopped.
 class TreeBuilder : public YAML::EventHandler {
  public:
-  explicit TreeBuilder(YamlNode* root) : root_(root) {}
+  // `text` is what the parser reads.
+  TreeBuilder(const std::string& text, YamlNode* root) : text_(text), root_(root) {}
 
   void OnDocumentStart(const YAML::Mark&) override {}
   void OnDocumentEnd() override {}
@@ -89,6 +92,7 @@ class TreeBuilder : public YAML::EventHandler {
     CheckAnchor(mark, anchor);
     YamlNode node;
     node.position = ToPosition(mark);
+    if (SaysNull(mark)) node.text = "null";
     Add(mark, std::move(node));
   }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override { RefuseAnchor(mark); }
@@ -180,6 +184,17 @@ class TreeBuilder : public YAML::EventHandler {
     frame->key_position = node.position;
   }
 
+  // The parser reports both as null. Where nothing stands, the mark is that of what comes next: a
+  // key or the end of a list, never one of these words.
+  bool SaysNull(const YAML::Mark& mark) const {
+    constexpr absl::string_view kByteOrderMark = "\xEF\xBB\xBF";  // the parser does not count it
+    const size_t skipped = absl::StartsWith(text_, kByteOrderMark) ? kByteOrderMark.size() : 0;
+    if (mark.pos < 0 || static_cast<size_t>(mark.pos) + skipped >= text_.size()) return false;
+    const absl::string_view rest = absl::string_view(text_).substr(mark.pos + skipped);
+    return rest.front() == '~' || absl::StartsWithIgnoreCase(rest, "null");
+  }
+
+  const std::string& text_;
   YamlNode* root_;
   std::vector<Frame> stack_;
   int nodes_ = 0;
@@ -199,12 +214,12 @@ bool ParseYaml(const std::string& text, YamlNode* root, YamlError* error) {
   }
   if (!IsPlainText(text, error)) return false;
   std::istringstream stream(text);
-  TreeBuilder builder(root);
+  TreeBuilder builder(text, root);
   try {
     YAML::Parser parser(stream);
     if (!parser.HandleNextDocument(builder)) return true;
     YamlNode second;
-    TreeBuilder second_builder(&second);
+    TreeBuilder second_builder(text, &second);
     if (parser.HandleNextDocument(second_builder)) {
       *error = {second.position, "a second document begins here; a job file is one document"};
       return false;

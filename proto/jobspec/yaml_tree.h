@@ -24,7 +24,7 @@ struct YamlNode {
 
   Kind kind = Kind::kNull;
   Position position;
-  std::string text;             // kScalar
+  std::string text;             // kScalar; of kNull `null`, or empty where nothing stands
   bool quoted = false;          // kScalar: written in quotes, therefore never a number
   std::vector<YamlNode> items;  // kSequence
   std::vector<Entry> entries;   // kMap, in the file's order, duplicates included

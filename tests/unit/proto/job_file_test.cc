@@ -152,6 +152,63 @@ TEST(JobFileTest, TheMicroBatchMayBeAuto) {
                         "`0`"));
 }
 
+TEST(JobFileTest, AWordThatIsNoNumberIsHeldAgainstAuto) {
+  EXPECT_EQ(
+      ProblemsOf("train: {micro_batch: atuo}\n"),
+      "job.yaml:1:22: train.micro_batch: expects auto, or a whole number, but got `atuo`; did "
+      "you mean `auto`?");
+  EXPECT_THAT(ProblemsOf("train: {micro_batch: Auto}\n"), HasSubstr("did you mean `auto`?"));
+  for (const char* other : {"many", "'8'", "1.5", "-"}) {
+    EXPECT_THAT(ProblemsOf("train: {micro_batch: " + std::string(other) + "}\n"),
+                testing::Not(HasSubstr("did you mean")))
+        << other;
+  }
+}
+
+// Every key whose values are a few words.
+TEST(JobFileTest, AWordThatIsNearlyAcceptedIsNamedWithTheOthers) {
+  const auto* job = v1::JobSpec::descriptor();
+  int words = 0;
+  for (int g = 0; g < job->field_count(); ++g) {
+    const auto* group = job->field(g)->message_type();
+    for (int k = 0; group != nullptr && k < group->field_count(); ++k) {
+      const auto* type = group->field(k)->enum_type();
+      for (int v = 1; type != nullptr && v < type->value_count(); ++v) {
+        const std::string word = ShortEnumName(*type, type->value(v)->number());
+        const std::string said = ProblemsOf(job->field(g)->name() + ": {" +
+                                            group->field(k)->name() + ": " + word + "x}\n");
+        EXPECT_THAT(said, HasSubstr("expects one of "));
+        EXPECT_THAT(said, HasSubstr("but got `" + word + "x`; did you mean `" + word + "`?"));
+        ++words;
+      }
+    }
+  }
+  EXPECT_GT(words, 20);
+}
+
+TEST(JobFileTest, AKeyWithoutAValueIsAMistakeAndNullIsTheDefault) {
+  EXPECT_EQ(ProblemsOf("name: a\ntrain:\n  micro_batch:\n  steps: 3\n"),
+            "job.yaml:3:3: train.micro_batch: has no value; give one, or null for the default");
+  EXPECT_THAT(ProblemsOf("train: {steps: , seed: 1}\n"), HasSubstr("1:9: train.steps: has no"));
+  EXPECT_THAT(ProblemsOf("train: {steps}\n"), HasSubstr("train.steps: has no value"));
+  EXPECT_THAT(ProblemsOf("data:\n  train: # later\n"), HasSubstr("data.train: has no value"));
+  EXPECT_THAT(ProblemsOf("evaluation:\n"), HasSubstr("evaluation: has no value"));
+  EXPECT_THAT(ProblemsOf("model:\n  sink_init:\nname: nullable\n"),
+              HasSubstr("2:3: model.sink_init: has no value"));
+  for (const char* null : {"null", "~", "Null", "NULL"}) {
+    for (const char* mark : {"", "\xEF\xBB\xBF"}) {
+      const std::string word = null;
+      const ParsedJobFile parsed =
+          ParseJobFile(mark + ("name: " + word + "\r\ntrain: {micro_batch: " + word +
+                               ", steps: 3}\nmodel: " + word + "\ninit:\n  from: " + word));
+      EXPECT_TRUE(parsed.ok()) << FormatProblems(word, parsed.problems);
+      EXPECT_FALSE(parsed.spec.has_name() || parsed.spec.train().has_micro_batch() ||
+                   parsed.spec.has_model() || parsed.spec.init().has_from());
+      EXPECT_EQ(parsed.spec.train().steps(), 3);
+    }
+  }
+}
+
 TEST(JobFileTest, OverflowingIntegerIsRefused) {
   EXPECT_THAT(ProblemsOf("model: {layers: 4294967297}\n"), HasSubstr("at most 2147483647"));
   EXPECT_THAT(ProblemsOf("train: {steps: 1e300}\n"), HasSubstr("expects a whole number"));
@@ -311,6 +368,7 @@ TEST(OverrideTest, RefusedOverrideNamesKeyAndLeavesTheSpec) {
   EXPECT_THAT(ApplyOverride(&spec, "model.width").ToString(), HasSubstr("key=value"));
   EXPECT_THAT(ApplyOverride(&spec, "model.width=").ToString(), HasSubstr("has no value"));
   EXPECT_THAT(ApplyOverride(&spec, "name= ").ToString(), HasSubstr("has no value"));
+  EXPECT_THAT(ApplyOverride(&spec, "model.width=#8").ToString(), HasSubstr("has no value"));
   EXPECT_THAT(ApplyOverride(&spec, "model.width.x=1").ToString(), HasSubstr("no keys below"));
   EXPECT_THAT(ApplyOverride(&spec, "model={heads: 2, x: 1}").ToString(), HasSubstr("model.x"));
   EXPECT_THAT(ApplyOverride(&spec, "=1").ToString(), HasSubstr("unknown key"));
