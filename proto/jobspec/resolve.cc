@@ -152,6 +152,21 @@ void ResolveSteps(v1::JobSpec* spec, std::vector<Violation>* violations) {
   train->set_steps(static_cast<int64_t>(steps));
 }
 
+// All that is wrong at once, also where the length of training is: a file that says nothing yet
+// learns what it needs.
+std::vector<Violation> ResolveAndJudge(
+    v1::JobSpec* spec, std::vector<Violation> (*validate)(const v1::JobSpec& spec)) {
+  const std::vector<Violation> unresolved = Resolve(spec);
+  if (unresolved.empty()) return validate(*spec);
+  // A preset that is not known leaves no dimensions to judge.
+  if (unresolved.front().field == "model.preset") return unresolved;
+  v1::JobSpec judged = *spec;
+  judged.mutable_train()->set_steps(1);  // any do: what is wrong with them is known
+  std::vector<Violation> violations = validate(judged);
+  violations.insert(violations.end(), unresolved.begin(), unresolved.end());
+  return violations;
+}
+
 }  // namespace
 
 std::optional<int64_t> ParameterCount(const v1::ModelSpec& model) {
@@ -211,15 +226,11 @@ std::vector<Violation> Resolve(v1::JobSpec* spec) {
 #undef SINKFORGE_DEFAULT
 
 std::vector<Violation> ResolveAndValidate(v1::JobSpec* spec) {
-  std::vector<Violation> violations = Resolve(spec);
-  if (violations.empty()) violations = Validate(*spec);
-  return violations;
+  return ResolveAndJudge(spec, &Validate);
 }
 
 std::vector<Violation> ResolveAndValidateNew(v1::JobSpec* spec) {
-  std::vector<Violation> violations = Resolve(spec);
-  if (violations.empty()) violations = ValidateNew(*spec);
-  return violations;
+  return ResolveAndJudge(spec, &ValidateNew);
 }
 
 }  // namespace sinkforge::jobspec

@@ -22,10 +22,10 @@ namespace sinkforge::jobspec {
 // resolved spec changes nothing. Violations: an unknown preset, not exactly one length of training.
 std::vector<Violation> Resolve(v1::JobSpec* spec);
 
-// Resolve, and Validate (validate.h) where that found nothing.
+// Resolve and Validate (validate.h): what both find, or the unknown preset alone.
 std::vector<Violation> ResolveAndValidate(v1::JobSpec* spec);
 
-// Resolve, and ValidateNew where that found nothing.
+// Resolve and ValidateNew, likewise.
 std::vector<Violation> ResolveAndValidateNew(v1::JobSpec* spec);
 
 // Exact number of trainable parameters of a resolved model, sink logits and gate weights included;

@@ -258,6 +258,25 @@ TEST(ResolveTest, LengthOfTrainingMustBeGivenOnce) {
   }
 }
 
+TEST(ResolveTest, AnEmptyJobLearnsAtOnceWhatItNeeds) {
+  v1::JobSpec empty;
+  std::vector<std::string> fields;
+  for (const Violation& violation : ResolveAndValidateNew(&empty)) {
+    fields.push_back(violation.field);
+  }
+  EXPECT_THAT(fields, testing::ElementsAre("name", "data.train", "train"));
+  v1::JobSpec twice = Minimal();
+  twice.mutable_train()->set_tokens(5);
+  twice.mutable_model()->set_heads(7);
+  const std::vector<Violation> both = ResolveAndValidate(&twice);
+  ASSERT_EQ(both.size(), 2U);
+  EXPECT_EQ(both[0].field, "model.heads");
+  EXPECT_THAT(both[1].message, HasSubstr("more than once"));
+  v1::JobSpec unknown;
+  unknown.mutable_model()->set_preset("x4");
+  EXPECT_EQ(ResolveAndValidate(&unknown).size(), 1U) << "no other rule can be judged";
+}
+
 TEST(ResolveTest, AdamwGroupsTakeTheLearningRate) {
   v1::JobSpec spec = Minimal();
   spec.mutable_optimizer()->set_kind(v1::OPTIMIZER_KIND_ADAMW);
