@@ -105,7 +105,9 @@ void AddCurves(const std::vector<JobReport>& jobs, std::string* script) {
     loss.push_back({job, "validation_loss", id + ", validation", "with linespoints lw 1.5 pt 7"});
     bits.push_back({job, "validation_bits_per_byte", id, "with linespoints lw 1.5 pt 7"});
   }
-  absl::StrAppend(script, "set xlabel 'step'\nset grid\nset key noenhanced\n");
+  // With gnuplot's own six digits, labels repeat where a curve hardly moves.
+  absl::StrAppend(script,
+                  "set xlabel 'step'\nset format y '%.10g'\nset grid\nset key noenhanced\n");
   AddPanel(jobs, "Imbalance, raw and smoothed", "imbalance", imbalance, script);
   AddPanel(jobs, "Loss", "nats per token", loss, script);
   AddPanel(jobs, "Validation", "bits per byte", bits, script);

@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import os
+import re
 import struct
 import unittest
+import unittest.mock
 
 import browser
 import harness
@@ -125,6 +127,29 @@ class ReportTest(harness.ClusterTest):
         if PICTURES:
             with open(os.path.join(PICTURES, "figures.png"), "wb") as file:
                 file.write(content)
+
+    def test_no_label_of_the_picture_repeats_where_a_curve_hardly_moves(self):
+        # This gnuplot also draws such curves as text, which can be read.
+        folder, text = self.cluster.path("bin"), self.cluster.path("figures.txt")
+        os.mkdir(folder)
+        wrapper = os.path.join(folder, "gnuplot")
+        with open(wrapper, "w", encoding="utf-8") as file:
+            file.write("#!/bin/sh\n"
+                       "sed -E -e 's/^set terminal .*/set terminal dumb 200 60/' -e '/multiplot/d'"
+                       " -e 's/^([0-9]+) [-+.e0-9]+$/\\1 1.6698010\\1/'"
+                       f' "$1" | /usr/bin/gnuplot > "{text}" 2>&1\n'
+                       'exec /usr/bin/gnuplot "$1"\n')
+        os.chmod(wrapper, 0o755)
+        with unittest.mock.patch.dict(os.environ, PATH=f"{folder}:{os.environ['PATH']}"):
+            self.report("-o", self.cluster.path("small.png"))
+        with open(text, encoding="utf-8") as file:
+            panels = [panel for panel in file.read().split("\f")
+                      if re.search(r"^ +(Loss|Validation) *$", panel, re.MULTILINE)]
+        self.assertEqual(len(panels), 2)
+        for panel in panels:
+            labels = re.findall(r"([0-9.]+) (?:\+-|\|-)", panel)
+            self.assertGreater(len(labels), 3, panel)
+            self.assertEqual(len(set(labels)), len(labels), panel)
 
     def test_csv_and_json_have_the_history(self):
         rows = list(csv.DictReader(io.StringIO(self.report("--format", "csv", "-o", "-").out)))
