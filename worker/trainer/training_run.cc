@@ -11,6 +11,7 @@
 #include "proto/jobspec/validate.h"
 #include "worker/trainer/checkpoint_file.h"
 #include "worker/trainer/core/micro_batch.h"
+#include "worker/trainer/core/model_difference.h"
 #include "worker/trainer/core/trainer.h"
 #include "worker/trainer/data_files.h"
 #include "worker/trainer/job_config.h"
@@ -251,7 +252,13 @@ class Run {
     }
     Status status = trainer_->LoadParameters(tensors.value());
     if (status.ok()) return status;
-    return Status(status.code(), "init.from: " + files.value()[0].path + ": " + status.message());
+    const std::string difference = DescribeModelDifference(config_.model, tensors.value());
+    return Status(status.code(),
+                  "init.from: " + files.value()[0].path + ": " +
+                      (difference.empty() ? status.message()
+                                          : "is of another model: " + difference +
+                                                "; give the job the file's, or start from another "
+                                                "file"));
   }
 
   RunEnd Train() {

@@ -4,6 +4,8 @@
 
 #include "gmock/gmock.h"
 #include "tests/unit/trainer/core/test_support.h"
+#include "worker/trainer/core/model_difference.h"
+#include "worker/trainer/core/parameters.h"
 #include "worker/trainer/core/share.h"
 
 namespace sinkforge::trainer {
@@ -148,6 +150,51 @@ TEST_F(SnapshotTest, RefusesAnotherKindOfMlp) {
   }
   EXPECT_TRUE(SameBytes(rig.trainer->TakeSnapshot(), swiglu));
   ExpectRefused(swiglu, "transformer.h.0.mlp.c_fc.weight", "missing");
+}
+
+// What a file of parameters of `file` says, compared with SmallJob's model.
+std::string DifferenceOf(const ModelConfig& file) {
+  std::vector<SnapshotTensor> tensors;
+  for (const ParameterSpec& spec : DescribeParameters(file)) {
+    SnapshotTensor tensor;
+    tensor.name = spec.name;
+    tensor.shape = {spec.rows};
+    if (spec.columns > 0) tensor.shape.push_back(spec.columns);
+    tensors.push_back(std::move(tensor));
+  }
+  return DescribeModelDifference(SmallJob().model, tensors);
+}
+
+TEST(ModelDifferenceTest, NamesTheKeysOfTheJobFile) {
+  const ModelConfig job = SmallJob().model;
+  EXPECT_EQ(DifferenceOf(job), "");
+  ModelConfig file = job;
+  file.layers = 3;
+  file.width = 32;
+  file.vocab_size = 11;
+  file.mlp_width = 64;
+  EXPECT_EQ(DifferenceOf(file),
+            "model.layers is 3 there and 2 in the job, model.width 32 and 16, model.vocab_size 11 "
+            "and 13, model.mlp_width 64 and 24");
+  file = job;
+  file.mlp = MlpKind::kSwiGlu;
+  EXPECT_EQ(DifferenceOf(file), "model.mlp is swiglu there and relu_squared in the job");
+  file = job;
+  file.gate = kernels::GateGranularity::kElement;
+  EXPECT_EQ(DifferenceOf(file), "model.gate is element there and head in the job");
+  file = job;
+  file.heads = 2;
+  EXPECT_EQ(DifferenceOf(file), "model.heads is 2 there and 4 in the job");
+  file.attention = kernels::AttentionVariant::kSink;
+  EXPECT_EQ(DifferenceOf(file),
+            "model.heads is 2 there and 4 in the job, model.attention sink and gated");
+  file.attention = kernels::AttentionVariant::kVanilla;
+  EXPECT_EQ(DifferenceOf(file), "model.attention is vanilla there and gated in the job");
+  // Of another family there is nothing to compare.
+  SnapshotTensor foreign;
+  foreign.name = "model.embed_tokens.weight";
+  foreign.shape = {13, 16};
+  EXPECT_EQ(DescribeModelDifference(job, {foreign}), "");
 }
 
 TEST_F(SnapshotTest, RefusesTheStateOfAnotherOptimizer) {
