@@ -243,7 +243,7 @@ Lines Describe(const v1::Job& job, const Style& style) {
   lines.emplace_back("model", ModelLine(job));
   if (jobspec::IsAutoMicroBatch(job.spec().train())) {
     const int32_t rows = job.progress().micro_batch();
-    lines.emplace_back("micro-batch", rows > 0 ? absl::StrCat("auto: ", rows, " rows")
+    lines.emplace_back("micro-batch", rows > 0 ? absl::StrCat("auto: ", jobspec::RowsText(rows))
                                                : "auto: chosen when the job starts");
   }
   lines.emplace_back(

@@ -32,8 +32,7 @@ std::string MicroBatchText(const v1::TrainSpec& train, int64_t micro_steps) {
     return "in the largest micro-batches that fit where the job starts";
   }
   return absl::StrCat(micro_steps, micro_steps == 1 ? " micro-batch of " : " micro-batches of ",
-                      train.micro_batch(), train.micro_batch() == 1 ? " row" : " rows",
-                      micro_steps == 1 ? "" : " each");
+                      jobspec::RowsText(train.micro_batch()), micro_steps == 1 ? "" : " each");
 }
 
 // The resolved job as a job file of its own, with what follows from it as comments.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "proto/jobspec/validate.h"
 
 namespace sinkforge::jobspec {
@@ -29,6 +30,20 @@ std::vector<int64_t> MicroBatchChoices(const v1::JobSpec& spec) {
   std::erase_if(choices, [&](int64_t choice) { return choice < least || choice > most; });
   std::sort(choices.begin(), choices.end());
   return choices;
+}
+
+std::string RowsText(int64_t rows) { return absl::StrCat(rows, rows == 1 ? " row" : " rows"); }
+
+std::string NoMoreRowsText(const v1::JobSpec& spec, int64_t rows) {
+  const std::vector<int64_t> choices = MicroBatchChoices(spec);
+  if (choices.empty() || rows != choices.back()) return "";
+  const int64_t sequence = spec.data().sequence_length();
+  if (rows == spec.train().batch_tokens() / sequence) return ", a whole step";
+  const bool by_tokens = kMicroTokensMax / sequence <= kMicroBatchMax;
+  return absl::StrCat(
+      ", the most into which a step can be divided within the ",
+      by_tokens ? absl::StrCat(kMicroTokensMax, " tokens") : absl::StrCat(kMicroBatchMax, " rows"),
+      " that a micro-batch may have");
 }
 
 }  // namespace sinkforge::jobspec

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "sinkforge/v1/job.pb.h"
@@ -16,5 +17,12 @@ bool IsAutoMicroBatch(const v1::TrainSpec& train);
 // to the limits of validate.h. Empty where there is none, or where a number that they follow from
 // is out of its limits.
 std::vector<int64_t> MicroBatchChoices(const v1::JobSpec& spec);
+
+// "1 row", "8 rows".
+std::string RowsText(int64_t rows);
+
+// ", a whole step", or which limit of validate.h there is: why `auto` takes no more than `rows`
+// however much memory there is. Empty where it might.
+std::string NoMoreRowsText(const v1::JobSpec& spec, int64_t rows);
 
 }  // namespace sinkforge::jobspec

@@ -58,8 +58,9 @@ RunEnd ExplainMemory(const v1::JobSpec& spec, BackendChoice choice) {
     if (!foreseen.ok()) return FailedRun(v1::REASON_BAD_JOB, foreseen.status().message());
     const int64_t rows = foreseen.value().rows;
     chosen.mutable_train()->set_micro_batch(static_cast<int32_t>(rows));
-    std::printf("train.micro_batch: auto would be %s rows here and now: %s\n\n",
-                std::to_string(rows).c_str(), foreseen.value().reason.c_str());
+    std::printf("train.micro_batch: auto would be %s here and now%s: %s\n\n",
+                jobspec::RowsText(rows).c_str(), jobspec::NoMoreRowsText(spec, rows).c_str(),
+                foreseen.value().reason.c_str());
   }
   const auto plan = PlanMemory(ToTrainingConfig(chosen), ranks, backend.value().get());
   if (!plan.ok()) return FailedRun(v1::REASON_BAD_JOB, plan.status().message());

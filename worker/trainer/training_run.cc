@@ -32,14 +32,14 @@ Status CheckKeptMicroBatch(int64_t rows, const std::vector<int64_t>& choices) {
   if (std::binary_search(choices.begin(), choices.end(), rows)) return Status();
   return Status(StatusCode::kInvalidArgument,
                 "train.batch_tokens: the checkpoint was trained with micro-batches of " +
-                    std::to_string(rows) +
-                    " rows, which train.micro_batch: auto keeps, but a step of this job cannot be "
+                    jobspec::RowsText(rows) +
+                    ", which train.micro_batch: auto keeps, but a step of this job cannot be "
                     "divided into them; put the old batch and row length back or start a new job");
 }
 
 // What helps where the memory that was there when the rows were chosen is not there any more.
 std::string AutoMicroBatchAdvice(int64_t rows, int64_t fewest, MicroBatchRequest::Use use) {
-  const std::string text = std::to_string(rows) + (rows == 1 ? " row" : " rows");
+  const std::string text = jobspec::RowsText(rows);
   if (use == MicroBatchRequest::Use::kKeep) {
     return "; train.micro_batch: auto keeps the " + text +
            " of the checkpoint: free memory on this machine or have the job run on another one, "
@@ -183,11 +183,12 @@ class Run {
     const Result<MicroBatchChoice> choice =
         AgreeOnMicroBatch(ToTrainingConfig(spec_), request, backend_.get(), collective_.get());
     if (!choice.ok()) return choice.status();
-    host_.Note("train.micro_batch: auto is " + std::to_string(choice.value().rows) + " rows" +
-               (kept > 0 ? ", as in the checkpoint" : "") + ": " + choice.value().reason);
-    memory_advice_ =
-        AutoMicroBatchAdvice(choice.value().rows, request.choices.front(), request.use);
-    return choice.value().rows;
+    const int64_t rows = choice.value().rows;
+    host_.Note("train.micro_batch: auto is " + jobspec::RowsText(rows) +
+               (kept > 0 ? ", as in the checkpoint" : jobspec::NoMoreRowsText(spec_, rows)) + ": " +
+               choice.value().reason);
+    memory_advice_ = AutoMicroBatchAdvice(rows, request.choices.front(), request.use);
+    return rows;
   }
 
   bool MakeModel() {

@@ -131,8 +131,17 @@ TEST(ResolveTest, NoChoiceOfAMicroBatchIsBeyondItsLimits) {
   ASSERT_TRUE(ApplyOverride(&spec, "train.batch_tokens=1073741824").ok());
   EXPECT_THAT(ResolveAndValidateNew(&spec), IsEmpty());
   EXPECT_EQ(MicroBatchChoices(spec).back() * 1024, kMicroTokensMax);
+  EXPECT_EQ(NoMoreRowsText(spec, 16384),
+            ", the most into which a step can be divided within the 16777216 tokens that a "
+            "micro-batch may have");
+  EXPECT_EQ(NoMoreRowsText(spec, 8192), "") << "for lack of memory";
   ASSERT_TRUE(ApplyOverride(&spec, "data.sequence_length=1").ok());
   EXPECT_EQ(MicroBatchChoices(spec).back(), kMicroBatchMax);
+  EXPECT_THAT(NoMoreRowsText(spec, kMicroBatchMax), HasSubstr("within the 1048576 rows that"));
+  ASSERT_TRUE(ApplyOverride(&spec, "train.batch_tokens=16").ok());
+  EXPECT_EQ(NoMoreRowsText(spec, 16), ", a whole step");
+  EXPECT_EQ(RowsText(1), "1 row");
+  EXPECT_EQ(RowsText(16), "16 rows");
 }
 
 TEST(ResolveTest, ResolvingTwiceChangesNothing) {

@@ -312,11 +312,12 @@ TEST_F(StandaloneTest, AnAutomaticMicroBatchIsForeseenToldAndTrainsToTheSameBits
   Child explained({"--job", folder_ / "job.yaml", "--explain-memory", sets[0], sets[1]},
                   folder_ / "stderr");
   EXPECT_EQ(explained.Wait(), 0);
-  EXPECT_THAT(explained.Output(), HasSubstr("train.micro_batch: auto would be 16 rows here"));
+  EXPECT_THAT(explained.Output(), HasSubstr("train.micro_batch: auto would be 16 rows here and "
+                                            "now, a whole step: a rank takes "));
   EXPECT_THAT(explained.Output(), HasSubstr("[512, 32]")) << "the plan of 16 rows of 32 tokens";
 
   ASSERT_EQ(Train("auto", sets), 0) << output_;
-  EXPECT_THAT(output_, HasSubstr("train.micro_batch: auto is 16 rows: a rank takes "));
+  EXPECT_THAT(output_, HasSubstr("train.micro_batch: auto is 16 rows, a whole step: a rank "));
   ASSERT_EQ(Train("given", {"--set", "train.micro_batch=16"}), 0) << output_;
   EXPECT_EQ(Curves("auto"), Curves("given"));
   EXPECT_EQ(Weights("auto"), Weights("given"));
