@@ -108,6 +108,7 @@ class Resolver {
                         ListOf(location_.roots));
     }
     std::vector<std::string> matches;
+    fs::path matched_root;
     if (fs::path(pattern).is_absolute()) {
       const bool inside = std::any_of(roots_.begin(), roots_.end(), [&](const fs::path& root) {
         return IsInside(fs::path(pattern).lexically_normal(), root);
@@ -117,6 +118,7 @@ class Resolver {
     } else {
       for (const fs::path& root : roots_) {
         matches = Matches(root, pattern);
+        matched_root = root;
         if (!matches.empty()) break;
       }
     }
@@ -127,7 +129,11 @@ class Resolver {
     }
     const bool many = matches.size() > 1;
     for (const std::string& match : matches) {
+      const size_t before = files->size();
       if (Status status = Add(pattern, match, many, files); !status.ok()) return status;
+      if (files->size() == before) continue;
+      files->back().given =
+          matched_root.empty() ? match : fs::path(match).lexically_relative(matched_root).string();
     }
     return Status();
   }
@@ -169,7 +175,7 @@ class Resolver {
         return Status(StatusCode::kInvalidData, location_.field + ": " + Escaped(name) +
                                                     ": its name is not UTF-8; rename the file");
       }
-      files->push_back({canonical.string(), name});
+      files->push_back({canonical.string(), name, ""});
       return Status();
     }
     return Outside(pattern, "leads to " + canonical.string() + ",");
@@ -247,7 +253,8 @@ std::string DescribeOverlap(const std::vector<ResolvedFile>& train,
     const auto found = id ? trained.find(*id) : trained.end();
     if (found == trained.end()) continue;
     ++count;
-    if (first.empty()) first = file.name + " is the file " + found->second->name + " of data.train";
+    if (first.empty())
+      first = file.given + " is the file " + found->second->given + " of data.train";
   }
   if (count == 0) return "";
   return "data.validation: " + first +

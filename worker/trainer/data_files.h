@@ -22,7 +22,9 @@ inline constexpr char kWorkerRootAdvice[] = "start the worker with another --dat
 
 struct ResolvedFile {
   std::string path;  // canonical
-  std::string name;  // relative to its root
+  std::string name;  // of the same, relative to its root
+  // As the job names it: before links are followed, with a glob's match in the glob's place.
+  std::string given;
 };
 
 // Where files may lie, what the list is called in messages ("data.train"), and what somebody can

@@ -63,8 +63,13 @@ TEST_F(DataFilesTest, FindsValidationFilesThatAreTrainedOn) {
   };
   EXPECT_EQ(overlap({"a.txt", "b.txt"}, {"c.txt"}), "");
   EXPECT_THAT(overlap({"a.txt", "b.txt"}, {"c.txt", root_ / "b.txt"}),
-              HasSubstr("data.validation: b.txt is the file b.txt of data.train; bits per byte"));
-  EXPECT_THAT(overlap({"a.txt"}, {"symbolic.txt"}), HasSubstr("a.txt is the file a.txt"));
+              HasSubstr("data.validation: " + (root_ / "b.txt") +
+                        " is the file b.txt of data.train; bits per byte"));
+  // Both are called what the job calls them.
+  EXPECT_THAT(overlap({"a.txt"}, {"symbolic.txt"}),
+              HasSubstr("data.validation: symbolic.txt is the file a.txt of data.train"));
+  EXPECT_THAT(overlap({"s*.txt"}, {"a.txt"}),
+              HasSubstr("data.validation: a.txt is the file symbolic.txt of data.train"));
   EXPECT_THAT(overlap({"b.txt"}, {"hard.txt"}), HasSubstr("hard.txt is the file b.txt"));
   EXPECT_THAT(overlap({"[ab].txt"}, {"*.txt"}), HasSubstr(", and 3 more are there as well;"));
 }
@@ -158,7 +163,7 @@ class SidecarTest : public testing::Test {
  protected:
   kernels::Status Read(const std::vector<std::string>& names) {
     std::vector<ResolvedFile> files;
-    for (const std::string& name : names) files.push_back({root_ / name, name});
+    for (const std::string& name : names) files.push_back({root_ / name, name, name});
     return ReadSidecars(files, &options_, &tokenizer_);
   }
   TempFolder root_;
@@ -222,7 +227,7 @@ class TokenizerClaimTest : public testing::Test {
  protected:
   void SetUp() override {
     root_.Write("t.json", "{}");
-    const auto digests = DigestFiles({{root_ / "t.json", "t.json"}});
+    const auto digests = DigestFiles({{root_ / "t.json", "t.json", "t.json"}});
     ASSERT_TRUE(digests.ok());
     char text[24];
     std::snprintf(text, sizeof(text), "xxh3:%016llx",
