@@ -330,6 +330,19 @@ double Model::Loss(LossMode mode, double loss_scale) {
   return backend_->Sum(args.losses);
 }
 
+void Model::ReadLosses(std::vector<double>* losses) const {
+  const Tensor values = Positions(scratch_.losses);
+  const auto count = static_cast<size_t>(values.elements());
+  losses->resize(count);
+  if (values.dtype == DType::kF64) {
+    backend_->CopyToHost(losses->data(), values);
+    return;
+  }
+  std::vector<float> narrow(count);
+  backend_->CopyToHost(narrow.data(), values);
+  std::copy(narrow.begin(), narrow.end(), losses->begin());
+}
+
 void Model::ZeroGradients() {
   backend_->Zero(parameters_->gradients().Flat(backend_->compute_dtype()));
 }

@@ -68,6 +68,8 @@ class Model {
   void ReadGateStatistics(std::span<double> gate_sums, std::span<double> argmax_counts) const;
   // The sum of the targets' losses in nats. Gradients are those of loss_scale times that sum.
   double Loss(LossMode mode, double loss_scale);
+  // Every target's loss in nats, of the last Loss; resized to the batch's positions.
+  void ReadLosses(std::vector<double>* losses) const;
   // `importance_gradient` [layers, heads]: g_h of method.md section 3. After
   // Loss(kValueAndGradient). `on_complete` may be null.
   void Backward(std::span<const double> importance_gradient,

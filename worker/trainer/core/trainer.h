@@ -17,7 +17,7 @@ namespace sinkforge::trainer {
 
 struct Evaluation {
   double loss = 0;                      // nats per token
-  std::optional<double> bits_per_byte;  // sum of nats / (ln 2 * bytes of the target tokens)
+  std::optional<double> bits_per_byte;  // nats / (ln 2 * bytes) of the targets that have bytes
   int64_t tokens = 0;
 };
 

@@ -17,6 +17,30 @@ using kernels::DType;
 using kernels::StatusCode;
 using ::testing::HasSubstr;
 
+// A text one of whose tokens stands for no bytes, as that which begins a document does.
+class WithSpecialToken final : public Dataset {
+ public:
+  WithSpecialToken(const Dataset& text, int32_t special) : text_(text), special_(special) {}
+  int64_t tokens() const override { return text_.tokens(); }
+  int64_t rows() const override { return text_.rows(); }
+  void ReadRow(int64_t row, int32_t* inputs, int32_t* targets) const override {
+    text_.ReadRow(row, inputs, targets);
+  }
+  void ReadTokens(int64_t first, int64_t count, int32_t* tokens) const override {
+    text_.ReadTokens(first, count, tokens);
+  }
+  std::optional<int64_t> TokenBytes(int32_t token) const override {
+    return token == special_ ? 0 : 1;
+  }
+  int64_t ShuffledRow(uint64_t seed, int64_t index) const override {
+    return text_.ShuffledRow(seed, index);
+  }
+
+ private:
+  const Dataset& text_;
+  const int32_t special_;
+};
+
 class TrainerTest : public ::testing::Test {
  protected:
   Rig Make(const TrainingConfig& config, DType dtype = DType::kF32) {
@@ -279,6 +303,46 @@ TEST_F(TrainerTest, GivesBitsPerByteWhereBytesAreKnown) {
   // Nothing but special tokens: no bytes, no rate.
   validation_.token_bytes = 0;
   EXPECT_FALSE(rig.trainer->Evaluate().value().bits_per_byte.has_value());
+}
+
+TEST_F(TrainerTest, BitsPerByteLeaveOutTargetsThatStandForNoBytes) {
+  Rig trained = Make(SmallJob(), DType::kF64);
+  Steps(*trained.trainer, 5);
+  const Snapshot state = trained.trainer->TakeSnapshot();
+  int32_t special = 0;
+  validation_.ReadTokens(5, 1, &special);
+  const WithSpecialToken text(validation_, special);
+  const auto evaluate = [&](int64_t tokens) {
+    TrainingConfig config = SmallJob();
+    config.evaluation_tokens = tokens;
+    RigOptions options;
+    options.backend = kernels::MakeRefBackend(DType::kF64);
+    options.train = &train_;
+    options.validation = &text;
+    Rig rig = MakeRig(config, std::move(options));
+    EXPECT_TRUE(rig.trainer->Restore(state).ok());
+    const auto evaluation = rig.trainer->Evaluate();
+    EXPECT_TRUE(evaluation.ok());
+    return evaluation.value();
+  };
+  // The nats of a target are what it adds to those before it.
+  double before = 0;
+  double nats = 0;
+  int64_t bytes = 0;
+  for (int64_t tokens = 1; tokens <= 149; ++tokens) {
+    const double now = evaluate(tokens).loss * static_cast<double>(tokens);
+    int32_t target = 0;
+    validation_.ReadTokens(tokens, 1, &target);
+    if (target != special) {
+      nats += now - before;
+      ++bytes;
+    }
+    before = now;
+  }
+  ASSERT_LT(bytes, 149);
+  const Evaluation all = evaluate(0);
+  EXPECT_NEAR(all.loss, before / 149, 1e-12) << "per token, whatever it stands for";
+  EXPECT_NEAR(*all.bits_per_byte, nats / (std::log(2.0) * static_cast<double>(bytes)), 1e-9);
 }
 
 TEST_F(TrainerTest, SaysThatThereIsNothingToEvaluateOn) {
