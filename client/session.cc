@@ -44,7 +44,8 @@ absl::Status CheckAddress(const std::string& address, const std::string& source)
   const bool has_port = colon != std::string::npos &&
                         absl::SimpleAtoi(address.substr(colon + 1), &port) && port >= 1 &&
                         port <= kPortMax;
-  if (has_port && address.front() != ':') return absl::OkStatus();
+  const bool is_url = absl::StrContains(address, "//");
+  if (has_port && !is_url && address.front() != ':') return absl::OkStatus();
   const char* wrong = colon == std::string::npos ? "the port is missing" : "no HOST:PORT";
   return absl::InvalidArgumentError(absl::StrCat("address `", address, "` (", source, "): ", wrong,
                                                  "; give one such as 127.0.0.1:7070 or "

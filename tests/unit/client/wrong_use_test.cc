@@ -66,7 +66,8 @@ TEST_F(WrongUseTest, AnEmptyValueIsNamed) {
 TEST_F(WrongUseTest, AnAddressHasAHostAndAPort) {
   ExpectRefused({"list", "--coordinator", "127.0.0.1"},
                 "address `127.0.0.1` (--coordinator): the port is missing");
-  for (const char* address : {":7070", "host:", "host:http", "host:0", "host:65536", "[::1]"}) {
+  for (const char* address :
+       {":7070", "host:", "host:http", "host:0", "host:65536", "[::1]", "http://host:7070"}) {
     ExpectRefused({"list", "--coordinator", address}, "no HOST:PORT");
   }
   ExpectRefused({"health", "box"}, "address `box` (ADDRESS): the port is missing");
