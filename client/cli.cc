@@ -50,9 +50,14 @@ bool IsText(const Target& target) {
 // Names of files are any bytes; other texts go to daemons, whose messages hold UTF-8 only.
 enum class TextKind { kFileName, kUtf8 };
 
+// A value that is called so is more than one: what follows up to the next option.
+constexpr char kFiles[] = "FILE...";
+
 // Every command calls an option's value so where it is a file.
 TextKind KindOf(const Option& option) {
-  return option.value == "FILE" || option.value == "FOLDER" ? TextKind::kFileName : TextKind::kUtf8;
+  const std::string& value = option.value;
+  return value == "FILE" || value == kFiles || value == "FOLDER" ? TextKind::kFileName
+                                                                 : TextKind::kUtf8;
 }
 
 TextKind KindOf(const Argument& argument) {
@@ -83,16 +88,17 @@ void CheckNumber(CLI::Option* option, const Target& target) {
   }
 }
 
-// Each occurrence takes one value: otherwise `--set a=1 job.yaml` would swallow the file.
-void LimitToOneValue(CLI::Option* option, const Target& target) {
-  if (std::holds_alternative<std::vector<std::string>*>(target)) {
-    option->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+// Each occurrence takes one value: otherwise `--set a=1 job.yaml` would swallow the file. Only
+// where a list of files is meant it takes them all.
+void LimitToOneValue(CLI::Option* added, const Option& option) {
+  if (std::holds_alternative<std::vector<std::string>*>(option.target) && option.value != kFiles) {
+    added->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   }
 }
 
 void AddOption(CLI::App* app, const Option& option, const std::string& group) {
   CLI::Option* added = AddTarget(app, option.names, option.target, option.help);
-  LimitToOneValue(added, option.target);
+  LimitToOneValue(added, option);
   CheckText(added, option.target, option.empty, KindOf(option));
   CheckNumber(added, option.target);
   if (!option.choices.empty()) added->check(CLI::IsMember(option.choices));

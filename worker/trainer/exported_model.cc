@@ -2,6 +2,7 @@
 #include "worker/trainer/exported_model.h"
 
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
 #include <utility>
 #include <vector>
@@ -24,6 +25,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr char kJobFileKey[] = "sinkforge_job_file";
+constexpr char kJobKey[] = "sinkforge_job";
+constexpr char kStepKey[] = "sinkforge_step";
 constexpr char kTokenizerKey[] = "sinkforge_tokenizer";
 
 Result<std::string> FindFile(const std::string& path) {
@@ -44,7 +47,7 @@ Result<std::string> FindFile(const std::string& path) {
                                            " safetensors file; name the file");
 }
 
-// Into spec and tokenizer.
+// Into what the export says of where it comes from.
 Status ReadOrigin(const std::string& path, ExportedModel* model) {
   safetensors::Failure failure;
   const auto reader = safetensors::Reader::Open(path, &failure);
@@ -62,33 +65,44 @@ Status ReadOrigin(const std::string& path, ExportedModel* model) {
                   path + ": its job is not one of this version; export the checkpoint again");
   }
   model->spec = std::move(job.spec);
-  const auto tokenizer = reader->metadata().find(kTokenizerKey);
-  if (tokenizer != reader->metadata().end()) model->tokenizer = tokenizer->second;
+  const auto text_of = [&](const char* key) {
+    const auto found = reader->metadata().find(key);
+    return found == reader->metadata().end() ? std::string() : found->second;
+  };
+  model->job_id = text_of(kJobKey);
+  const std::string step = text_of(kStepKey);
+  int64_t number = 0;
+  const auto end = std::from_chars(step.data(), step.data() + step.size(), number);
+  if (end.ec == std::errc() && end.ptr == step.data() + step.size()) model->step = number;
+  model->tokenizer = text_of(kTokenizerKey);
   return Status();
 }
 
 }  // namespace
 
-Result<ExportedModel> LoadExportedModel(const std::string& path, kernels::Backend* backend) {
+Result<ExportedModel> OpenExportedModel(const std::string& path) {
   Result<std::string> file = FindFile(path);
   if (!file.ok()) return file.status();
   ExportedModel model;
   model.path = file.value();
   if (Status status = ReadOrigin(model.path, &model); !status.ok()) return status;
   model.config = ToTrainingConfig(model.spec).model;
-  Result<std::unique_ptr<ParameterSet>> parameters = ParameterSet::Create(model.config, backend);
-  if (!parameters.ok()) return parameters.status();
-  model.parameters = std::move(parameters).value();
+  return model;
+}
+
+Status LoadWeights(const ExportedModel& model, kernels::Backend* backend,
+                   ParameterSet* parameters) {
   const Result<std::vector<SnapshotTensor>> tensors = ReadParameters(model.path);
   if (!tensors.ok()) return tensors.status();
   std::vector<TensorPart> wanted;
-  for (const Parameter& parameter : model.parameters->all()) {
+  for (const Parameter& parameter : parameters->all()) {
     wanted.push_back(WholeOf({parameter.spec.name, parameter.weight.value}));
   }
   const Status status =
       AssembleTensors(wanted, tensors.value(), ForeignTensors::kPassOptimizer, backend);
   if (!status.ok()) return Status(StatusCode::kInvalidData, model.path + ": " + status.message());
-  return model;
+  parameters->RefreshWorkingCopies();
+  return status;
 }
 
 }  // namespace sinkforge::trainer

@@ -1,6 +1,6 @@
-// sinkforge-trainer: trains one rank of a job, alone (train) or for a worker daemon (worker), and
-// writes text with a trained model (sample).
-// outcome.h has the table of exit codes.
+// sinkforge-trainer: trains one rank of a job, alone (train) or for a worker daemon (worker),
+// writes text with a trained model (sample), and evaluates one (evaluate). outcome.h has the table
+// of exit codes.
 #include <grpc/grpc.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -17,6 +17,7 @@
 #include "base/rpc.h"
 #include "base/signals.h"
 #include "worker/token_variable.h"
+#include "worker/trainer/evaluate_command.h"
 #include "worker/trainer/sample_command.h"
 #include "worker/trainer/train_command.h"
 #include "worker/trainer/worker_command.h"
@@ -25,6 +26,8 @@ namespace {
 
 using sinkforge::base::ExpectNumber;
 using sinkforge::trainer::BackendChoice;
+using sinkforge::trainer::EvaluateCommand;
+using sinkforge::trainer::EvaluateFormat;
 using sinkforge::trainer::ExitCode;
 using sinkforge::trainer::SampleCommand;
 using sinkforge::trainer::SampleFormat;
@@ -117,7 +120,7 @@ void AddWorkerOptions(CLI::App* app, WorkerCommand* command) {
       ->check(CLI::Range(int64_t{1}, int64_t{1024}));
 }
 
-// Ctrl-C and a reader that went away end a text that is being written.
+// Ctrl-C and a reader that went away end what works on a trained model.
 void RestoreSignals() {
   sigset_t none;
   sigemptyset(&none);
@@ -125,13 +128,41 @@ void RestoreSignals() {
   std::signal(SIGPIPE, SIG_DFL);
 }
 
-void AddSampleOptions(CLI::App* app, SampleCommand* command) {
+// Of the commands that run an exported model.
+template <typename ModelCommand>
+void AddModelOptions(CLI::App* app, ModelCommand* command) {
   app->add_option("--model", command->model,
                   "A file that `sinkforge checkpoints export` wrote, or a folder with one")
       ->required();
   app->add_option("--tokenizer", command->tokenizer,
                   "A tokenizer.json, or bytes (default: tokenizer.json beside the model, else what "
                   "its job names)");
+  ExpectNumber<int64_t>(app->add_option("--threads", command->threads, "Threads (default: 1)"))
+      ->check(CLI::Range(int64_t{1}, int64_t{1024}));
+}
+
+void AddEvaluateOptions(CLI::App* app, EvaluateCommand* command) {
+  AddModelOptions(app, command);
+  app->add_option("--text", command->texts,
+                  "Texts: .txt, .jsonl, .bin token shards, or folders of shards");
+  app->add_option("--task", command->tasks, "Multiple-choice items, a line of JSON each");
+  ExpectNumber<int64_t>(app->add_option("--context", command->context,
+                                        "Tokens that a prediction sees at most (default: those of "
+                                        "the training's rows)"))
+      ->check(CLI::PositiveNumber);
+  app->add_option("--delimiter", command->delimiter,
+                  "Between query and choice (default: a space, where neither has white space)");
+  ExpectNumber<int64_t>(
+      app->add_option("--limit", command->items_max, "The first items of a task only"))
+      ->check(CLI::PositiveNumber);
+  const std::map<std::string, EvaluateFormat> formats = {{"table", EvaluateFormat::kTable},
+                                                         {"json", EvaluateFormat::kJson}};
+  app->add_option("--format", command->format, "table, or one json document")
+      ->transform(CLI::CheckedTransformer(formats).description(""));
+}
+
+void AddSampleOptions(CLI::App* app, SampleCommand* command) {
+  AddModelOptions(app, command);
   app->add_option("--prompt", command->prompt, "The text to go on from");
   ExpectNumber<int64_t>(app->add_option("--max-tokens", command->tokens_max,
                                         "Tokens to write at most (default: 200)"))
@@ -150,8 +181,6 @@ void AddSampleOptions(CLI::App* app, SampleCommand* command) {
       ->check(CLI::Range(1e-9, 1.0));
   ExpectNumber<uint64_t>(app->add_option("--seed", command->sampling.seed,
                                          "The same seed draws the same (default: 1)"));
-  ExpectNumber<int64_t>(app->add_option("--threads", command->threads, "Threads (default: 1)"))
-      ->check(CLI::Range(int64_t{1}, int64_t{1024}));
   const std::map<std::string, SampleFormat> formats = {{"text", SampleFormat::kText},
                                                        {"json", SampleFormat::kJson}};
   app->add_option("--format", command->format, "text as it comes, or one json document at the end")
@@ -163,7 +192,8 @@ std::vector<std::string> Arguments(int argc, char** argv) {
   std::vector<std::string> arguments(argv + 1, argv + argc);
   const std::string first = arguments.empty() ? "--help" : arguments[0];
   const bool named = first == "train" || first == "worker" || first == "sample" ||
-                     first == "--help" || first == "-h" || first == "--version" || first == "-V";
+                     first == "evaluate" || first == "--help" || first == "-h" ||
+                     first == "--version" || first == "-V";
   if (arguments.empty()) arguments = {"--help"};
   if (!named) arguments.insert(arguments.begin(), "train");
   std::reverse(arguments.begin(), arguments.end());  // the order in which CLI11 takes a vector
@@ -183,12 +213,15 @@ int main(int argc, char** argv) {
   TrainCommand train;
   WorkerCommand worker;
   SampleCommand sample;
+  EvaluateCommand evaluate;
   CLI::App* train_app = app.add_subcommand("train", "Train without daemons");
   CLI::App* worker_app = app.add_subcommand("worker", "Train for a worker daemon, which starts it");
   AddTrainOptions(train_app, &train);
   CLI::App* sample_app = app.add_subcommand("sample", "Write text with an exported model");
+  CLI::App* evaluate_app = app.add_subcommand("evaluate", "Evaluate an exported model");
   AddWorkerOptions(worker_app, &worker);
   AddSampleOptions(sample_app, &sample);
+  AddEvaluateOptions(evaluate_app, &evaluate);
   try {
     app.parse(Arguments(argc, argv));
     if (*train_app && train.work_dir.empty() && !train.explain_memory) {
@@ -197,10 +230,11 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
   }
-  if (*sample_app) RestoreSignals();
-  const ExitCode code = *train_app    ? RunTrainCommand(train)
-                        : *sample_app ? RunSampleCommand(sample)
-                                      : RunWorkerCommand(worker);
+  if (*sample_app || *evaluate_app) RestoreSignals();
+  const ExitCode code = *train_app      ? RunTrainCommand(train)
+                        : *sample_app   ? RunSampleCommand(sample)
+                        : *evaluate_app ? RunEvaluateCommand(evaluate)
+                                        : RunWorkerCommand(worker);
   std::fflush(nullptr);
   // Past the destructors of statics, which the library's idle threads may still use.
   std::_Exit(static_cast<int>(code));

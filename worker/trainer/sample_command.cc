@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -13,16 +12,15 @@
 #include <vector>
 
 #include "kernels/cpu/cpu_backend.h"
-#include "tokenizer/byte_tokenizer.h"
-#include "tokenizer/load.h"
+#include "tokenizer/tokenizer.h"
 #include "tokenizer/unicode.h"
 #include "worker/trainer/core/decoder.h"
 #include "worker/trainer/exported_model.h"
+#include "worker/trainer/model_tokenizer.h"
 
 namespace sinkforge::trainer {
 namespace {
 
-using kernels::Result;
 using kernels::Status;
 using kernels::StatusCode;
 using tokenizer::Tokenizer;
@@ -83,20 +81,14 @@ class Sampling {
 
   ExitCode Run() {
     backend_ = kernels::MakeCpuBackend(static_cast<int>(command_.threads));
-    auto model = LoadExportedModel(command_.model, backend_.get());
-    if (!model.ok()) return Fail(CodeOf(model.status()), model.status().message());
-    model_ = std::move(model).value();
-    if (const Status status = LoadTokenizer(); !status.ok()) {
-      return Fail(CodeOf(status), status.message());
-    }
+    if (const Status status = Load(); !status.ok()) return Fail(CodeOf(status), status.message());
     Generation generation;
     if (const Status status = EncodePrompt(&generation); !status.ok()) {
       return Fail(ExitCode::kUsage, status.message());
     }
     WarnOfLength(generation);
     const auto positions = static_cast<int64_t>(generation.prompt.size()) + command_.tokens_max;
-    auto decoder =
-        Decoder::Create(model_.config, {positions}, model_.parameters.get(), backend_.get());
+    auto decoder = Decoder::Create(model_.config, {positions}, parameters_.get(), backend_.get());
     if (!decoder.ok()) return Fail(CodeOf(decoder.status()), decoder.status().message());
     Generate(*decoder.value(), &generation);
     if (command_.format == SampleFormat::kJson) PrintJson(generation);
@@ -104,41 +96,20 @@ class Sampling {
   }
 
  private:
-  // --tokenizer, else the tokenizer.json beside the model, else the job's.
-  Status LoadTokenizer() {
-    const std::string& of_job = model_.spec.data().tokenizer();
-    const auto beside = std::filesystem::path(model_.path).parent_path() / "tokenizer.json";
-    std::error_code error;
-    std::string name = command_.tokenizer;
-    if (name.empty()) {
-      const bool is_beside =
-          of_job != tokenizer::kBytesName && std::filesystem::exists(beside, error);
-      name = is_beside ? beside.string() : of_job;
+  Status Load() {
+    auto model = OpenExportedModel(command_.model);
+    if (!model.ok()) return model.status();
+    model_ = std::move(model).value();
+    auto parameters = ParameterSet::Create(model_.config, backend_.get(), Gradients::kNone);
+    if (!parameters.ok()) return parameters.status();
+    parameters_ = std::move(parameters).value();
+    if (Status status = LoadWeights(model_, backend_.get(), parameters_.get()); !status.ok()) {
+      return status;
     }
-    auto loaded = tokenizer::LoadTokenizer(name);
-    if (!loaded.ok()) {
-      return Status(StatusCode::kInvalidData, std::string(loaded.status().message()) +
-                                                  "; name the job's tokenizer with --tokenizer");
-    }
-    tokenizer_ = *std::move(loaded);
-    if (!model_.tokenizer.empty() && tokenizer_->fingerprint() != model_.tokenizer) {
-      const std::string other = name + " is not the tokenizer that the model was trained with";
-      if (command_.tokenizer.empty()) {
-        return Status(StatusCode::kInvalidData, other + "; name that one with --tokenizer");
-      }
-      // Another file may hold the same tokenizer.
-      std::fprintf(stderr, "warning: %s: its text may make no sense\n", other.c_str());
-    }
-    const int64_t model_tokens = model_.config.vocab_size;
-    // Text that a job reads as bytes has no token that begins documents.
-    const bool only_bytes = name == tokenizer::kBytesName && model_tokens == tokenizer::kByteBos;
-    if (!only_bytes) bos_ = tokenizer_->bos_id();
-    if (!only_bytes && tokenizer_->vocab_size() > model_tokens) {
-      return Status(StatusCode::kInvalidData,
-                    "tokenizer " + name + " has " + std::to_string(tokenizer_->vocab_size()) +
-                        " tokens, the model " + std::to_string(model_tokens) +
-                        "; give the one it was trained with to --tokenizer");
-    }
+    auto loaded = LoadModelTokenizer(model_, command_.tokenizer);
+    if (!loaded.ok()) return loaded.status();
+    tokenizer_ = std::move(loaded.value().tokenizer);
+    bos_ = loaded.value().bos;
     return Status();
   }
 
@@ -213,6 +184,7 @@ class Sampling {
   const SampleCommand& command_;
   std::unique_ptr<kernels::Backend> backend_;
   ExportedModel model_;
+  std::unique_ptr<ParameterSet> parameters_;
   std::unique_ptr<const Tokenizer> tokenizer_;
   std::optional<int32_t> bos_;
 };

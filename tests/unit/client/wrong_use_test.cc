@@ -49,6 +49,7 @@ TEST_F(WrongUseTest, AnEmptyValueIsNamed) {
                                              {"delete"},
                                              {"report"},
                                              {"sample"},
+                                             {"evaluate"},
                                              {"checkpoints", "list"},
                                              {"checkpoints", "export", "d4-1"}}) {
     std::vector<std::string> arguments = command;

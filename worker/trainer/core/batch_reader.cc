@@ -23,7 +23,7 @@ int64_t BatchReader::ReadShuffled(const Dataset& data, uint64_t seed, int64_t fi
   return share.size;
 }
 
-int64_t BatchReader::ReadInOrder(const Dataset& data, int64_t first, int64_t rows,
+int64_t BatchReader::ReadInOrder(const TokenStream& data, int64_t first, int64_t rows,
                                  int64_t targets) {
   SINKFORGE_CHECK(rows <= layout_.rows_max);
   const Share share = ShareOf(rows, layout_.rank, layout_.world_size);

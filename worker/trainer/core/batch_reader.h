@@ -26,7 +26,7 @@ class BatchReader {
   int64_t ReadShuffled(const Dataset& data, uint64_t seed, int64_t first);
   // The share of `rows` consecutive rows from row `first` in the text's own order. The targets end
   // with the `targets`-th of the stream: what is missing of the last row is padded with target -1.
-  int64_t ReadInOrder(const Dataset& data, int64_t first, int64_t rows, int64_t targets);
+  int64_t ReadInOrder(const TokenStream& data, int64_t first, int64_t rows, int64_t targets);
 
   const int32_t* inputs() const { return inputs_.data(); }
   const int32_t* targets() const { return targets_.data(); }

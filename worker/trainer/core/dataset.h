@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/status.h"
+#include "worker/trainer/core/token_stream.h"
 
 namespace sinkforge::trainer {
 
@@ -27,7 +28,7 @@ struct DatasetOptions {
   std::optional<std::vector<int32_t>> bytes_per_token;
 };
 
-class Dataset {
+class Dataset : public TokenStream {
  public:
   // kNotFound (missing file), kFailedPrecondition (it may not be read), kInvalidData: no file,
   // empty file, truncated or foreign .bin, text beside .bin, a token id outside the vocabulary
@@ -36,18 +37,12 @@ class Dataset {
   // open.
   static kernels::Result<std::unique_ptr<Dataset>> Open(const std::vector<DataFile>& files,
                                                         const DatasetOptions& options);
-  virtual ~Dataset() = default;
 
-  virtual int64_t tokens() const = 0;
   // Rows of sequence_length targets: row r covers tokens [r*T, r*T + T], so that neighbours share
   // one token.
   virtual int64_t rows() const = 0;
   // Row `r` of the stream's order: inputs and targets, [T] each.
   virtual void ReadRow(int64_t row, int32_t* inputs, int32_t* targets) const = 0;
-  // `count` tokens from position `first` of the stream.
-  virtual void ReadTokens(int64_t first, int64_t count, int32_t* tokens) const = 0;
-  // Bytes that a target token stands for; absent for a .bin without its sidecar.
-  virtual std::optional<int64_t> TokenBytes(int32_t token) const = 0;
   // The row that stands at position `index` of the endless shuffled order: every epoch is another
   // permutation of all rows, a function of (seed, epoch) alone.
   virtual int64_t ShuffledRow(uint64_t seed, int64_t index) const = 0;

@@ -60,7 +60,8 @@ std::unique_ptr<Model> Model::CreateUnallocated(const ModelConfig& config, const
 Result<std::unique_ptr<Model>> Model::Create(const ModelConfig& config, const ModelPlan& plan,
                                              kernels::Backend* backend) {
   std::unique_ptr<Model> model(new Model(config, plan, backend));
-  Result<std::unique_ptr<ParameterSet>> parameters = ParameterSet::Create(config, backend);
+  Result<std::unique_ptr<ParameterSet>> parameters =
+      ParameterSet::Create(config, backend, plan.gradients);
   if (!parameters.ok()) return parameters.status();
   model->parameters_ = std::move(parameters).value();
   model->Plan();
@@ -197,24 +198,33 @@ void Model::PlanLayer(int64_t layer) {
 }
 
 Tensor Model::Positions(const Tensor& full) const {
-  return full.empty() ? full : First(full, rows_ * plan_.sequence);
+  return full.empty() ? full : First(full, batch_.positions());
 }
 
-Tensor Model::Rows(const Tensor& full) const { return full.empty() ? full : First(full, rows_); }
+Tensor Model::Rows(const Tensor& full) const {
+  if (full.empty()) return full;
+  return Tensor(full.data, full.dtype, {batch_.rows, full.dim(1), batch_.sequence});
+}
 
 kernels::AttentionShape Model::Shape() const {
-  return {rows_, plan_.sequence, config_.heads, config_.heads, config_.head_dim()};
+  return {batch_.rows, batch_.sequence, config_.heads, config_.heads, config_.head_dim()};
 }
 
 void Model::LoadBatch(int64_t rows, const int32_t* inputs, const int32_t* targets) {
-  SINKFORGE_CHECK(rows >= 1 && rows <= plan_.rows_max);
-  rows_ = rows;
+  LoadBatch({rows, plan_.sequence}, inputs, targets);
+}
+
+void Model::LoadBatch(const BatchShape& shape, const int32_t* inputs, const int32_t* targets) {
+  SINKFORGE_CHECK(shape.rows >= 1 && shape.sequence >= 1 &&
+                  shape.positions() <= plan_.rows_max * plan_.sequence);
+  batch_ = shape;
   backend_->CopyFromHost(Positions(scratch_.tokens), inputs);
   backend_->CopyFromHost(Positions(scratch_.targets), targets);
 }
 
 kernels::WorkKey Model::KeyOf(Piece piece, size_t layer) const {
-  return {this, {static_cast<int64_t>(piece), static_cast<int64_t>(layer), rows_}};
+  const int64_t work = static_cast<int64_t>(piece) * config_.layers + static_cast<int64_t>(layer);
+  return {this, {work, batch_.rows, batch_.sequence}};
 }
 
 void Model::Forward() {
@@ -254,10 +264,10 @@ void Model::Attend(size_t layer, const Tensor& gate_sums) {
   backend_->Linear(norm, w.c_q.working, Positions(a.q), WriteMode::kAssign);
   backend_->Linear(norm, w.c_k.working, Positions(a.k), WriteMode::kAssign);
   backend_->Linear(norm, w.c_v.working, Positions(a.v), WriteMode::kAssign);
-  backend_->RopeNorm(Positions(a.q), plan_.sequence, config_.heads, config_.rope_base, kNormEpsilon,
-                     Positions(a.q_rstd));
-  backend_->RopeNorm(Positions(a.k), plan_.sequence, config_.heads, config_.rope_base, kNormEpsilon,
-                     Positions(a.k_rstd));
+  backend_->RopeNorm(Positions(a.q), batch_.sequence, config_.heads, config_.rope_base,
+                     kNormEpsilon, Positions(a.q_rstd));
+  backend_->RopeNorm(Positions(a.k), batch_.sequence, config_.heads, config_.rope_base,
+                     kNormEpsilon, Positions(a.k_rstd));
   if (!a.gate_logits.empty()) {
     backend_->Linear(norm, w.c_gate.working, Positions(a.gate_logits), WriteMode::kAssign);
   }

@@ -43,6 +43,14 @@ struct ModelPlan {
   int64_t sequence = 0;
   GateStatistics statistics = GateStatistics::kSums;
   Recompute recompute = Recompute::kNone;
+  Gradients gradients = Gradients::kAllocated;  // kNone: nothing but forward and loss is called
+};
+
+// One batch: every row has `sequence` positions.
+struct BatchShape {
+  int64_t rows = 0;
+  int64_t sequence = 0;
+  int64_t positions() const { return rows * sequence; }
 };
 
 kernels::AttentionConfig AttentionConfigOf(const ModelConfig& config);
@@ -62,6 +70,8 @@ class Model {
   // inputs, targets: [rows, sequence] in host memory, 1 <= rows <= rows_max. A target of -1 does
   // not count.
   void LoadBatch(int64_t rows, const int32_t* inputs, const int32_t* targets);
+  // Of another shape than the plan's rows: rows * sequence positions are at most the plan's.
+  void LoadBatch(const BatchShape& shape, const int32_t* inputs, const int32_t* targets);
   // Also leaves the batch's gate statistics.
   void Forward();
   // [layers, heads] each, of the last Forward. `argmax_counts` is empty for kSums.
@@ -112,7 +122,7 @@ class Model {
   void PlanLayer(int64_t layer);
   void BindTensors();
   kernels::AttentionShape Shape() const;
-  // What Replay is given; each does the same for one number of rows.
+  // What Replay is given; each does the same for one shape of batch.
   enum class Piece : int64_t { kForward, kLayerBackward, kEmbeddingBackward };
   kernels::WorkKey KeyOf(Piece piece, size_t layer) const;
   void ForwardAll();
@@ -129,7 +139,8 @@ class Model {
   void BackwardProjections(size_t layer);
   void BackwardEmbedding();
   kernels::Tensor Positions(const kernels::Tensor& full) const;  // the batch's B*T positions
-  kernels::Tensor Rows(const kernels::Tensor& full) const;       // the batch's B rows
+  // The batch's part of a [rows_max, heads, sequence] tensor: [B, heads, T].
+  kernels::Tensor Rows(const kernels::Tensor& full) const;
 
   ModelConfig config_;
   ModelPlan plan_;
@@ -141,7 +152,7 @@ class Model {
   size_t union_ = 0;  // of d_fc or act with d_q, d_k and d_v
   std::vector<LayerActivations> layers_;
   Scratch scratch_;
-  int64_t rows_ = 0;
+  BatchShape batch_;
 };
 
 }  // namespace sinkforge::trainer

@@ -125,9 +125,9 @@ void Model::BackwardAttention(size_t layer) {
   args.d_sinks = w.sinks.gradient;
   args.d_gate_logits = Positions(scratch_.d_gate_logits);
   backend_->AttentionBackward(attention_, Shape(), args);
-  backend_->RopeNormBackward(args.d_q, args.q, Positions(a.q_rstd), plan_.sequence, config_.heads,
+  backend_->RopeNormBackward(args.d_q, args.q, Positions(a.q_rstd), batch_.sequence, config_.heads,
                              config_.rope_base);
-  backend_->RopeNormBackward(args.d_k, args.k, Positions(a.k_rstd), plan_.sequence, config_.heads,
+  backend_->RopeNormBackward(args.d_k, args.k, Positions(a.k_rstd), batch_.sequence, config_.heads,
                              config_.rope_base);
 }
 

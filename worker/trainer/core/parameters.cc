@@ -135,9 +135,11 @@ std::unique_ptr<ParameterSet> ParameterSet::CreateUnallocated(const ModelConfig&
 }
 
 Result<std::unique_ptr<ParameterSet>> ParameterSet::Create(const ModelConfig& config,
-                                                           kernels::Backend* backend) {
+                                                           kernels::Backend* backend,
+                                                           Gradients gradients) {
   std::unique_ptr<ParameterSet> set = CreateUnallocated(config, backend);
   for (Arena* arena : {&set->values_, &set->gradients_, &set->working_}) {
+    if (arena == &set->gradients_ && gradients == Gradients::kNone) continue;
     if (Status status = arena->Allocate(); !status.ok()) return status;
   }
   set->PlaceWeights();

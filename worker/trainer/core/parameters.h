@@ -61,12 +61,16 @@ struct LayerWeights {
   size_t first_parameter = 0;  // of the layer, in ParameterSet::all
 };
 
+// Whether there is memory for gradients: who only runs a model needs none.
+enum class Gradients { kAllocated, kNone };
+
 // Owned by the model. The tensors stay where they are for the set's life.
 class ParameterSet {
  public:
   // Zeroed. kResourceExhausted.
-  static kernels::Result<std::unique_ptr<ParameterSet>> Create(const ModelConfig& config,
-                                                               kernels::Backend* backend);
+  static kernels::Result<std::unique_ptr<ParameterSet>> Create(
+      const ModelConfig& config, kernels::Backend* backend,
+      Gradients gradients = Gradients::kAllocated);
   // The same plan without memory: its arenas' tables are all that may be used.
   static std::unique_ptr<ParameterSet> CreateUnallocated(const ModelConfig& config,
                                                          kernels::Backend* backend);

@@ -341,39 +341,24 @@ Result<Evaluation> CoreTrainer::Evaluate() {
   int64_t wanted = data.tokens() - 1;
   if (config_.evaluation_tokens > 0) wanted = std::min(wanted, config_.evaluation_tokens);
   const int64_t rows = (wanted + config_.sequence_length - 1) / config_.sequence_length;
-  const bool counts_bytes = data.TokenBytes(0).has_value();
-  // Nats, bytes, targets, and nats of the targets that stand for no bytes: what begins a document
-  // is no text, and predicting it no part of predicting the text.
-  double sums[4] = {0, 0, 0, 0};
-  std::vector<double> losses;
+  LossSums sums;
   for (int64_t first = 0; first < rows; first += config_.micro_batch_rows) {
     const int64_t batch = std::min(config_.micro_batch_rows, rows - first);
     const int64_t local = reader_.ReadInOrder(data, first, batch, wanted);
     if (local == 0) continue;
     model_->LoadBatch(local, reader_.inputs(), reader_.targets());
     model_->Forward();
-    sums[0] += model_->Loss(LossMode::kValue, 0);
-    losses.clear();
-    for (int64_t i = 0; i < local * config_.sequence_length; ++i) {
-      const int32_t target = reader_.targets()[i];
-      if (target < 0) continue;
-      sums[2] += 1;
-      if (!counts_bytes) continue;
-      const int64_t bytes = *data.TokenBytes(target);
-      sums[1] += static_cast<double>(bytes);
-      if (bytes > 0) continue;
-      if (losses.empty()) model_->ReadLosses(&losses);
-      sums[3] += losses[static_cast<size_t>(i)];
-    }
+    const auto positions = static_cast<size_t>(local * config_.sequence_length);
+    sums.Add(data, {reader_.targets(), positions}, model_->Loss(LossMode::kValue, 0),
+             [this](std::vector<double>* losses) { model_->ReadLosses(losses); });
   }
-  if (Status status = environment_.collective->AllReduceSum(std::span<double>(sums));
+  double exchanged[] = {sums.nats, sums.bytes, sums.targets, sums.silent_nats};
+  if (Status status = environment_.collective->AllReduceSum(std::span<double>(exchanged));
       !status.ok()) {
     return status;
   }
-  Evaluation evaluation;
-  evaluation.tokens = static_cast<int64_t>(sums[2]);
-  evaluation.loss = sums[0] / sums[2];
-  if (sums[1] > 0) evaluation.bits_per_byte = (sums[0] - sums[3]) / (std::log(2.0) * sums[1]);
+  const Evaluation evaluation =
+      LossSums{exchanged[0], exchanged[1], exchanged[2], exchanged[3]}.Result();
   if (!std::isfinite(evaluation.loss)) {
     return Status(StatusCode::kNonFinite,
                   "step " + std::to_string(state_.step) +

@@ -11,15 +11,10 @@
 #include "worker/trainer/core/config.h"
 #include "worker/trainer/core/dataset.h"
 #include "worker/trainer/core/host.h"
+#include "worker/trainer/core/loss_sums.h"
 #include "worker/trainer/core/shard_plan.h"
 
 namespace sinkforge::trainer {
-
-struct Evaluation {
-  double loss = 0;                      // nats per token
-  std::optional<double> bits_per_byte;  // nats / (ln 2 * bytes) of the targets that have bytes
-  int64_t tokens = 0;
-};
 
 // A parameter as the outside sees it; tensor names and shapes are architecture.md's.
 struct NamedTensor {
