@@ -30,9 +30,9 @@ struct CollectiveOptions {
   std::string host = "127.0.0.1";  // of this machine, for the other ranks
   // Until every rank has come: they load their data first.
   std::chrono::milliseconds meeting_timeout{120'000};
-  // Of one operation, with a rank that hangs. One that dies is noticed at once, but where Gloo begins
-  // a send at the very moment in which the connection ends: that it waits for until this is over,
-  // unless the coordinator, which sees the other rank's end, ends this one before.
+  // Of one operation, with a rank that hangs. One that dies is noticed at once, but where Gloo
+  // begins a send at the very moment in which the connection ends: that it waits for until this is
+  // over, unless the coordinator, which sees the other rank's end, ends this one before.
   std::chrono::milliseconds operation_timeout{300'000};
   // Of Finish, with a rank that is late with its last checkpoint or gone: nothing depends on it any
   // more, and this rank's end is not reported before.
