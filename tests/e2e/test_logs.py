@@ -92,15 +92,15 @@ class LogsTest(harness.ClusterTest):
 
     def test_a_crash_is_told_in_words(self):
         job_id = self.submit(train__steps=100_000)
+        self.addCleanup(self.cluster.ok, "cancel", job_id)  # others want its slot
         self.cluster.await_step(job_id, 3)
         (trainer,) = self.cluster.trainers()
-        os.kill(trainer, signal.SIGSEGV)
+        os.kill(trainer, signal.SIGILL)  # a sanitizer would catch SIGSEGV
         ended = harness.wait_until(
             lambda: [event for event in self.cluster.events(job_id)
                      if event["kind"] == "EVENT_KIND_ATTEMPT_ENDED"], "the attempt has ended")
-        self.assertIn("killed by signal 11", ended[0]["message"])
+        self.assertIn("killed by signal 4", ended[0]["message"])
         self.assertNotIn('{"', ended[0]["message"])
-        self.cluster.ok("cancel", job_id)
 
     def test_a_submission_without_a_trace_gets_one_of_its_own(self):
         job_id = self.cluster.submit(train__steps=3)

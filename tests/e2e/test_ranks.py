@@ -80,8 +80,8 @@ class SlotsTest(harness.ClusterTest):
     def shares(self, job_id):
         """Bytes that each rank had for itself, by its own words."""
         units = {"MiB": 2 ** 20, "GiB": 2 ** 30}
-        found = re.findall(r"auto is \d+ rows: a rank takes [0-9.]+ .iB of the ([0-9.]+) (.iB) "
-                           r"that are (?:its slot's|there for it)",
+        found = re.findall(r"auto is \d+ rows?[^:]*: a rank takes [0-9.]+ .iB "
+                           r"of the ([0-9.]+) (.iB) that are (?:its slot's|there for it)",
                            self.cluster.ok("logs", job_id).out)
         return [float(number) * units[unit] for number, unit in found]
 
