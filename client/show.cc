@@ -225,6 +225,14 @@ void AddWait(const v1::JobWait& wait, Lines* lines) {
   }
 }
 
+std::string AutoMicroBatch(const v1::Job& job) {
+  const int32_t rows = job.progress().micro_batch();
+  if (rows > 0) return absl::StrCat("auto: ", jobspec::RowsText(rows));
+  if (IsFinal(job.state())) return "auto: never chosen, because no step was done";
+  return job.state() == v1::JOB_STATE_QUEUED ? "auto: chosen when the job starts"
+                                             : "auto: told with the first step";
+}
+
 Lines Describe(const v1::Job& job, const Style& style) {
   Lines lines;
   lines.emplace_back("job", style.Bold(job.job_id()));
@@ -242,9 +250,7 @@ Lines Describe(const v1::Job& job, const Style& style) {
   if (!IsFinal(job.state())) AddLostCheckpoint(job, &lines);
   lines.emplace_back("model", ModelLine(job));
   if (jobspec::IsAutoMicroBatch(job.spec().train())) {
-    const int32_t rows = job.progress().micro_batch();
-    lines.emplace_back("micro-batch", rows > 0 ? absl::StrCat("auto: ", jobspec::RowsText(rows))
-                                               : "auto: chosen when the job starts");
+    lines.emplace_back("micro-batch", AutoMicroBatch(job));
   }
   lines.emplace_back(
       "resources",

@@ -119,8 +119,15 @@ TEST_F(JobCommandsTest, AnAutomaticMicroBatchIsShownAsSuchAndThenByItsRows) {
   fake_.PutJob(job);
   EXPECT_THAT(Run({"show", "auto-1"}).out, Not(HasSubstr("micro-batch")));
   job.mutable_spec()->mutable_train()->set_micro_batch(0);
+  job.set_state(v1::JOB_STATE_QUEUED);
   fake_.PutJob(job);
   EXPECT_THAT(Run({"show", "auto-1"}).out, HasSubstr("micro-batch  auto: chosen when the job"));
+  job.set_state(v1::JOB_STATE_RUNNING);
+  fake_.PutJob(job);
+  EXPECT_THAT(Run({"show", "auto-1"}).out, HasSubstr("micro-batch  auto: told with the first"));
+  job.set_state(v1::JOB_STATE_CANCELLED);
+  fake_.PutJob(job);
+  EXPECT_THAT(Run({"show", "auto-1"}).out, HasSubstr("micro-batch  auto: never chosen"));
   job.mutable_progress()->set_micro_batch(32);
   fake_.PutJob(job);
   EXPECT_THAT(Run({"show", "auto-1"}).out, HasSubstr("micro-batch  auto: 32 rows"));
