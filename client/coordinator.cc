@@ -43,6 +43,13 @@ const base::Tls* TlsOf(const CoordinatorOptions& options) {
   return options.tls.ok() ? options.tls->get() : nullptr;
 }
 
+// Where there was a connection in plain text, its end says nothing of encryption; an encrypted one
+// is there for a moment before its other end has looked at this one's certificate.
+std::string HintOf(const absl::Status& error, bool was_connected, bool is_encrypted) {
+  if (was_connected && !is_encrypted) return "";
+  return base::EncryptionHint(std::string(error.message()), is_encrypted);
+}
+
 }  // namespace
 
 class Coordinator::Impl {
@@ -157,11 +164,12 @@ class Coordinator::Impl {
                                            ": no host of this name is known; correct the name, or "
                                            "name another with --coordinator HOST:PORT"));
     }
-    if (connected_)
-      return UnreachableError(absl::StrCat(who, " does not answer: ", error.message()));
     const bool is_encrypted = TlsOf(options_) != nullptr;
-    const std::string hint = base::EncryptionHint(std::string(error.message()), is_encrypted);
+    const std::string hint = HintOf(error, connected_, is_encrypted);
     if (!hint.empty()) return UnreachableError(absl::StrCat(who, " does not answer; ", hint));
+    if (connected_) {
+      return UnreachableError(absl::StrCat(who, " does not answer: ", error.message()));
+    }
     return UnreachableError(absl::StrCat(
         who, " does not answer: no connection",
         is_encrypted ? "; it may be away"
@@ -379,12 +387,13 @@ absl::Status CheckHealth(const std::string& address, nanoseconds timeout, const 
                         std::chrono::duration_cast<std::chrono::microseconds>(timeout);
   auto channel = base::MakeChannel(address, tls);
   const bool connected = channel->WaitForConnected(deadline);
-  const absl::Status status = base::AskHealth(channel, connected ? timeout : kAskWhy);
+  const absl::Status status =
+      base::AskHealth(channel, connected ? deadline - std::chrono::system_clock::now() : kAskWhy);
   if (status.ok()) return status;
   if (absl::IsFailedPrecondition(status)) {
     return absl::FailedPreconditionError(absl::StrCat(address, " is not serving"));
   }
-  const std::string hint = base::EncryptionHint(std::string(status.message()), tls != nullptr);
+  const std::string hint = HintOf(status, connected, tls != nullptr);
   return absl::UnavailableError(
       absl::StrCat(address, ": does not answer", hint.empty() ? "" : "; ", hint));
 }

@@ -92,7 +92,8 @@ absl::Status ReadCheckpointPart(
     StopSignal* stop, const std::function<absl::Status(const v1::CheckpointData&)>& on_data);
 
 // OK where the health service at `address` answers SERVING within `timeout`. UNAVAILABLE: nobody
-// answers. FAILED_PRECONDITION: it answers something else.
+// answers; that may take a second more, to learn why. FAILED_PRECONDITION: it answers something
+// else.
 absl::Status CheckHealth(const std::string& address, std::chrono::nanoseconds timeout,
                          const base::Tls* tls = nullptr);
 

@@ -68,8 +68,15 @@ class TlsTest(unittest.TestCase):
         self.cluster.start_worker("a")
         theirs = self.cluster.path("theirs")
         harness.make_certificates(theirs, HOST)
+        # One that believes ours, and is not believed.
+        both = self.cluster.path("both.crt")
+        with open(both, "wb") as file:
+            file.write(read(os.path.join(theirs, "ca.crt"))
+                       + read(os.path.join(self.ours, "ca.crt")))
+        stranger = harness.tls_files(theirs, HOST)
         for tls, hint in (({}, "it may ask for certificates"),
-                          (harness.tls_files(theirs, HOST), "or --tls-ca has not signed it")):
+                          (stranger, "or --tls-ca has not signed it"),
+                          (dict(stranger, **{"tls-ca": both}), "it may not believe --tls-cert")):
             self.cluster.tls = tls
             for command in (("list",), ("health", self.cluster.worker_ports["a"]["address"])):
                 run = self.cluster.client(*command, "--retry-for", "1")
