@@ -16,6 +16,7 @@ Table CheckpointTable(const v1::Job& job) {
                {"ATTEMPT", Table::Align::kRight},
                {"SIZE", Table::Align::kRight},
                {"LOSS", Table::Align::kRight},
+               {"VALIDATION", Table::Align::kRight},
                {"IMBALANCE", Table::Align::kRight},
                {"COMMITTED"},
                {"HELD BY"}});
@@ -25,8 +26,10 @@ Table CheckpointTable(const v1::Job& job) {
     std::string held = absl::StrJoin(holders, ", ");
     if (checkpoint.copies_size() < checkpoint.parts_size()) absl::StrAppend(&held, " (one copy)");
     if (checkpoint.deleting()) absl::StrAppend(&held, " (being deleted)");
+    const std::string validation =
+        checkpoint.has_validation_loss() ? FormatNumber(checkpoint.validation_loss()) : "-";
     table.AddRow({absl::StrCat(checkpoint.step()), absl::StrCat(checkpoint.attempt()),
-                  FormatBytes(checkpoint.bytes()), FormatNumber(checkpoint.loss()),
+                  FormatBytes(checkpoint.bytes()), FormatNumber(checkpoint.loss()), validation,
                   FormatNumber(checkpoint.imbalance()), FormatTime(checkpoint.commit_time()),
                   held});
   }

@@ -19,25 +19,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The checkpoint at whose step the validation loss was lowest.
-absl::StatusOr<int64_t> BestStep(Session& session, const v1::Job& job) {
-  v1::QueryMetricsRequest request;
-  request.set_job_id(job.job_id());
-  request.add_series("validation_loss");
-  request.set_max_points(100'000);
-  const auto response = session.coordinator().QueryMetrics(request);
-  if (!response.ok()) return response.status();
-  std::optional<std::pair<double, int64_t>> best;
-  for (const v1::Series& series : response->series()) {
-    for (const v1::Point& point : series.points()) {
-      for (const v1::Checkpoint& checkpoint : job.checkpoints()) {
-        const bool fits = checkpoint.step() == point.step() && !checkpoint.deleting();
-        if (!fits || (best.has_value() && best->first <= point.value())) continue;
-        best = {point.value(), point.step()};
-      }
+// The step of the checkpoint whose validation loss is lowest; of equal ones the earliest.
+absl::StatusOr<int64_t> BestStep(const v1::Job& job) {
+  const v1::Checkpoint* best = nullptr;
+  for (const v1::Checkpoint& checkpoint : job.checkpoints()) {
+    if (checkpoint.deleting() || !checkpoint.has_validation_loss()) continue;
+    if (best == nullptr || checkpoint.validation_loss() < best->validation_loss()) {
+      best = &checkpoint;
     }
   }
-  if (best.has_value()) return best->second;
+  if (best != nullptr) return best->step();
   return absl::NotFoundError(absl::StrCat(
       job.job_id(), ": no checkpoint's step has a validation loss; choose one with --step (see ",
       "`sinkforge checkpoints list ", job.job_id(), "`)"));
@@ -89,7 +80,7 @@ absl::StatusOr<TrainedModel> ModelOfJob(Session& session, const ModelOptions& op
   }
   std::optional<int64_t> step = options.step;
   if (options.best) {
-    const auto best = BestStep(session, *job);
+    const auto best = BestStep(*job);
     if (!best.ok()) return best.status();
     step = *best;
   }

@@ -2,7 +2,10 @@
 #include "server/state/checkpoints.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -178,7 +181,8 @@ PartKey KeyOfPart(const v1::CheckpointPart& part) {
 // Two reports of one part by one worker.
 bool IsSame(const v1::CheckpointPart& a, const v1::CheckpointPart& b) {
   return a.world_size() == b.world_size() && a.bytes() == b.bytes() && a.loss() == b.loss() &&
-         a.imbalance() == b.imbalance();
+         a.imbalance() == b.imbalance() && a.has_validation_loss() == b.has_validation_loss() &&
+         a.validation_loss() == b.validation_loss();
 }
 
 // The worker's parts become those that it reports; returns those that it has no more.
@@ -258,21 +262,29 @@ void Unsettle(State* state, const v1::Checkpoint& checkpoint) {
   }
 }
 
+// Less is better: first those that were validated, by that loss; then the others, by their batch's.
+std::tuple<bool, double, int64_t> Merit(const v1::Checkpoint& checkpoint) {
+  const bool validated = checkpoint.has_validation_loss();
+  const double loss = validated ? checkpoint.validation_loss() : checkpoint.loss();
+  constexpr double kWorst = std::numeric_limits<double>::infinity();
+  return {!validated, std::isnan(loss) ? kWorst : loss, checkpoint.step()};
+}
+
 // Steps that checkpoint.keep_best and keep_every hold on to.
 std::set<int64_t> ChosenSteps(const v1::Job& job) {
   const v1::CheckpointSpec& spec = job.spec().checkpoint();
-  std::vector<std::pair<double, int64_t>> by_loss;
+  std::vector<std::tuple<bool, double, int64_t>> by_merit;
   std::set<int64_t> chosen;
   for (const v1::Checkpoint& checkpoint : job.checkpoints()) {
     if (checkpoint.deleting()) continue;
-    by_loss.emplace_back(checkpoint.loss(), checkpoint.step());
+    by_merit.push_back(Merit(checkpoint));
     if (spec.keep_every() > 0 && checkpoint.step() % spec.keep_every() == 0) {
       chosen.insert(checkpoint.step());
     }
   }
-  std::sort(by_loss.begin(), by_loss.end());
-  for (size_t i = 0; i < by_loss.size() && static_cast<int>(i) < spec.keep_best(); ++i) {
-    chosen.insert(by_loss[i].second);
+  std::sort(by_merit.begin(), by_merit.end());
+  for (size_t i = 0; i < by_merit.size() && static_cast<int>(i) < spec.keep_best(); ++i) {
+    chosen.insert(std::get<int64_t>(by_merit[i]));
   }
   return chosen;
 }

@@ -292,6 +292,9 @@ v1::Checkpoint PendingCheckpoint(const State& state, const JobRecord& record, in
   checkpoint.set_bytes(bytes);
   checkpoint.set_loss(checkpoint.parts(0).loss());
   checkpoint.set_imbalance(checkpoint.parts(0).imbalance());
+  if (checkpoint.parts(0).has_validation_loss()) {
+    checkpoint.set_validation_loss(checkpoint.parts(0).validation_loss());
+  }
   return checkpoint;
 }
 

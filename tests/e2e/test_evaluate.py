@@ -87,6 +87,22 @@ class EvaluateTest(harness.ClusterTest):
                     variance = sum((head - mean) ** 2 for head in layer) / 4
                     self.assertAlmostEqual(variance ** 0.5 / mean, cv)
 
+    def test_the_best_checkpoint_is_kept_and_read(self):
+        """Validated on digits, of which the training text has none, the model gets worse."""
+        pathlib.Path(self.cluster.data, "digits.txt").write_text("0123456789" * 200)
+        job_id, _ = self.train(data__validation=["digits.txt"], train__steps=60,
+                               evaluation__every_steps=10, checkpoint__every_steps=10,
+                               checkpoint__keep=1, checkpoint__keep_best=1)
+        losses = {int(step): float(loss) for step, loss in
+                  self.cluster.history(job_id, "validation_loss")["validation_loss"]}
+        best = min(losses, key=losses.get)
+        self.assertNotEqual(best, 60)
+        kept = self.cluster.job(job_id)["checkpoints"]
+        self.assertEqual([int(each["step"]) for each in kept], [best, 60])
+        self.assertEqual(kept[0]["validation_loss"], losses[best])
+        text = os.path.join(self.cluster.data, "validation.txt")
+        self.assertEqual(self.evaluate(job_id, "--best", "--text", text)["step"], best)
+
     def test_a_job_its_checkpoints_and_its_export_are_one_model(self):
         job_id, recorded = self.train()
         text = os.path.join(self.cluster.data, "validation.txt")

@@ -104,6 +104,7 @@ grpc::Status WorkerLink::Upload(const Snapshot& snapshot) {
   part->set_world_size(assignment_.rank().world_size());
   part->set_loss(snapshot.loss);
   part->set_imbalance(snapshot.imbalance);
+  if (snapshot.validation_loss) part->set_validation_loss(*snapshot.validation_loss);
   part->set_job_uid(assignment_.rank().job_uid());
   bool sent = stream->Write(request);
   checkpoint::PartWriter writer([&](const v1::CheckpointData& data) {

@@ -221,6 +221,7 @@ TEST_F(JobCommandsTest, ShowSaysWhyAJobWaitsAndWhatIsThere) {
   job.mutable_retries()->set_crash(2);
   v1::Checkpoint* checkpoint = job.add_checkpoints();
   checkpoint->set_step(10);
+  checkpoint->set_validation_loss(1.8125);
   checkpoint->add_parts()->set_worker("local");
   fake_.PutJob(job);
   const ClientRun run = Run({"show", "d4-1"});
@@ -230,6 +231,7 @@ TEST_F(JobCommandsTest, ShowSaysWhyAJobWaitsAndWhatIsThere) {
   EXPECT_THAT(run.out, HasSubstr("12 of 20 steps (60.0%)"));
   EXPECT_THAT(run.out, HasSubstr("2 crashes"));
   EXPECT_THAT(run.out, HasSubstr("HELD BY"));
+  EXPECT_THAT(run.out, HasSubstr("1.8125"));
   EXPECT_EQ(json::parse(Run({"show", "d4-1", "-o", "json"}).out)["state"], "JOB_STATE_QUEUED");
 }
 

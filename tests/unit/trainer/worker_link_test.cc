@@ -123,13 +123,19 @@ TEST_F(WorkerLinkTest, ReportsEveryStepOnceAndEnds) {
 
 TEST_F(WorkerLinkTest, CheckpointsVerifyAndResumeToTheSameBits) {
   fake_.assignment.mutable_rank()->set_job_uid("uid");
-  int parts_of_the_job = 0;
+  std::map<int64_t, v1::CheckpointPart> headers;
   fake_.on_checkpoint = [&](const v1::CheckpointPart& part) {
-    parts_of_the_job += part.job_uid() == "uid" ? 1 : 0;
+    headers[part.step()] = part;
     return grpc::Status::OK;
   };
   ASSERT_EQ(RunTrainer(), ExitCode::kCompleted);
-  EXPECT_EQ(parts_of_the_job, 4);
+  EXPECT_EQ(headers.size(), 4U);
+  for (const auto& [step, part] : headers) {
+    EXPECT_EQ(part.job_uid(), "uid") << step;
+    EXPECT_EQ(part.loss(), fake_.records.at(step).loss()) << step;
+    EXPECT_EQ(part.has_validation_loss(), step % 20 == 0) << step;
+    EXPECT_EQ(part.validation_loss(), fake_.records.at(step).validation_loss()) << step;
+  }
   ASSERT_EQ(fake_.parts.size(), 4U);
   for (const auto& [step, part] : fake_.parts) {
     checkpoint::PartVerifier verifier;

@@ -62,6 +62,7 @@ struct Snapshot {
   TrainerState state;
   double loss = 0;
   double imbalance = 0;
+  std::optional<double> validation_loss;  // nats per token, where the step was validated
   std::vector<SnapshotTensor> tensors;
 };
 

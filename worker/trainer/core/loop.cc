@@ -69,9 +69,15 @@ class Loop {
     return static_cast<HostCommand>(word);
   }
 
+  Status WriteCheckpoint() {
+    Snapshot snapshot = trainer_.TakeSnapshot();
+    snapshot.validation_loss = report_.validation_loss;
+    return host_.WriteCheckpoint(std::move(snapshot));
+  }
+
   void PeriodicCheckpoint() {
     const Stopwatch stopwatch;
-    WarnOf(host_.WriteCheckpoint(trainer_.TakeSnapshot()));
+    WarnOf(WriteCheckpoint());
     stall_seconds_ += stopwatch.Seconds();
   }
 
@@ -84,7 +90,7 @@ class Loop {
   // is its own.
   Result<TrainingEnd> Finish(TrainingEnd end) {
     WarnOf(host_.FinishCheckpoints());
-    Status status = host_.WriteCheckpoint(trainer_.TakeSnapshot());
+    Status status = WriteCheckpoint();
     if (status.ok()) status = host_.FinishCheckpoints();
     if (status.ok()) return end;
     return Status(status.code(),

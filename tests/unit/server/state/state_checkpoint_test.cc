@@ -3,6 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
+#include <optional>
+#include <utility>
+#include <vector>
 
 #include "test_bed.h"
 
@@ -128,6 +132,34 @@ TEST(CoordinatorCheckpointTest, KeepsTheBestAndThoseOfEveryKthStepBesideTheLast)
     worker.Sync();
   }
   EXPECT_THAT(StepsOf(bed.Job(id)), testing::ElementsAre(20, 40, 60));
+}
+
+TEST(CoordinatorCheckpointTest, TheBestAreThoseOfTheLowestValidationLoss) {
+  TestBed bed;
+  HandWorker worker(&bed, "w1", 1);
+  worker.Sync();
+  const std::string id = bed.Submit({.keep = 1, .keep_best = 2});
+  worker.Obey();
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const std::vector<std::pair<double, std::optional<double>>> losses = {
+      {4, 2.5}, {3, nan}, {1, std::nullopt}, {2, 2.0}, {1.5, 3.0}, {1.2, std::nullopt}};
+  int64_t step = 0;
+  for (const auto& [training, validation] : losses) {
+    step += 10;
+    worker.Train(id, step);
+    worker.Checkpoint(id, step);
+    v1::CheckpointPart& part = *worker.snapshot.mutable_checkpoint_parts()->rbegin();
+    part.set_loss(training);
+    if (validation.has_value()) part.set_validation_loss(*validation);
+    worker.Sync();
+    worker.Sync();
+    if (step == 30) {  // what was not validated comes after what was, even to no number
+      EXPECT_THAT(StepsOf(bed.Job(id)), testing::ElementsAre(10, 20, 30));
+    }
+  }
+  EXPECT_THAT(StepsOf(bed.Job(id)), testing::ElementsAre(10, 40, 60));
+  EXPECT_EQ(bed.Job(id).checkpoints(1).validation_loss(), 2.0);
+  EXPECT_FALSE(bed.Job(id).checkpoints(2).has_validation_loss());
 }
 
 TEST(CoordinatorCheckpointTest, AnOvertakenPartIsDropped) {
@@ -509,7 +541,7 @@ TEST_F(CopiesTest, ALateReportDoesNotBringADeletedNewestCheckpointBack) {
   w2_.Sync();
   ASSERT_EQ(w2_.Desired().copy_parts_size(), 1);
   *w2_.snapshot.add_checkpoint_parts() = w2_.Desired().copy_parts(0).part();
-  w1_.Crash(id_, v1::REASON_BAD_DATA);
+  w1_.Crash(id_, v1::REASON_BAD_JOB);
   ASSERT_EQ(bed_.StateOf(id_), v1::JOB_STATE_FAILED);
   ASSERT_TRUE(bed_.DeleteCheckpoint(id_, 10).ok());
   w1_.Sync();
