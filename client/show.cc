@@ -86,15 +86,14 @@ std::string FailuresText(const v1::RetryCounts& retries) {
       "workers that were lost or stopped");
   add(retries.crash(), "crash", "crashes");
   add(retries.no_progress(), "hang", "hangs");
+  add(retries.bad_data(), "worker with bad data", "workers with bad data");
   return absl::StrJoin(texts, ", ");
 }
 
 void AddAttempts(const v1::Job& job, Lines* lines) {
-  const v1::RetryCounts& retries = job.retries();
   std::string line = absl::StrCat(job.attempt());
-  if (retries.infrastructure() + retries.crash() + retries.no_progress() > 0) {
-    absl::StrAppend(&line, " (after ", FailuresText(retries), ")");
-  }
+  const std::string failures = FailuresText(job.retries());
+  if (!failures.empty()) absl::StrAppend(&line, " (after ", failures, ")");
   if (job.skipped_batches_size() > 0) {
     absl::StrAppend(&line, "; passes over ", job.skipped_batches_size(), " bad batches");
   }

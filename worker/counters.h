@@ -43,7 +43,8 @@ class Counters {
   int64_t dropped_lines_ GUARDED_BY(mutex_) = 0;
   // Those that always are of interest are there from the start, so that their rate can be taken.
   std::map<std::string, int64_t> exits_ GUARDED_BY(mutex_) = {
-      {"completed", 0}, {"stopped", 0}, {"killed", 0}, {"trainer_crashed", 0}, {"no_progress", 0}};
+      {"completed", 0},       {"stopped", 0},     {"killed", 0},
+      {"trainer_crashed", 0}, {"no_progress", 0}, {"bad_data", 0}};
 };
 
 }  // namespace sinkforge::worker

@@ -14,10 +14,7 @@ bool Contains(const std::vector<std::string>& sorted, const std::string& name) {
 }
 
 int FreeOf(const Pool& pool, const std::string& worker, v1::Device device) {
-  const auto view = pool.workers().find(worker);
-  if (view == pool.workers().end()) return 0;
-  const auto slots = view->second.slots.find(device);
-  return slots == view->second.slots.end() ? 0 : static_cast<int>(slots->second.free.size());
+  return pool.FreeOf({worker}, device);
 }
 
 // The worker that takes the whole gang, or null. None of those to avoid.

@@ -24,6 +24,18 @@ int Pool::Free(v1::Device device) const { return SumOf(device).free; }
 int Pool::Leaving(v1::Device device) const { return SumOf(device).leaving; }
 const DrainedSlots& Pool::Drained(v1::Device device) const { return SumOf(device).drained; }
 
+int Pool::TotalOf(const std::vector<std::string>& workers, v1::Device device) const {
+  int total = 0;
+  for (const std::string& name : workers) total += SlotsOf(name, device).total;
+  return total;
+}
+
+int Pool::FreeOf(const std::vector<std::string>& workers, v1::Device device) const {
+  size_t free = 0;
+  for (const std::string& name : workers) free += SlotsOf(name, device).free.size();
+  return static_cast<int>(free);
+}
+
 const std::map<int, std::set<std::string>>& Pool::ByFree(v1::Device device) const {
   return SumOf(device).by_free;
 }
@@ -32,6 +44,14 @@ const Pool::Sum& Pool::SumOf(v1::Device device) const {
   static const Sum kNone;
   const auto it = sums_.find(device);
   return it == sums_.end() ? kNone : it->second;
+}
+
+const DeviceSlots& Pool::SlotsOf(const std::string& worker, v1::Device device) const {
+  static const DeviceSlots kNone;
+  const auto view = workers_.find(worker);
+  if (view == workers_.end()) return kNone;
+  const auto slots = view->second.slots.find(device);
+  return slots == view->second.slots.end() ? kNone : slots->second;
 }
 
 void Pool::Count(const WorkerView& view, int sign) {

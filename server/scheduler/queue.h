@@ -35,6 +35,7 @@ struct WaitingJob {
   int min_ranks = 1;                 // at most `ranks`; starts with what is free in between
   std::vector<std::string> holders;  // workers that hold the checkpoint to restore; sorted
   std::vector<std::string> avoided;  // workers where it failed lately; sorted
+  std::vector<std::string> unfit;    // of these, where it would fail again
 };
 
 // Jobs are kept by namespace and then in classes of equal `min_ranks`: whether a job could start

@@ -23,6 +23,7 @@ struct RunningJob {
   int ranks_wanted = 1;
   bool stopping = false;                   // asked to checkpoint and stop
   std::string lent_from;                   // see v1::Job
+  std::vector<std::string> unfit;          // workers that it does not grow onto; sorted
   std::chrono::nanoseconds started{0};     // monotonic, like all times here
   std::chrono::nanoseconds safe_until{0};  // work up to here is in a committed checkpoint
 };

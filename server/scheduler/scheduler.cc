@@ -15,10 +15,24 @@ namespace {
 
 using Nanoseconds = std::chrono::nanoseconds;
 
-// How many ranks it can start with now; fewer than min_ranks: it cannot.
+// How many ranks it can start with now; fewer than min_ranks: it cannot. It does
+// without unfit workers where it can.
 int RanksNow(const Cluster& cluster, const WaitingJob& job) {
-  return std::min(
-      {job.ranks, cluster.pool.Free(job.device), cluster.shares.Left(job.name_space, job.device)});
+  const int most = std::min(job.ranks, cluster.shares.Left(job.name_space, job.device));
+  const int free = cluster.pool.Free(job.device);
+  const int elsewhere = free - cluster.pool.FreeOf(job.unfit, job.device);
+  return std::min(most, elsewhere >= job.min_ranks ? elsewhere : free);
+}
+
+// It would start on an unfit worker, though others, busy now, have slots enough for it.
+bool RatherWaits(const Cluster& cluster, const WaitingJob& job,
+                 const std::vector<v1::RankPlacement>& placement) {
+  const int elsewhere =
+      cluster.pool.Total(job.device) - cluster.pool.TotalOf(job.unfit, job.device);
+  if (elsewhere < job.min_ranks) return false;
+  return std::any_of(placement.begin(), placement.end(), [&](const v1::RankPlacement& rank) {
+    return std::binary_search(job.unfit.begin(), job.unfit.end(), rank.worker());
+  });
 }
 
 // Backfilled on slots that are the head's.
@@ -81,12 +95,17 @@ std::vector<Victim> ChooseVictims(const Cluster& cluster, const WaitingJob& head
   return victims;
 }
 
+// Unless it rather waits.
 Decision Start(const Cluster& cluster, const WaitingJob& job) {
   const int ranks = RanksNow(cluster, job);
   Decision decision;
-  decision.action = Action::kStart;
   decision.job = &job;
   decision.placement = Place(cluster.pool, job, ranks);
+  if (RatherWaits(cluster, job, decision.placement)) {
+    decision.action = Action::kStepBack;
+    return decision;
+  }
+  decision.action = Action::kStart;
   decision.reason = v1::REASON_SCHEDULED;
   if (ranks < job.ranks) {
     decision.message = absl::StrCat("with ", ranks, " of ", job.ranks,
@@ -128,6 +147,7 @@ Decision Hold(const Cluster& cluster, const WaitingJob& head, Nanoseconds now) {
       std::vector<std::string> missing = MissingHolders(cluster.pool, *job);
       if (!missing.empty()) return Park(*job, std::move(missing));
       decision = Start(cluster, *job);
+      if (decision.action != Action::kStart) return decision;
       decision.lent_from = head.job_id;
       decision.message =
           absl::StrCat(decision.message, decision.message.empty() ? "" : "; ",
@@ -150,8 +170,9 @@ Decision Grow(const Cluster& cluster, v1::Device device, const PolicyOptions& op
   for (const int64_t number : cluster.running.undersized()) {
     const RunningJob& job = cluster.running.jobs().at(number);
     if (job.device != device || now - job.started < options.grow_after) continue;
-    const int more = std::min({job.ranks_wanted - job.ranks, cluster.pool.Free(device),
-                               cluster.shares.Left(job.name_space, device)});
+    const int free = cluster.pool.Free(device) - cluster.pool.FreeOf(job.unfit, device);
+    const int more =
+        std::min({job.ranks_wanted - job.ranks, free, cluster.shares.Left(job.name_space, device)});
     if (more <= 0) continue;
     decision.action = Action::kGrow;
     decision.victims = {{number, Eviction::kCheckpointFirst}};

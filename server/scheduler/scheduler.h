@@ -12,6 +12,10 @@
 // head can start with it: the head never starts later than it would have without. A head also
 // preempts attempts of lower priority, which checkpoint first: those of the lowest priority, and
 // among equals those with the least work at risk.
+//
+// A job does not start on a worker that is unfit for it while others, busy now, have slots enough:
+// it steps back and is asked for again soon. So a worker that fails whatever starts there, and is
+// therefore always free, does not fail the whole queue.
 #pragma once
 
 #include <chrono>
@@ -39,12 +43,13 @@ struct PolicyOptions {
 };
 
 enum class Action {
-  kNothing,  // nobody waits who could ever fit
-  kStart,    // `job` on `placement`
-  kPark,     // take `job` out of the queue until one of `missing` is back
-  kEvict,    // `job` is first in line: stop `victims` for it
-  kGrow,     // stop `victims`, of which there is one, so that it starts again with more ranks
-  kWait,     // `job` is first in line; nothing starts before slots come free
+  kNothing,   // nobody waits who could ever fit
+  kStart,     // `job` on `placement`
+  kStepBack,  // take `job` out of the queue for a moment: only unfit workers have room for it now
+  kPark,      // take `job` out of the queue until one of `missing` is back
+  kEvict,     // `job` is first in line: stop `victims` for it
+  kGrow,      // stop `victims`, of which there is one, so that it starts again with more ranks
+  kWait,      // `job` is first in line; nothing starts before slots come free
 };
 
 enum class Eviction { kAtOnce, kCheckpointFirst };

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "server/state/avoidance.h"
 #include "server/state/checkpoints.h"
 #include "server/state/commits.h"
 #include "server/state/fault_text.h"
@@ -62,24 +63,6 @@ Monotonic RestoreTimeOf(const v1::Job& job) {
   // Sizes are what workers say: any number.
   return std::chrono::seconds(std::clamp<int64_t>(newest->bytes() / kRestoreBytesPerSecond, 0,
                                                   std::chrono::seconds(kRestoreMax).count()));
-}
-
-constexpr int kAvoidedMax = 16;  // workers remembered of a job: the latest
-
-// The job starts there again only where nowhere else is room.
-void Avoid(Call* call, JobRecord* record, const std::string& worker) {
-  if (worker.empty()) return;
-  auto* avoided = record->job.mutable_avoided_workers();
-  for (int i = avoided->size() - 1; i >= 0; --i) {
-    const bool is_over = base::FromProto(avoided->Get(i).until()) <= call->now().wall;
-    if (is_over || avoided->Get(i).worker() == worker) avoided->DeleteSubrange(i, 1);
-  }
-  if (avoided->size() >= kAvoidedMax) avoided->DeleteSubrange(0, 1);
-  v1::AvoidedWorker* entry = avoided->Add();
-  entry->set_worker(worker);
-  *entry->mutable_until() = base::ToProto(
-      call->now().wall + std::chrono::duration_cast<std::chrono::system_clock::duration>(
-                             call->options().avoid_worker_for));
 }
 
 // The worker of the rank that holds the others up; empty where nothing points at one.
@@ -156,7 +139,8 @@ void Finish(Call* call, JobRecord* record) {
 const RankState* CauseOf(const Attempt& attempt) {
   const RankState* cause = nullptr;
   const auto weight = [](const RankState& rank) {
-    if (KindOf(rank.reason) == FaultKind::kFatal) return 2;
+    const FaultKind kind = KindOf(rank.reason);
+    if (kind == FaultKind::kFatal || kind == FaultKind::kBadData) return 2;
     return rank.reason == v1::REASON_RANK_LOST ? 0 : 1;
   };
   for (const RankState& rank : attempt.ranks) {
@@ -278,7 +262,7 @@ void StartAttempt(Call* call, JobRecord* record, const AttemptPlan& plan) {
     call->Touch(worker);
     call->RefreshPool(*worker);
   }
-  Occupy(&call->state(), *record);
+  Occupy(&call->state(), *record, call->now());
   const std::string where = absl::StrCat(PlacementText(*record), plan.note.empty() ? "" : " (",
                                          plan.note, plan.note.empty() ? "" : ")");
   call->Move(record, v1::JOB_STATE_STARTING, v1::REASON_SCHEDULED,
@@ -291,7 +275,7 @@ void StartAttempt(Call* call, JobRecord* record, const AttemptPlan& plan) {
                           step});
 }
 
-void Occupy(State* state, const JobRecord& record) {
+void Occupy(State* state, const JobRecord& record, const base::Now& now) {
   const v1::Job& job = record.job;
   state->active.insert(record.number);
   scheduler::RunningJob running;
@@ -303,6 +287,7 @@ void Occupy(State* state, const JobRecord& record) {
   running.ranks_wanted = std::max(1, job.spec().resources().ranks());
   running.stopping = job.stop_reason() != v1::REASON_UNSPECIFIED;
   running.lent_from = job.lent_from();
+  running.unfit = AvoidedAt(job, now, Avoidance::kUnfit);
   running.started = running.safe_until = record.attempt->started;
   state->cluster.shares.Use(running.name_space, running.device, running.ranks);
   state->cluster.running.Add(running);
@@ -329,17 +314,25 @@ void EndAttempt(Call* call, JobRecord* record, v1::Reason reason, const std::str
 void FailAttempt(Call* call, JobRecord* record, v1::Reason reason, const std::string& message,
                  std::string worker) {
   if (reason == v1::REASON_CHECKPOINT_LOST) LoseRestore(call, record, message);
-  const FaultKind kind = KindOf(reason, record->job.spec());
+  FaultKind kind = KindOf(reason, record->job.spec());
+  const bool never_trained =
+      record->job.state() == v1::JOB_STATE_STARTING && kind != FaultKind::kInfrastructure;
   const bool is_overdue = record->job.stop_reason() == v1::REASON_DEADLINE_EXCEEDED;
   EndAttempt(call, record, reason, message);
+  // A bad batch is bad everywhere.
+  if (kind != FaultKind::kFatal && kind != FaultKind::kBadBatch) {
+    const bool is_unfit = never_trained || kind == FaultKind::kBadData;
+    Avoid(call, record, worker, is_unfit ? Avoidance::kUnfit : Avoidance::kLastChoice);
+  }
+  if (kind == FaultKind::kBadData && !FitsElsewhere(call->state(), record->job, call->now())) {
+    kind = FaultKind::kFatal;
+  }
   if (is_overdue && kind != FaultKind::kFatal) {
     record->job.set_pause_requested(false);
     call->Move(record, v1::JOB_STATE_FAILED, v1::REASON_DEADLINE_EXCEEDED,
                DeadlineText(record->job));
     return;
   }
-  // A bad batch is bad everywhere.
-  if (kind != FaultKind::kFatal && kind != FaultKind::kBadBatch) Avoid(call, record, worker);
   if (kind == FaultKind::kFatal) {
     record->job.set_pause_requested(false);
     call->Move(record, v1::JOB_STATE_FAILED, reason, FatalText(record->job, reason, message));
@@ -352,6 +345,8 @@ void FailAttempt(Call* call, JobRecord* record, v1::Reason reason, const std::st
   const RetryDecision decision = CountFailure(kind, call->options(), record->job.mutable_retries());
   if (decision.retry) {
     Requeue(call, record, reason, RetryText(decision, message), decision.delay);
+  } else if (kind == FaultKind::kBadData) {
+    call->Move(record, v1::JOB_STATE_FAILED, reason, FatalText(record->job, reason, message));
   } else {
     call->Move(record, v1::JOB_STATE_FAILED, v1::REASON_RETRIES_EXHAUSTED,
                ExhaustedText(record->job, decision, message));

@@ -19,7 +19,7 @@ struct AttemptPlan {
 void StartAttempt(Call* call, JobRecord* record, const AttemptPlan& plan);
 
 // Counts the attempt under way, with its placement, as a user of slots. EndAttempt undoes it.
-void Occupy(State* state, const JobRecord& record);
+void Occupy(State* state, const JobRecord& record, const base::Now& now);
 
 // Takes every rank back from its worker. The job's state is the caller's to move.
 void EndAttempt(Call* call, JobRecord* record, v1::Reason reason, const std::string& message);

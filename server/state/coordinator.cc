@@ -90,7 +90,7 @@ void RebuildAttempt(State* state, JobRecord* record, const base::Now& now) {
   if (stop != v1::REASON_UNSPECIFIED && stop != v1::REASON_RESIZED) {
     record->attempt->stop_deadline = now.monotonic + state->options.stop_grace;
   }
-  Occupy(state, *record);
+  Occupy(state, *record, now);
   for (const v1::RankPlacement& placement : record->job.placement()) {
     RankState& rank = record->attempt->ranks.emplace_back();
     rank.placement = placement;
@@ -322,6 +322,7 @@ absl::StatusOr<v1::Job> Coordinator::Resume(const v1::JobActionRequest& request,
     TouchRanks(&call, *record);
   } else {
     job.clear_retries();
+    job.clear_avoided_workers();  // what was wrong there may have been mended
     // Who goes on past a deadline does not mean it any more.
     if (job.has_deadline() && base::FromProto(job.deadline()) <= now.wall) job.clear_deadline();
     WatchDeadline(&impl_->state, *record);

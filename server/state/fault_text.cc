@@ -2,6 +2,7 @@
 #include "server/state/fault_text.h"
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "server/state/model.h"
 
 namespace sinkforge::server {
@@ -12,6 +13,17 @@ std::string LastCheckpoint(const v1::Job& job) {
   const v1::Checkpoint* newest = NewestCheckpoint(job);
   return newest == nullptr ? "there is no checkpoint yet"
                            : absl::StrCat("the last good checkpoint is step ", newest->step());
+}
+
+// "; before that it failed on w1, w2" where it was tried on several workers, of which `cause` is
+// about the last.
+std::string TriedBefore(const v1::Job& job) {
+  std::vector<std::string> names;
+  for (int i = 0; i + 1 < job.avoided_workers_size(); ++i) {
+    if (job.avoided_workers(i).unfit()) names.push_back(job.avoided_workers(i).worker());
+  }
+  if (names.empty()) return "";
+  return absl::StrCat("; before that it failed on ", absl::StrJoin(names, ", "));
 }
 
 std::string ResumeCommand(const v1::Job& job) {
@@ -29,7 +41,7 @@ std::string FatalText(const v1::Job& job, v1::Reason reason, const std::string& 
     case v1::REASON_BAD_JOB:
       return absl::StrCat(cause, ". Correct the job file and submit it again");
     case v1::REASON_BAD_DATA:
-      return absl::StrCat(cause, ". Correct the data, then ", ResumeCommand(job));
+      return absl::StrCat(cause, TriedBefore(job), ". Correct the data, then ", ResumeCommand(job));
     case v1::REASON_NON_FINITE_LOSS:
     case v1::REASON_LOSS_SPIKE:
       return absl::StrCat(cause, "; ", LastCheckpoint(job),

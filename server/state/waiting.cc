@@ -5,10 +5,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/check.h"
 #include "server/scheduler/explain.h"
 #include "server/scheduler/scheduler.h"
 #include "server/state/attempts.h"
+#include "server/state/avoidance.h"
 #include "server/state/stops.h"
 #include "server/state/sweeps.h"
 
@@ -22,16 +24,12 @@ scheduler::WaitingJob Describe(const JobRecord& record, const base::Now& now) {
   waiting.name_space = record.job.spec().namespace_();
   waiting.device = record.job.spec().resources().device();
   waiting.ranks = std::max(1, record.job.spec().resources().ranks());
-  // Jobs that were stored before there were elastic ones do not say.
-  const int least = record.job.spec().resources().min_ranks();
-  waiting.min_ranks = least < 1 ? waiting.ranks : std::min(least, waiting.ranks);
+  waiting.min_ranks = LeastRanks(record.job.spec());
   if (const v1::Checkpoint* checkpoint = NewestCheckpoint(record.job); checkpoint != nullptr) {
     waiting.holders = FirstHoldersOf(*checkpoint);
   }
-  for (const v1::AvoidedWorker& avoided : record.job.avoided_workers()) {
-    if (base::FromProto(avoided.until()) > now.wall) waiting.avoided.push_back(avoided.worker());
-  }
-  std::sort(waiting.avoided.begin(), waiting.avoided.end());
+  waiting.avoided = AvoidedAt(record.job, now, Avoidance::kLastChoice);
+  waiting.unfit = AvoidedAt(record.job, now, Avoidance::kUnfit);
   return waiting;
 }
 
@@ -77,6 +75,14 @@ void Park(Call* call, JobRecord* record, const scheduler::Decision& decision) {
   KeepReason(call, record, decision.reason, decision.message);
 }
 
+constexpr std::chrono::seconds kStepBackFor(5);
+
+// Who comes behind it may have what it does not want.
+void StepBack(Call* call, JobRecord* record) {
+  StopWaiting(call, record);
+  StartWaiting(call, record, call->now().monotonic + kStepBackFor);
+}
+
 void Evict(Call* call, const scheduler::Decision& decision) {
   // The decision points into the queue, which changes when a victim waits again.
   const std::string head = decision.job->job_id;
@@ -88,6 +94,13 @@ void Evict(Call* call, const scheduler::Decision& decision) {
       RequestStop(call, record, decision.reason, decision.message);
     }
   }
+}
+
+// Empty where it avoids none, or has no choice.
+std::string AvoidanceText(const State& state, const JobRecord& record, const base::Now& now) {
+  const std::vector<std::string> unfit = AvoidedAt(record.job, now, Avoidance::kUnfit);
+  if (unfit.empty() || !FitsElsewhere(state, record.job, now)) return "";
+  return absl::StrCat(", not on ", absl::StrJoin(unfit, ", "), ", where it failed");
 }
 
 // Its ranks have ended. Why they were asked to stop is still worth a word.
@@ -120,6 +133,9 @@ bool ApplyNextDecision(Call* call, v1::Device device) {
       return true;
     case scheduler::Action::kPark:
       Park(call, record, decision);
+      return true;
+    case scheduler::Action::kStepBack:
+      StepBack(call, record);
       return true;
     case scheduler::Action::kWait:
       KeepReason(call, record, decision.reason, decision.message);
@@ -234,7 +250,8 @@ Explanation ExplainJob(const State& state, const JobRecord& record, const base::
       const auto left = std::chrono::ceil<std::chrono::seconds>(
           std::max(Monotonic{0}, record.not_before - now.monotonic));
       return {v1::REASON_BACKING_OFF,
-              absl::StrCat("tries again in ", left.count(), " s; ", record.job.message())};
+              absl::StrCat("tries again in ", left.count(), " s", AvoidanceText(state, record, now),
+                           "; ", record.job.message())};
     }
     case Waiting::kHeldBySweep:
       return {v1::REASON_WAITING_FOR_SWEEP, SweepWaitText(state, record)};

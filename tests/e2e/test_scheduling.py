@@ -1,5 +1,7 @@
 """Jobs that make room, wait for quotas, and leave drained workers; real daemons and trainers."""
 
+import os
+import shutil
 import unittest
 
 import harness
@@ -58,6 +60,37 @@ class SchedulingTest(unittest.TestCase):
         cluster.ok("undrain", "a")
         cluster.ok("cancel", job_id)
         self.assertEqual(cluster.client("drain", "nobody").code, 3)
+
+    def test_a_worker_without_the_data_fails_no_job_that_another_can_run(self):
+        cluster = self.cluster
+        mount = cluster.path("mount")
+        os.mkdir(mount)
+        shutil.copy(os.path.join(cluster.data, "train.txt"), os.path.join(mount, "mounted.txt"))
+        cluster.start_worker("b", more=("--data-root", mount))
+        harness.wait_until(lambda: len(cluster.ok("workers", "-o", "json").json()["workers"]) == 2,
+                           "both workers are there")
+        # The one that has the data is busy, so that every job starts at the other one.
+        busy = cluster.submit(name="busy", data__train=["mounted.txt"], **LONG)
+        cluster.await_step(busy, 1)
+        self.assertEqual(cluster.job(busy)["placement"][0]["worker"], "b")
+        waiting = [cluster.submit(name=f"waits-{n}", data__train=["mounted.txt"], **SHORT)
+                   for n in range(2)]
+        for job_id in waiting:
+            harness.wait_until(lambda job=job_id: "not on a, where it failed" in
+                               cluster.ok("show", job).out, f"{job_id} waits for the other worker")
+            self.assertIn("after 1 worker with bad data", cluster.ok("show", job_id).out)
+        other = cluster.submit(name="other", **SHORT)
+        cluster.await_state(other, "SUCCEEDED")
+        cluster.ok("cancel", busy)
+        for job_id in waiting:
+            cluster.await_state(job_id, "SUCCEEDED")
+            self.assertEqual([event["reason"] for event in cluster.events(job_id)
+                              if event["kind"] == "EVENT_KIND_ATTEMPT_ENDED"],
+                             ["REASON_BAD_DATA", "REASON_COMPLETED"])
+        # What nobody has is said at once, and where it was looked for.
+        typo = cluster.submit(name="typo", data__train=["munted.txt"], **SHORT)
+        self.assertIn("; before that it failed on ",
+                      cluster.await_state(typo, "FAILED")["message"])
 
     def test_a_quota_holds_a_namespace_back_until_it_is_raised(self):
         cluster = self.cluster

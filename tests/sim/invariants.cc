@@ -263,6 +263,31 @@ void SimCluster::CheckStart(const v1::Job& job) {
       Fail(absl::StrCat(job.job_id(), ": started on ", rank.worker(), ", which is drained"));
     }
   }
+  CheckAvoidance(job);
+}
+
+// Nobody starts on an unfit worker where the others have slots enough.
+void SimCluster::CheckAvoidance(const v1::Job& job) {
+  std::set<std::string> unfit;
+  for (const v1::AvoidedWorker& avoided : job.avoided_workers()) {
+    const bool is_over = base::FromProto(avoided.until()) <= now_.wall;
+    if (avoided.unfit() && !is_over) unfit.insert(avoided.worker());
+  }
+  if (unfit.empty()) return;
+  int elsewhere = 0;
+  for (const v1::Worker& worker : coordinator_->Workers()) {
+    const bool is_in_use = worker.state() == v1::WORKER_STATE_LIVE;
+    if (is_in_use && !unfit.contains(worker.worker())) elsewhere += worker.slots_size();
+  }
+  const bool is_unfit =
+      std::any_of(job.placement().begin(), job.placement().end(),
+                  [&](const auto& rank) { return unfit.contains(rank.worker()); });
+  ++counters_[is_unfit ? "starts on an unfit worker for want of others"
+                       : "starts that avoid a worker"];
+  if (is_unfit && elsewhere >= std::max(1, job.spec().resources().min_ranks())) {
+    Fail(absl::StrCat(job.job_id(), ": started on an unfit worker, though ", elsewhere,
+                      " slots are elsewhere: ", job.ShortDebugString()));
+  }
 }
 
 // Nobody starts beyond the quota of a namespace or the limit of a sweep.

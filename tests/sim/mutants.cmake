@@ -39,6 +39,8 @@ sinkforge_mutant(commit_before_the_copy FILE server/state/commits.cc
   FROM "< deadline) return Verdict::kWait" TO "< deadline) return Verdict::kNotCopied")
 sinkforge_mutant(slot_given_twice FILE server/state/call.cc
   FROM "  if (IsBeingLeft(worker, slot)) return false" TO "  ")
+sinkforge_mutant(start_on_an_unfit_worker FILE server/scheduler/scheduler.cc
+  FROM "if (elsewhere < job.min_ranks) return false" TO "if (elsewhere >= 0) return false")
 
 # What only a power loss shows.
 sinkforge_mutate(acknowledge_before_sync FILE server/store/kv_job_store.cc

@@ -36,6 +36,7 @@ Faults RandomFaults(Random* random) {
   faults.trainer.crash_one_in = knob(200, 3000);
   faults.trainer.hang_one_in = knob(1000, 10000);
   faults.trainer.fatal_one_in = knob(5000, 50000);
+  faults.trainer.bad_data_one_in = knob(20, 1000);
   return faults;
 }
 
@@ -67,7 +68,8 @@ std::string RunSeed(uint64_t seed, std::map<std::string, int64_t>* counters) {
   if (!cluster.violation().empty()) return cluster.violation();
   Faults none;
   none.trainer = faults.trainer;
-  none.trainer.crash_one_in = none.trainer.hang_one_in = none.trainer.fatal_one_in = 0;
+  none.trainer.crash_one_in = none.trainer.hang_one_in = 0;
+  none.trainer.fatal_one_in = none.trainer.bad_data_one_in = 0;
   const bool restores = knobs.OneIn(2);
   if (restores) {
     const bool reuses = knobs.OneIn(2);

@@ -119,6 +119,7 @@ class SimCluster {
   void CheckDesired();
   void CheckEnd(const v1::Event& event);
   void CheckStart(const v1::Job& job);
+  void CheckAvoidance(const v1::Job& job);
   void CheckLimits();
   void CheckReload();
   int64_t NewestStepOnDisks(const v1::Job& job) const;

@@ -180,6 +180,11 @@ void SimWorker::TickRank(const TrainerOptions& options, Rank* rank) {
     End(rank, v1::RANK_OUTCOME_FAILED, v1::REASON_NON_FINITE_LOSS);
     return;
   }
+  const bool is_loading = rank->status.phase() == v1::RANK_PHASE_SPAWNING;
+  if (is_loading && options.bad_data_one_in > 0 && random_->OneIn(options.bad_data_one_in)) {
+    End(rank, v1::RANK_OUTCOME_FAILED, v1::REASON_BAD_DATA);
+    return;
+  }
   if (options.hang_one_in > 0 && random_->OneIn(options.hang_one_in)) rank->hangs = true;
   if (rank->hangs) return;
   if (rank->writing_step.has_value() && --rank->writing_ticks <= 0) FinishWrite(rank);

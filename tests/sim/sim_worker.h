@@ -25,6 +25,7 @@ struct TrainerOptions {
   int64_t crash_one_in = 0;
   int64_t hang_one_in = 0;
   int64_t fatal_one_in = 0;
+  int64_t bad_data_one_in = 0;  // of the ticks before it trains
 };
 
 // "job/attempt/step/rank"

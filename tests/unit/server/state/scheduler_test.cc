@@ -196,6 +196,60 @@ TEST_F(SchedulerTest, AWorkerWhereItFailedIsTheLastChoice) {
   EXPECT_THAT(Places(Ask()), ElementsAre("c:0", "c:1"));
 }
 
+TEST_F(SchedulerTest, RatherWaitsThanStartsOnAnUnfitWorker) {
+  WaitingJob job = Waiter(1, 2);
+  job.avoided = job.unfit = {"a"};
+  cluster_.queue.Add(job);
+  cluster_.pool.Update(View("a", 2, {0, 1}));
+  EXPECT_EQ(Ask().action, Action::kStart) << "there is no other";
+  cluster_.pool.Update(View("b", 1, {}));
+  EXPECT_EQ(Ask().action, Action::kStart) << "the others are too small";
+  cluster_.pool.Update(View("c", 1, {}));
+  EXPECT_EQ(Ask().action, Action::kStepBack);
+  EXPECT_EQ(Ask().job->job_id, "job-1");
+  cluster_.pool.Update(View("b", 1, {0}));
+  EXPECT_EQ(Ask().action, Action::kStepBack) << "one of two ranks would start on it";
+  cluster_.pool.Update(View("c", 1, {0}));
+  EXPECT_THAT(Places(Ask()), ElementsAre("b:0", "c:0"));
+}
+
+TEST_F(SchedulerTest, WhoIsBackfilledAvoidsUnfitWorkersToo) {
+  Run(9, 2, 0, seconds(100));
+  cluster_.pool.Update(View("a", 2, {1}));
+  cluster_.pool.Update(View("b", 2, {}));
+  cluster_.queue.Add(Waiter(10, 4));
+  WaitingJob job = Waiter(11, 1);
+  job.avoided = job.unfit = {"a"};
+  cluster_.queue.Add(job);
+  EXPECT_EQ(Ask().action, Action::kStepBack);
+  EXPECT_EQ(Ask().job->job_id, "job-11");
+}
+
+TEST_F(SchedulerTest, AnElasticJobStartsAndGrowsWithoutUnfitWorkers) {
+  WaitingJob job = Waiter(1, 3);
+  job.min_ranks = 1;
+  job.avoided = job.unfit = {"a"};
+  cluster_.queue.Add(job);
+  cluster_.pool.Update(View("a", 2, {0, 1}));
+  cluster_.pool.Update(View("b", 2, {1}));
+  EXPECT_THAT(Places(Ask()), ElementsAre("b:1"));
+  cluster_.queue.Remove(job);
+  RunningJob running;
+  running.job_id = "job-1";
+  running.key.number = 1;
+  running.device = v1::DEVICE_CPU;
+  running.ranks = 1;
+  running.ranks_wanted = 3;
+  running.unfit = {"a"};
+  running.started = now_ - seconds(60);
+  cluster_.running.Add(running);
+  cluster_.pool.Update(View("b", 2, {}));
+  EXPECT_EQ(Ask().action, Action::kNothing);
+  cluster_.pool.Update(View("b", 2, {0}));
+  EXPECT_EQ(Ask().action, Action::kGrow);
+  EXPECT_THAT(Ask().message, HasSubstr("2 instead of 1"));
+}
+
 TEST_F(SchedulerTest, AJobThatCanNeverFitHoldsNobodyBack) {
   cluster_.queue.Add(Waiter(1, 9, {.priority = 100}));
   cluster_.queue.Add(Waiter(2, 1));
