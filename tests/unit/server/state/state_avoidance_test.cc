@@ -31,6 +31,14 @@ class AvoidanceTest : public testing::Test {
     }
   }
 
+  // Two workers, of which one is in use until its job, `busy_`, ends.
+  void AddOneBusyAndOneFree() {
+    Add("w1");
+    Add("w2");
+    busy_ = bed_.Submit();
+    workers_.at(PlaceOf(busy_)).RunTo(busy_, 1);
+  }
+
   // Empty while it has none.
   std::string PlaceOf(const std::string& id) {
     const v1::Job& job = bed_.Job(id);
@@ -49,6 +57,7 @@ class AvoidanceTest : public testing::Test {
   std::string Why(const std::string& id) { return bed_.coordinator.Explain(id, bed_.now).message; }
 
   TestBed bed_;
+  std::string busy_;
   std::map<std::string, HandWorker> workers_;
 };
 
@@ -128,11 +137,8 @@ TEST_F(AvoidanceTest, AGangGoesOnWithoutTheWorkerThatLacksItsData) {
 }
 
 TEST_F(AvoidanceTest, AWorkerThatFailsEverythingDoesNotFailTheQueue) {
-  Add("w1");
-  Add("w2");
-  const std::string busy = bed_.Submit();
-  const std::string good = PlaceOf(busy);
-  workers_.at(good).RunTo(busy, 1);
+  AddOneBusyAndOneFree();
+  const std::string good = PlaceOf(busy_);
   const std::string id = bed_.Submit();
   const std::string broken = FailStart(id);
   Pass(seconds(30));
@@ -144,19 +150,16 @@ TEST_F(AvoidanceTest, AWorkerThatFailsEverythingDoesNotFailTheQueue) {
   const std::string next = bed_.Submit();
   EXPECT_EQ(PlaceOf(next), broken);
   FailStart(next);
-  workers_.at(good).Train(busy, 20);
-  workers_.at(good).End(busy, v1::RANK_OUTCOME_COMPLETED);
-  workers_.at(good).Checkpoint(busy, 20);
+  workers_.at(good).Train(busy_, 20);
+  workers_.at(good).End(busy_, v1::RANK_OUTCOME_COMPLETED);
+  workers_.at(good).Checkpoint(busy_, 20);
   Pass(seconds(20));
-  ASSERT_EQ(bed_.StateOf(busy), v1::JOB_STATE_SUCCEEDED);
+  ASSERT_EQ(bed_.StateOf(busy_), v1::JOB_STATE_SUCCEEDED);
   EXPECT_EQ(PlaceOf(id), good);
 }
 
 TEST_F(AvoidanceTest, AfterAWhileItIsTriedAgain) {
-  Add("w1");
-  Add("w2");
-  const std::string busy = bed_.Submit();
-  workers_.at(PlaceOf(busy)).RunTo(busy, 1);
+  AddOneBusyAndOneFree();
   const std::string id = bed_.Submit();
   const std::string broken = FailStart(id);
   Pass(bed_.options.avoid_worker_for - seconds(10));
@@ -166,10 +169,7 @@ TEST_F(AvoidanceTest, AfterAWhileItIsTriedAgain) {
 }
 
 TEST_F(AvoidanceTest, ATrainerThatCrashedInTrainingStartsThereAgainAtOnce) {
-  Add("w1");
-  Add("w2");
-  const std::string busy = bed_.Submit();
-  workers_.at(PlaceOf(busy)).RunTo(busy, 1);
+  AddOneBusyAndOneFree();
   const std::string id = bed_.Submit();
   const std::string place = PlaceOf(id);
   workers_.at(place).RunTo(id, 5);
