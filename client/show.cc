@@ -86,7 +86,8 @@ std::string FailuresText(const v1::RetryCounts& retries) {
       "workers that were lost or stopped");
   add(retries.crash(), "crash", "crashes");
   add(retries.no_progress(), "hang", "hangs");
-  add(retries.bad_data(), "worker with bad data", "workers with bad data");
+  add(retries.unfit_worker(), "worker without its data or room",
+      "workers without its data or room");
   return absl::StrJoin(texts, ", ");
 }
 

@@ -140,7 +140,7 @@ const RankState* CauseOf(const Attempt& attempt) {
   const RankState* cause = nullptr;
   const auto weight = [](const RankState& rank) {
     const FaultKind kind = KindOf(rank.reason);
-    if (kind == FaultKind::kFatal || kind == FaultKind::kBadData) return 2;
+    if (kind == FaultKind::kFatal || kind == FaultKind::kUnfitWorker) return 2;
     return rank.reason == v1::REASON_RANK_LOST ? 0 : 1;
   };
   for (const RankState& rank : attempt.ranks) {
@@ -321,10 +321,10 @@ void FailAttempt(Call* call, JobRecord* record, v1::Reason reason, const std::st
   EndAttempt(call, record, reason, message);
   // A bad batch is bad everywhere.
   if (kind != FaultKind::kFatal && kind != FaultKind::kBadBatch) {
-    const bool is_unfit = never_trained || kind == FaultKind::kBadData;
+    const bool is_unfit = never_trained || kind == FaultKind::kUnfitWorker;
     Avoid(call, record, worker, is_unfit ? Avoidance::kUnfit : Avoidance::kLastChoice);
   }
-  if (kind == FaultKind::kBadData && !FitsElsewhere(call->state(), record->job, call->now())) {
+  if (kind == FaultKind::kUnfitWorker && !FitsElsewhere(call->state(), record->job, call->now())) {
     kind = FaultKind::kFatal;
   }
   if (is_overdue && kind != FaultKind::kFatal) {
@@ -345,7 +345,7 @@ void FailAttempt(Call* call, JobRecord* record, v1::Reason reason, const std::st
   const RetryDecision decision = CountFailure(kind, call->options(), record->job.mutable_retries());
   if (decision.retry) {
     Requeue(call, record, reason, RetryText(decision, message), decision.delay);
-  } else if (kind == FaultKind::kBadData) {
+  } else if (kind == FaultKind::kUnfitWorker) {
     call->Move(record, v1::JOB_STATE_FAILED, reason, FatalText(record->job, reason, message));
   } else {
     call->Move(record, v1::JOB_STATE_FAILED, v1::REASON_RETRIES_EXHAUSTED,

@@ -84,7 +84,7 @@ struct CoordinatorOptions {
   int crash_retries = 3;
   int no_progress_retries = 2;
   int bad_batch_retries = 10;
-  int bad_data_retries = 2;  // each on another worker
+  int unfit_worker_retries = 2;  // each on another worker
   // Doubled at every failure of a kind. The first infrastructure failure is retried at once.
   std::chrono::nanoseconds backoff_first = std::chrono::seconds(1);
   std::chrono::nanoseconds backoff_max = std::chrono::minutes(2);

@@ -50,7 +50,7 @@ std::string FatalText(const v1::Job& job, v1::Reason reason, const std::string& 
                           "the steps before: `sinkforge metrics ",
                           job.job_id(), "`");
     default:
-      return absl::StrCat(cause, "; ", LastCheckpoint(job),
+      return absl::StrCat(cause, TriedBefore(job), "; ", LastCheckpoint(job),
                           ". Make room on the worker's disk, then ", ResumeCommand(job));
   }
 }

@@ -46,10 +46,10 @@ RetryDecision CountFailure(FaultKind kind, const CoordinatorOptions& options,
       decision.failures = counts->bad_batch();
       decision.budget = options.bad_batch_retries;
       break;
-    case FaultKind::kBadData:
-      counts->set_bad_data(counts->bad_data() + 1);
-      decision.failures = counts->bad_data();
-      decision.budget = options.bad_data_retries;
+    case FaultKind::kUnfitWorker:
+      counts->set_unfit_worker(counts->unfit_worker() + 1);
+      decision.failures = counts->unfit_worker();
+      decision.budget = options.unfit_worker_retries;
       break;
     case FaultKind::kFatal:
       return decision;

@@ -13,7 +13,7 @@ enum class FaultKind {
   kCrash,           // the trainer's: a few
   kNoProgress,      // it hung: fewer, because each costs a long time-out
   kBadBatch,        // a batch's: goes on without it
-  kBadData,         // a worker's: others may have what it lacks, or has damaged
+  kUnfitWorker,     // a worker's: others may have the data, or the room, that it lacks
   kFatal,           // would fail the same way again: none
 };
 
@@ -28,11 +28,11 @@ constexpr FaultKind KindOf(v1::Reason reason) {
     case v1::REASON_START_TIMEOUT:
       return FaultKind::kNoProgress;
     case v1::REASON_BAD_DATA:
-      return FaultKind::kBadData;
+    case v1::REASON_CHECKPOINT_FAILED:
+      return FaultKind::kUnfitWorker;
     case v1::REASON_BAD_JOB:
     case v1::REASON_NON_FINITE_LOSS:
     case v1::REASON_LOSS_SPIKE:
-    case v1::REASON_CHECKPOINT_FAILED:
       return FaultKind::kFatal;
     default:
       return FaultKind::kCrash;

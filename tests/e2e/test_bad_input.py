@@ -154,6 +154,18 @@ class FullDiskTest(harness.ClusterTest):
         self.assertEqual(steps, list(range(1, len(steps) + 1)))
         self.assertGreaterEqual(len(steps), 20)
 
+    def test_another_worker_may_have_room(self):
+        job_id, _ = self.cluster.submit_and_meet(20, train__steps=400)
+        self.cluster.start_worker("roomy")
+        self.cluster.await_state(job_id, "SUCCEEDED")
+        events = self.cluster.events(job_id)
+        self.assertEqual([event["reason"] for event in events
+                          if event["kind"] == "EVENT_KIND_ATTEMPT_ENDED"],
+                         ["REASON_CHECKPOINT_FAILED", "REASON_COMPLETED"])
+        starts = [event["message"] for event in events
+                  if event["kind"] == "EVENT_KIND_ATTEMPT_STARTED"]
+        self.assertTrue(starts[1].startswith("on roomy "), starts)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -78,7 +78,7 @@ class SchedulingTest(unittest.TestCase):
         for job_id in waiting:
             harness.wait_until(lambda job=job_id: "not on a, where it failed" in
                                cluster.ok("show", job).out, f"{job_id} waits for the other worker")
-            self.assertIn("after 1 worker with bad data", cluster.ok("show", job_id).out)
+            self.assertIn("after 1 worker without its data or room", cluster.ok("show", job_id).out)
         other = cluster.submit(name="other", **SHORT)
         cluster.await_state(other, "SUCCEEDED")
         cluster.ok("cancel", busy)

@@ -73,7 +73,7 @@ TEST_F(AvoidanceTest, DataThatOneWorkerLacksAreLookedForOnAnother) {
   EXPECT_NE(second, first);
   workers_.at(second).RunTo(id, 5);
   EXPECT_EQ(bed_.StateOf(id), v1::JOB_STATE_RUNNING);
-  EXPECT_EQ(bed_.Job(id).retries().bad_data(), 1);
+  EXPECT_EQ(bed_.Job(id).retries().unfit_worker(), 1);
 }
 
 TEST_F(AvoidanceTest, DataThatNoWorkerHasFailTheJobAndNameWhereTheyWereLookedFor) {
@@ -110,8 +110,27 @@ TEST_F(AvoidanceTest, ManyWorkersAreNotAllAsked) {
     FailStart(id, v1::REASON_BAD_DATA);
     Pass(seconds(5));
   }
-  EXPECT_EQ(tried, 1 + bed_.options.bad_data_retries);
+  EXPECT_EQ(tried, 1 + bed_.options.unfit_worker_retries);
   EXPECT_EQ(bed_.Job(id).reason(), v1::REASON_BAD_DATA);
+}
+
+TEST_F(AvoidanceTest, ALastCheckpointWithoutRoomIsMadeAgainOnAnotherWorker) {
+  HandWorker& w1 = Add("w1");
+  const std::string id = bed_.Submit();
+  w1.RunTo(id, 10);
+  w1.Checkpoint(id, 10);
+  w1.RunTo(id, 19);
+  HandWorker& w2 = Add("w2");
+  w1.Crash(id, v1::REASON_CHECKPOINT_FAILED, "checkpoint of step 20: 3 bytes free");
+  ASSERT_EQ(PlaceOf(id), "w2");
+  w2.Sync();
+  ASSERT_EQ(w2.Desired().ranks_size(), 1);
+  EXPECT_EQ(w2.Desired().ranks(0).restore().step(), 10);
+  w2.Crash(id, v1::REASON_CHECKPOINT_FAILED, "checkpoint of step 20: 4 bytes free");
+  EXPECT_EQ(bed_.Job(id).reason(), v1::REASON_CHECKPOINT_FAILED);
+  EXPECT_THAT(bed_.Job(id).message(),
+              HasSubstr("4 bytes free; before that it failed on w1; the last good checkpoint is "
+                        "step 10. Make room"));
 }
 
 TEST_F(AvoidanceTest, AGangGoesOnWithoutTheWorkerThatLacksItsData) {
