@@ -15,7 +15,10 @@
 namespace sinkforge::base {
 namespace {
 
-thread_local bool quiet = false;
+// Aligned like what mold 1.10 puts behind it: at the last bytes of a page it would be the beginning
+// of what is made read-only after relocation, on a page that is not mapped, and a program that does
+// not start ("cannot apply additional memory protection").
+alignas(16) thread_local bool quiet = false;
 
 std::optional<int64_t> AdmitNow(const std::string& text) {
   static Mutex mutex;
