@@ -36,7 +36,8 @@ using sinkforge::trainer::TrainCommand;
 constexpr char kFooter[] =
     "Exit codes: 0 completed, 2 wrong command line, 10 stopped after a checkpoint, 11 abandoned,\n"
     "20 bad job, 21 bad data, 22 the loss is not finite, 23 a checkpoint could not be written or\n"
-    "restored, 24 another error, 25 another rank was lost, 26 a GPU or its libraries failed.\n"
+    "restored, 24 another error, 25 another rank was lost, 26 no GPU can be used, or one\n"
+    "or its libraries failed.\n"
     "`sinkforge-trainer --job ...` is short for `sinkforge-trainer train --job ...`.";
 
 struct WorkerCommand {

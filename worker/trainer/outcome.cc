@@ -58,4 +58,11 @@ RunEnd FailedRun(v1::Reason reason, const std::string& message) {
   return {ExitCodeOf(reason), v1::RANK_OUTCOME_FAILED, reason, message};
 }
 
+RunEnd FailedRun(RunStage stage, const kernels::Status& status) {
+  RunEnd end = FailedRun(ReasonOf(stage, status.code()), status.message());
+  // To the coordinator it is a crash, to be tried elsewhere; whoever looks here sees the GPU.
+  if (stage == RunStage::kDevice) end.exit_code = ExitCode::kDeviceFailed;
+  return end;
+}
+
 }  // namespace sinkforge::trainer

@@ -5,13 +5,15 @@
 //   2 wrong command line       11 abandoned: the attempt is over, nothing more was written
 //  20 bad job                  21 bad data               22 the loss is not finite
 //  23 a checkpoint could not be written or restored      24 another error
-//  25 another rank was lost   26 a GPU or its libraries failed; the last line on stderr says how
+//  25 another rank was lost   26 no GPU can be used, or one or its libraries failed; the
+//                                last line on stderr says how
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
 
+#include "kernels/cuda/cuda_backend.h"
 #include "kernels/status.h"
 #include "sinkforge/v1/job.pb.h"
 #include "sinkforge/v1/worker_service.pb.h"
@@ -29,6 +31,7 @@ enum class ExitCode {
   kCheckpointFailed = 23,
   kOtherError = 24,
   kRankLost = 25,
+  kDeviceFailed = kernels::kDeviceFailureExitCode,
 };
 
 struct RunEnd {
@@ -50,5 +53,8 @@ ExitCode ExitCodeOf(v1::Reason reason);
 enum class RunStage { kJob, kDevice, kConnect, kData, kModel, kRestore, kTraining };
 
 v1::Reason ReasonOf(RunStage stage, kernels::StatusCode code);
+
+// A run that failed before its first step.
+RunEnd FailedRun(RunStage stage, const kernels::Status& status);
 
 }  // namespace sinkforge::trainer

@@ -64,7 +64,7 @@ class Run {
 
  private:
   bool Fail(RunStage stage, const Status& status) {
-    end_ = FailedRun(ReasonOf(stage, status.code()), status.message());
+    end_ = FailedRun(stage, status);
     return false;
   }
 

@@ -445,7 +445,7 @@ INSTANTIATE_TEST_SUITE_P(
                 {"model.attention=sink", "model.head_norm=rms"},
                 20,
                 "would cancel the gate"},
-        BadCase{"device", {"resources.device=cuda"}, 24, "resources.device"},
+        BadCase{"device", {"resources.device=cuda"}, 26, "resources.device"},
         BadCase{"missing file", {"data.train=none.txt"}, 21, "no file matches none.txt"},
         BadCase{"missing validation", {"data.validation=none.txt"}, 21, "data.validation"},
         BadCase{"empty file", {"data.train=empty.txt"}, 21, "empty.txt"},

@@ -389,6 +389,13 @@ TEST_F(WorkerLinkTest, BadJobsAndDataEndWithTheirReason) {
   EXPECT_THAT(Last().message(), HasSubstr("`..` is not accepted here"));
 }
 
+TEST_F(WorkerLinkTest, GpuThatCannotBeHadHasItsOwnCodeAndIsTriedElsewhere) {
+  fake_.assignment.mutable_rank()->mutable_spec()->mutable_resources()->set_device(v1::DEVICE_CUDA);
+  EXPECT_EQ(RunTrainer(), ExitCode::kDeviceFailed);
+  EXPECT_EQ(Last().reason(), v1::REASON_TRAINER_CRASHED);
+  EXPECT_THAT(Last().message(), HasSubstr("resources.device"));
+}
+
 TEST_F(WorkerLinkTest, DivergedLossNamesTheStep) {
   v1::JobSpec& spec = *fake_.assignment.mutable_rank()->mutable_spec();
   spec.mutable_checkpoint()->set_every_steps(1);
