@@ -10,6 +10,7 @@
 
 #include "kernels/cuda/attention_op.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/device_list.h"
 #include "kernels/cuda/graphs.h"
 #include "kernels/cuda/matrix_product.h"
 #include "kernels/cuda/muon_op.h"
@@ -453,21 +454,8 @@ bool HasHopperKernels(int device) {
 
 Result<std::unique_ptr<Backend>> MakeCudaBackend(const CudaBackendOptions& asked) {
   CudaBackendOptions options = asked;
-  int count = 0;
-  if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess) {
-    return cuda::NoDevice(std::string("no GPU can be used: ") + cudaGetErrorString(error));
-  }
-  if (options.device < 0 || options.device >= count) {
-    return cuda::NoDevice("device " + std::to_string(options.device) + " is not there, this " +
-                          "machine has " + std::to_string(count));
-  }
-  int major = 0;
-  cuda::CheckCuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, options.device),
-                  "compute capability");
-  if (major < 8) {
-    return cuda::NoDevice("device " + std::to_string(options.device) + " has compute capability " +
-                          std::to_string(major) + ".x");
-  }
+  const Result<CudaDevice> device = UseCudaDevice(options.device);
+  if (!device.ok()) return cuda::NoDevice(device.status().message());
   const bool has_hopper = HasHopperKernels(options.device);
   if (options.attention == CudaAttention::kHopper && !has_hopper) {
     return cuda::NoDevice("device " + std::to_string(options.device) +
@@ -483,7 +471,6 @@ Result<std::unique_ptr<Backend>> MakeCudaBackend(const CudaBackendOptions& asked
       std::fprintf(stderr, "warning: %s\n", message.c_str());
     };
   }
-  cuda::CheckCuda(cudaSetDevice(options.device), "device");
   if (options.precision == CudaPrecision::kFloat32) {
     return std::unique_ptr<Backend>(std::make_unique<cuda::CudaBackend<float>>(options));
   }

@@ -3,7 +3,16 @@
 
 namespace emulation {
 
-enum class CudaCall { kMalloc, kBeginCapture, kLaunchInCapture, kEndCapture, kInstantiate };
+enum class CudaCall {
+  kGetDeviceCount,
+  kSetDevice,
+  kFuncGetAttributes,
+  kMalloc,
+  kBeginCapture,
+  kLaunchInCapture,
+  kEndCapture,
+  kInstantiate
+};
 // The calling thread's next such call fails with `error`, a cudaError_t.
 void FailNext(CudaCall call, int error);
 // For the emulated calls: what the test asked for, once; else 0.

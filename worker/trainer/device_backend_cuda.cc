@@ -13,4 +13,6 @@ kernels::Result<std::unique_ptr<kernels::Backend>> MakeDeviceBackend(v1::Precisi
   return kernels::MakeCudaBackend(options);
 }
 
+kernels::Result<kernels::CudaDevices> ListDevices() { return kernels::ListCudaDevices(); }
+
 }  // namespace sinkforge::trainer

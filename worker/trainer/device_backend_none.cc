@@ -9,4 +9,10 @@ kernels::Result<std::unique_ptr<kernels::Backend>> MakeDeviceBackend(v1::Precisi
                          "cpu, or build it with the preset `cuda`");
 }
 
+kernels::Result<kernels::CudaDevices> ListDevices() {
+  return kernels::Status(kernels::StatusCode::kInvalidArgument,
+                         "no GPU can be used: this trainer was built for the CPU alone; build it "
+                         "with the preset `cuda`");
+}
+
 }  // namespace sinkforge::trainer

@@ -1,6 +1,6 @@
 // sinkforge-trainer: trains one rank of a job, alone (train) or for a worker daemon (worker),
-// writes text with a trained model (sample), and evaluates one (evaluate). outcome.h has the table
-// of exit codes.
+// writes text with a trained model (sample), evaluates one (evaluate), and lists the GPUs that it
+// can use (gpus). outcome.h has the table of exit codes.
 #include <grpc/grpc.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -18,6 +18,7 @@
 #include "base/signals.h"
 #include "worker/token_variable.h"
 #include "worker/trainer/evaluate_command.h"
+#include "worker/trainer/gpus_command.h"
 #include "worker/trainer/sample_command.h"
 #include "worker/trainer/train_command.h"
 #include "worker/trainer/worker_command.h"
@@ -29,6 +30,7 @@ using sinkforge::trainer::BackendChoice;
 using sinkforge::trainer::EvaluateCommand;
 using sinkforge::trainer::EvaluateFormat;
 using sinkforge::trainer::ExitCode;
+using sinkforge::trainer::GpusFormat;
 using sinkforge::trainer::SampleCommand;
 using sinkforge::trainer::SampleFormat;
 using sinkforge::trainer::TrainCommand;
@@ -121,7 +123,7 @@ void AddWorkerOptions(CLI::App* app, WorkerCommand* command) {
       ->check(CLI::Range(int64_t{1}, int64_t{1024}));
 }
 
-// Ctrl-C and a reader that went away end what works on a trained model.
+// Ctrl-C and a reader that went away end what trains nothing.
 void RestoreSignals() {
   sigset_t none;
   sigemptyset(&none);
@@ -188,12 +190,19 @@ void AddSampleOptions(CLI::App* app, SampleCommand* command) {
       ->transform(CLI::CheckedTransformer(formats).description(""));
 }
 
+void AddGpusOptions(CLI::App* app, GpusFormat* format) {
+  const std::map<std::string, GpusFormat> formats = {{"text", GpusFormat::kText},
+                                                     {"json", GpusFormat::kJson}};
+  app->add_option("-o,--output", *format, "text, a line for each, or json: a list of objects")
+      ->transform(CLI::CheckedTransformer(formats).description(""));
+}
+
 // `train` may be left out.
 std::vector<std::string> Arguments(int argc, char** argv) {
   std::vector<std::string> arguments(argv + 1, argv + argc);
   const std::string first = arguments.empty() ? "--help" : arguments[0];
   const bool named = first == "train" || first == "worker" || first == "sample" ||
-                     first == "evaluate" || first == "--help" || first == "-h" ||
+                     first == "evaluate" || first == "gpus" || first == "--help" || first == "-h" ||
                      first == "--version" || first == "-V";
   if (arguments.empty()) arguments = {"--help"};
   if (!named) arguments.insert(arguments.begin(), "train");
@@ -215,14 +224,17 @@ int main(int argc, char** argv) {
   WorkerCommand worker;
   SampleCommand sample;
   EvaluateCommand evaluate;
+  GpusFormat gpus_format = GpusFormat::kText;
   CLI::App* train_app = app.add_subcommand("train", "Train without daemons");
   CLI::App* worker_app = app.add_subcommand("worker", "Train for a worker daemon, which starts it");
   AddTrainOptions(train_app, &train);
   CLI::App* sample_app = app.add_subcommand("sample", "Write text with an exported model");
   CLI::App* evaluate_app = app.add_subcommand("evaluate", "Evaluate an exported model");
+  CLI::App* gpus_app = app.add_subcommand("gpus", "List the GPUs that this program can use");
   AddWorkerOptions(worker_app, &worker);
   AddSampleOptions(sample_app, &sample);
   AddEvaluateOptions(evaluate_app, &evaluate);
+  AddGpusOptions(gpus_app, &gpus_format);
   try {
     app.parse(Arguments(argc, argv));
     if (*train_app && train.work_dir.empty() && !train.explain_memory) {
@@ -231,10 +243,11 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
   }
-  if (*sample_app || *evaluate_app) RestoreSignals();
+  if (*sample_app || *evaluate_app || *gpus_app) RestoreSignals();
   const ExitCode code = *train_app      ? RunTrainCommand(train)
                         : *sample_app   ? RunSampleCommand(sample)
                         : *evaluate_app ? RunEvaluateCommand(evaluate)
+                        : *gpus_app     ? RunGpusCommand(gpus_format)
                                         : RunWorkerCommand(worker);
   std::fflush(nullptr);
   // Past the destructors of statics, which the library's idle threads may still use.

@@ -13,6 +13,7 @@
 
 #include "tests/cuda_emulation/capture.h"
 #include "tests/cuda_emulation/device_memory.h"
+#include "tests/cuda_emulation/devices.h"
 #include "tests/cuda_emulation/emulation.h"
 #include "tests/cuda_emulation/failures.h"
 #include "tests/cuda_emulation/hopper_emulation.h"
@@ -57,7 +58,10 @@ T __shfl_sync(unsigned, T value, int lane) {
 enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorMemoryAllocation = 2,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorDevicesUnavailable = 46,
   cudaErrorNoDevice = 100,
+  cudaErrorNoKernelImageForDevice = 209,
   cudaErrorIllegalState = 401,
   cudaErrorNotReady = 600,
   cudaErrorStreamCaptureUnsupported = 900,
@@ -84,10 +88,32 @@ inline cudaError_t cudaGetLastError() {
   return static_cast<cudaError_t>(emulation::TakeLastError());
 }
 inline cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  if (const int error = emulation::FailureOf(emulation::CudaCall::kGetDeviceCount); error != 0) {
+    return static_cast<cudaError_t>(error);
+  }
+  *count = static_cast<int>(emulation::Devices().size());
   return cudaSuccess;
 }
-inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+struct cudaDeviceProp {
+  char name[256];
+  int major, minor;
+};
+inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
+  const emulation::Device& device = emulation::Devices().at(static_cast<size_t>(index));
+  *properties = {};
+  device.name.copy(properties->name, sizeof(properties->name) - 1);
+  properties->major = device.major;
+  properties->minor = device.minor;
+  return cudaSuccess;
+}
+inline cudaError_t cudaSetDevice(int) {
+  return static_cast<cudaError_t>(emulation::FailureOf(emulation::CudaCall::kSetDevice));
+}
+struct cudaFuncAttributes {};
+template <typename Kernel>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, Kernel*) {
+  return static_cast<cudaError_t>(emulation::FailureOf(emulation::CudaCall::kFuncGetAttributes));
+}
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   const int of_attribute[] = {9, 0, 2, 64 << 10};
   *value = of_attribute[attribute];

@@ -488,6 +488,18 @@ TEST_F(StandaloneTest, ShardsWithASidecarHaveBitsPerByte) {
               last["validation_loss"].get<double>() / (2 * std::log(2.0)), 1e-12);
 }
 
+TEST_F(StandaloneTest, SaysWhyItCanUseNoGpu) {
+  for (const auto& arguments :
+       {std::vector<std::string>{"gpus"}, std::vector<std::string>{"gpus", "-o", "json"}}) {
+    Child gpus(arguments, folder_ / "stderr");
+    EXPECT_EQ(gpus.Wait(), 26);
+    EXPECT_THAT(gpus.Output(), testing::StartsWith("error: no GPU can be used: "));
+    EXPECT_THAT(gpus.Output(), testing::AnyOf(HasSubstr("; build it with"), HasSubstr("; see ")));
+  }
+  Child wrong({"gpus", "-o", "csv"}, folder_ / "stderr");
+  EXPECT_EQ(wrong.Wait(), 2);
+}
+
 TEST_F(StandaloneTest, CommandLine) {
   Child version({"--version"}, folder_ / "stderr");
   EXPECT_EQ(version.Wait(), 0);
