@@ -9,6 +9,7 @@
 #include "base/ids.h"
 #include "base/log.h"
 #include "worker/environment.h"
+#include "worker/gpu_check.h"
 
 namespace sinkforge::worker {
 namespace {
@@ -42,8 +43,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(
     DaemonOptions options, const base::Clock* clock,
     std::function<void(const absl::Status&)> on_fatal) {
   std::unique_ptr<Daemon> daemon(new Daemon(std::move(options), clock));
-  for (const auto step : {&Daemon::CheckOptions, &Daemon::OpenStores, &Daemon::StartServers,
-                          &Daemon::StartTrainerServer}) {
+  for (const auto step : {&Daemon::CheckOptions, &Daemon::OpenStores, &Daemon::FindGpus,
+                          &Daemon::StartServers, &Daemon::StartTrainerServer}) {
     if (absl::Status status = (daemon.get()->*step)(); !status.ok()) return status;
   }
   daemon->StartThreads(std::move(on_fatal));
@@ -97,6 +98,12 @@ absl::Status Daemon::OpenStores() {
   // The database's lock is ours: whatever the ledger holds was started by a daemon that is dead.
   ledger_ = std::make_unique<ProcessLedger>(store_.get());
   return ledger_->KillLeftovers(kLeftoverTimeout).status();
+}
+
+// Once no trainer of a former life holds one any more.
+absl::Status Daemon::FindGpus() {
+  if (options_.gpus == 0) return absl::OkStatus();
+  return CheckGpus({options_.trainer, options_.gpus}, *clock_);
 }
 
 absl::Status Daemon::OpenTables() {

@@ -65,8 +65,8 @@ class Daemon {
   // (ALREADY_EXISTS). `clock` is not owned.
   // Where the database is damaged, what can be read of it is moved to a new one first.
   // INVALID_ARGUMENT, NOT_FOUND: the options; FAILED_PRECONDITION: the data folder is in use or of
-  // a newer version; UNAVAILABLE: an address is in use, or the disk fails. Each says what to
-  // change.
+  // a newer version; UNAVAILABLE: an address is in use, a GPU is not there, or the disk fails. Each
+  // says what to change.
   static absl::StatusOr<std::unique_ptr<Daemon>> Start(
       DaemonOptions options, const base::Clock* clock,
       std::function<void(const absl::Status&)> on_fatal);
@@ -91,6 +91,7 @@ class Daemon {
   Daemon(DaemonOptions options, const base::Clock* clock);
   absl::Status CheckOptions();
   absl::Status OpenStores();
+  absl::Status FindGpus();
   absl::Status OpenTables();
   void SalvageStores(SalvageParts::KnownParts known_parts);
   absl::Status StartServers();

@@ -35,8 +35,9 @@ enum ExitCode { kOk = 0, kFailed = 1, kUsage = 2, kNameTaken = 3, kDataDir = 4, 
 
 constexpr char kFooter[] =
     "Exit codes: 0 stopped as asked; 1 failed; 2 wrong options; 3 another live worker has this "
-    "--name; 4 the --data-dir is in use or of a newer version; 5 an address is in use, or the disk "
-    "fails.\nSIGTERM or SIGINT: trainers write a checkpoint and stop, and others fetch the "
+    "--name; 4 the --data-dir is in use or of a newer version; 5 an address is in use, a GPU of "
+    "--gpus cannot be used, or the disk fails.\nSIGTERM or SIGINT: trainers write a checkpoint and "
+    "stop, and others fetch the "
     "checkpoints that only this worker has, within --grace; a second one ends it at once.";
 
 ExitCode CodeOf(const absl::Status& status) {
@@ -80,9 +81,10 @@ void AddOptions(CLI::App* app, CommandLine* line) {
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   base::ExpectNumber<int64_t>(
-      app->add_option("--gpus", daemon.gpus,
-                      "GPU slots: one for each of the first GPUs that this process sees; the "
-                      "trainer must have been built with CUDA"))
+      app->add_option(
+          "--gpus", daemon.gpus,
+          "GPU slots: one for each of the first GPUs that this process sees, all of which "
+          "must be among those that `sinkforge-trainer gpus` lists"))
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app->add_option("--data-root", daemon.data_roots,

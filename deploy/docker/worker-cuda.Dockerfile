@@ -2,6 +2,7 @@
 # cuda-keyring_1.1-1_all.deb for Debian 12 as cuda-keyring.deb in deploy/docker:
 #   docker build -f deploy/docker/worker-cuda.Dockerfile -t sinkforge-worker-cuda:0.1.0 .
 # The host's driver comes in at run time: docker run --gpus all, or Kubernetes' device plugin.
+# Without it the worker ends with exit code 5 and says why.
 ARG DEBIAN=debian:bookworm-20250520-slim
 
 FROM ${DEBIAN} AS build

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 import unittest
 import urllib.request
 
@@ -128,6 +129,23 @@ class WorkerTest(harness.ClusterTest):
         (worker,) = [worker for worker in cluster.ok("workers", "-o", "json").json()["workers"]
                      if worker["worker"] == "w"]
         self.assertEqual(worker["state"], "WORKER_STATE_LIVE")
+
+    def test_a_worker_offers_no_gpu_that_its_trainer_cannot_use(self):
+        """This machine has none, or the trainer was built for the CPU alone."""
+        cluster = self.cluster
+        gpus = subprocess.run([os.path.join(harness.BIN, "sinkforge-trainer"), "gpus"], text=True,
+                              capture_output=True, check=False, timeout=harness.WAIT_SECONDS)
+        self.assertEqual((gpus.returncode, gpus.stdout), (26, ""), gpus.stderr)
+        second = harness.Daemon(
+            [os.path.join(harness.BIN, "sinkforge-worker"), "--name", "gpus", "--gpus", "1",
+             "--coordinator", cluster.address, "--data-dir", cluster.path("gpus"),
+             "--metrics-listen", "127.0.0.1:0"], cluster.path("gpus.log"))
+        self.addCleanup(second.kill)
+        harness.wait_until(lambda: not second.alive(), "the worker with --gpus has ended")
+        self.assertEqual(second.process.returncode, 5, second.log())
+        self.assertIn("cannot start: --gpus 1: ", second.log())
+        self.assertIn(gpus.stderr.strip().removeprefix("error: "), second.log())
+        self.assertNotIn("gpus", cluster.ok("workers").out)
 
     def test_an_address_in_use_is_named(self):
         cluster = self.cluster

@@ -531,6 +531,18 @@ TEST_F(DaemonTest, ServesCheckpointsAndSurvivesImpossibleRequests) {
   EXPECT_EQ(ask("d4-1", 1, -1), grpc::StatusCode::INVALID_ARGUMENT);
 }
 
+TEST_F(DaemonTest, OffersGpusThatItsTrainerCanUse) {
+  DaemonOptions options = Options("a");
+  options.trainer = folder_.path() + "/trainer.sh";
+  WriteScript(options.trainer, "echo '[{\"index\": 0}]'");
+  options.gpus = 2;
+  const auto fewer = Daemon::Start(options, &clock_, [](const absl::Status&) {});
+  EXPECT_TRUE(absl::IsUnavailable(fewer.status())) << fewer.status();
+  EXPECT_THAT(std::string(fewer.status().message()), HasSubstr("1 of the first 2 GPUs"));
+  options.gpus = 1;
+  EXPECT_NE(Start(options), nullptr);
+}
+
 TEST_F(DaemonTest, NamesWhatIsWrongWithItsOptions) {
   const auto fails = [&](const DaemonOptions& options, absl::StatusCode code,
                          const std::string& text) {

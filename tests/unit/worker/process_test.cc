@@ -6,6 +6,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/unit/worker/test_support.h"
+#include "worker/process/child_answer.h"
 #include "worker/process/child_process.h"
 #include "worker/process/trainer_processes.h"
 
@@ -24,8 +25,7 @@ class ProcessTest : public testing::Test {
 
   void Launch(const std::string& script) {
     const std::string path = folder_.path() + "/trainer.sh";
-    std::ofstream(path) << "#!/bin/sh\n" << script << "\n";
-    std::filesystem::permissions(path, std::filesystem::perms::owner_all);
+    WriteScript(path, script);
     LaunchPath(path);
   }
   void LaunchPath(const std::string& path) {
@@ -199,6 +199,56 @@ TEST_F(ProcessTest, LedgerLeavesAloneAProcessThatOnlyHasTheSamePid) {
   ASSERT_TRUE(kv_->Write(batch, base::Durability::kLogged).ok());
   EXPECT_EQ(ledger_.KillLeftovers(std::chrono::seconds(1)).value(), 0);
   EXPECT_EQ(LedgerEntries(), 0);
+}
+
+class AskChildTest : public testing::Test {
+ protected:
+  absl::StatusOr<ChildAnswer> Ask(const std::string& script, std::chrono::nanoseconds limit) const {
+    return AskChild({{"/bin/sh", "-c", script}, {"PATH=/usr/bin:/bin"}}, limit, clock_);
+  }
+
+  base::RealClock clock_;
+};
+
+TEST_F(AskChildTest, HearsBothStreamsToTheirEndAndTheExitCode) {
+  const auto answer = Ask("echo out; echo err >&2; exit 7", std::chrono::minutes(1));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->out, "out\n");
+  EXPECT_EQ(answer->err, "err\n");
+  EXPECT_EQ(answer->exit_code, 7);
+  EXPECT_EQ(Ask("kill -SEGV $$", std::chrono::minutes(1))->exit_code, -SIGSEGV);
+}
+
+TEST_F(AskChildTest, KeepsTheBeginningOfAFlood) {
+  const auto answer = Ask("yes | head -c 5000000", std::chrono::minutes(1));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->out.size(), size_t{1} << 20);
+}
+
+TEST_F(AskChildTest, LeavesNoChildrenOfOneThatEndsByItself) {
+  const auto answer = Ask("sleep 1000 & echo $!", std::chrono::minutes(1));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  const pid_t grandchild = std::stoi(answer->out);
+  EXPECT_TRUE(Eventually([&] { return IsGone(grandchild); }));
+}
+
+TEST_F(AskChildTest, KillsOneThatHangs) {
+  // Closing its output is no end.
+  const auto answer = Ask("exec >&- 2>&-; exec sleep 1000", std::chrono::milliseconds(200));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(answer.status())) << answer.status();
+  EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1) << "it is not reaped";
+}
+
+TEST_F(AskChildTest, DoesNotWaitForAProcessThatLeftTheGroup) {
+  const TempFolder folder;
+  const std::string left = folder.path() + "/left";
+  const auto answer = Ask("setsid sh -c 'echo $$ > " + left + "; exec sleep 1000' &\n" +
+                              "until test -s " + left + "; do :; done; cat " + left,
+                          std::chrono::minutes(10));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  const pid_t grandchild = std::stoi(answer->out);
+  EXPECT_FALSE(IsGone(grandchild));
+  kill(grandchild, SIGKILL);
 }
 
 TEST(CleanEnvironmentTest, KeepsOnlyWhatIsNeeded) {

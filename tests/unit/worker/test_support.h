@@ -36,6 +36,12 @@ class TempFolder {
   std::string path_;
 };
 
+// A program in the place of a trainer.
+inline void WriteScript(const std::string& path, const std::string& script) {
+  std::ofstream(path) << "#!/bin/sh\n" << script << "\n";
+  std::filesystem::permissions(path, std::filesystem::perms::owner_all);
+}
+
 inline std::unique_ptr<base::KvStore> OpenKv(const std::string& path) {
   auto store = base::KvStore::Open({.path = path, .migrate = nullptr});
   EXPECT_TRUE(store.ok()) << store.status();
