@@ -1,12 +1,16 @@
-// The conformance table on CudaBackend without a test library: `... [part of a case's name]` holds
-// every precision and every path of attention against the float64 reference, bounded by twice the
-// error of the readable backend in the same precision, and runs each case twice for equal bits
-// where the order of sums is fixed. Then the paths of attention at longer shapes against each other
-// (device_attention.h), whole models (device_model.h) and the memory that they take
-// (device_memory.h). Prints one line a failure and a count at the end, and exits with 1 if anything
-// failed.
+// The conformance table on CudaBackend without a test library:
+//
+//   ... [part of a case's name] [others|hopper]
+//
+// holds every precision and every path of attention, or only the Hopper one or all others, against
+// the float64 reference, bounded by twice the error of the readable backend in the same precision,
+// and runs each case twice for equal bits where the order of sums is fixed. Then the paths of
+// attention at longer shapes against each other (device_attention.h), whole models (device_model.h)
+// and the memory that they take (device_memory.h). Prints one line a failure and a count at the
+// end, and exits with 1 if anything failed.
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/ref/ref_backend.h"
@@ -109,9 +113,17 @@ bool RunOps(const Selection& selection, Counts* counts) {
   return true;
 }
 
-int RunAll(const std::string& name_part) {
+// Empty where there is no such word.
+std::vector<PathChoice> PathsOf(const std::string& word) {
+  if (word.empty()) return {PathChoice::kOthers, PathChoice::kHopper};
+  if (word == "others") return {PathChoice::kOthers};
+  if (word == "hopper") return {PathChoice::kHopper};
+  return {};
+}
+
+int RunAll(const std::string& name_part, const std::vector<PathChoice>& choices) {
   Counts counts;
-  for (const PathChoice paths : {PathChoice::kOthers, PathChoice::kHopper}) {
+  for (const PathChoice paths : choices) {
     const Selection selection = {name_part, paths};
     if (!RunOps(selection, &counts)) return 1;
     for (const Counts& more :
@@ -130,5 +142,11 @@ int RunAll(const std::string& name_part) {
 int main(int argc, char** argv) {
   // What was said before a case that ends the process is not lost.
   std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
-  return sinkforge::kernels::conformance::RunAll(argc > 1 ? argv[1] : "");
+  using sinkforge::kernels::conformance::PathsOf;
+  const auto choices = PathsOf(argc > 2 ? argv[2] : "");
+  if (choices.empty() || argc > 3) {
+    std::fprintf(stderr, "usage: %s [part of a case's name] [others|hopper]\n", argv[0]);
+    return 2;
+  }
+  return sinkforge::kernels::conformance::RunAll(argc > 1 ? argv[1] : "", choices);
 }
