@@ -10,14 +10,13 @@
 
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/matrix_product.h"
+#include "kernels/cuda/product_alignment.h"
 
 namespace sinkforge::kernels::cuda {
 namespace {
 
 // What NVIDIA recommends for Hopper; more is never asked for by the library's heuristics.
 constexpr size_t kWorkspaceBytes = size_t{32} << 20;
-// Most tensors start at multiples of this, and the library need not be told more.
-constexpr uint32_t kAlignmentBytes = 16;
 
 void CheckLibrary(cublasStatus_t status, const char* what) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
@@ -28,23 +27,13 @@ void CheckLibrary(cublasStatus_t status, const char* what) {
 cudaDataType_t TypeOf(DType dtype) { return dtype == DType::kBF16 ? CUDA_R_16BF : CUDA_R_32F; }
 
 using Key = std::tuple<int64_t, int64_t, int64_t, Operand, Operand, DType, DType, bool, int64_t,
-                       int64_t, int64_t, int64_t, uint32_t>;
-
-// What all matrices of every product of the batch start at a multiple of.
-uint32_t AlignmentOf(const ProductArgs& args) {
-  auto bits = reinterpret_cast<uintptr_t>(args.a) | reinterpret_cast<uintptr_t>(args.b) |
-              reinterpret_cast<uintptr_t>(args.c) | reinterpret_cast<uintptr_t>(args.addend);
-  if (args.batch > 1) {
-    bits |= static_cast<uintptr_t>((args.a_stride | args.b_stride) * SizeOf(args.input));
-    bits |= static_cast<uintptr_t>(args.c_stride * SizeOf(args.output));
-  }
-  return bits % kAlignmentBytes == 0 ? kAlignmentBytes : static_cast<uint32_t>(SizeOf(args.input));
-}
+                       int64_t, int64_t, int64_t, Alignments>;
 
 Key KeyOf(const ProductArgs& args) {
-  return {args.m,        args.n,        args.k,           args.a_form, args.b_form,
-          args.input,    args.output,   args.beta != 0,   args.batch,  args.a_stride,
-          args.b_stride, args.c_stride, AlignmentOf(args)};
+  const Alignments alignments = AlignmentsOf(args);
+  return {args.m,        args.n,        args.k,         args.a_form, args.b_form,
+          args.input,    args.output,   args.beta != 0, args.batch,  args.a_stride,
+          args.b_stride, args.c_stride, alignments};
 }
 
 struct Plan {
@@ -119,11 +108,12 @@ void MatrixProducts::State::ChooseAlgorithm(const ProductArgs& args, Plan* plan)
   // between.
   set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
       static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
-  for (const auto attribute :
-       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
-    set(attribute, AlignmentOf(args));
-  }
+  const Alignments alignments = AlignmentsOf(args);
+  // The library's first operand is our second.
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignments.b);
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignments.a);
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignments.c);
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignments.c);
   cublasLtMatmulHeuristicResult_t best{};
   int found = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
