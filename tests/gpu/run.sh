@@ -177,6 +177,32 @@ attention() {
   "$build/attention_bench" kernels="$1"
 }
 
+# groups_of others|hopper: parts of the names of their cases, each of which has one at least.
+groups_of() {
+  case "$1" in
+    others) echo "Linear CrossEntropy Muon AdamW Embedding Norm Relu SwiGlu GateArgmax Sums Zero" \
+      "Copy Memory_ Model_ _d8 _d16 _d20 _d32 _d64 _d128" ;;
+    hopper) echo "Model_ _d64 _d128" ;;
+  esac
+}
+
+# conformance others|hopper: all cases. A call that fails ends the process, which then has said
+# nothing of the cases after it: so each group of cases is run by itself.
+conformance() {
+  local status=0 group sound="" broken=""
+  "$build/device_conformance" "" "$1" 2>&1 | tee "$out/cases.log" || status=$?
+  if grep -qE "^[0-9]+ cases, " "$out/cases.log"; then return "$status"; fi
+  for group in $(groups_of "$1"); do
+    if "$build/device_conformance" "$group" "$1" 2>&1 | sed -u "s/^/$group: /"; then
+      sound+=" $group"
+    else
+      broken+=" $group"
+    fi
+  done
+  echo "alone, sound:${sound:- none}; broken:${broken:- none}"
+  return 1
+}
+
 # sanitize TOOL others|hopper: the cases of one length, for a tool slows a kernel down a
 # hundredfold. Not every machine lets these tools at its card.
 sanitize() {
@@ -222,7 +248,7 @@ check() {
   local kernels=(others)
   if is_hopper; then kernels+=(hopper); fi
   for kind in "${kernels[@]}"; do
-    part "conformance_$kind" 150 "$build/device_conformance" "" "$kind"
+    part "conformance_$kind" 150 conformance "$kind"
   done
   part curves 100 curves
   part resume 60 resume

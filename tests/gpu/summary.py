@@ -55,7 +55,7 @@ def lines_of(folder, parts):
 
 # check
 
-CASES = r"NOT RUN.*|\d+ cases, \d+ failed"
+CASES = r"(?m)^(?:NOT RUN.*|\d+ cases, \d+ failed|alone, .*)"
 CHECKS = (
     ("conformance_others", "every op and whole models against float64", CASES),
     ("conformance_hopper", "the same on the kernels for capability 9.0", CASES),

@@ -1,0 +1,93 @@
+"""run.sh on a machine without a GPU: what it would build and ask is stubs in a temporary folder."""
+
+import csv
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).parent
+CONFORMANCE = HERE.parent / "conformance"
+
+
+class RunTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        self.out = self.folder / "out"
+        self.capability = "8.0"
+        self.stub("bin/cmake", "true")
+        self.stub("build/gpu_train", "exit 1")
+        self.stub("build/device_conformance", 'echo "3 cases, 0 failed"')
+        self.stub("bin/compute-sanitizer", 'echo "3 cases, 0 failed"')
+
+    def stub(self, name, script):
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/usr/bin/env bash\n{script}\n")
+        path.chmod(0o755)
+
+    def run_parts(self, command):
+        """The parts' exit statuses by name."""
+        self.stub("bin/nvidia-smi", f'[[ "$*" != *compute_cap* ]] || echo {self.capability}')
+        text = self.folder / "text.txt"
+        text.write_text("In the beginning\n")
+        environment = {**os.environ, "BUILD_DIR": str(self.folder / "build"),
+                       "PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
+        self.printed = subprocess.run(
+            [HERE / "run.sh", command, self.out, "--text", text], env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60).stdout
+        with open(self.out / "parts.csv", newline="") as file:
+            return {name: int(status) for name, status, _ in csv.reader(file)}
+
+    def log(self, part):
+        return (self.out / f"{part}.log").read_text()
+
+
+class ConformanceTest(RunTest):
+    def test_runs_each_group_alone_where_the_whole_is_ended(self):
+        self.stub("build/device_conformance", '''case "$1 $2" in
+            " others"|"Linear others") echo "cuBLASLt: product: refused" >&2; exit 26 ;;
+            *) echo "3 cases, 0 failed" ;;
+        esac''')
+        self.assertEqual(self.run_parts("check")["conformance_others"], 1)
+        lines = self.log("conformance_others").splitlines()
+        self.assertEqual(lines[0], "cuBLASLt: product: refused")
+        self.assertIn("Linear: cuBLASLt: product: refused", lines)
+        self.assertIn("Muon: 3 cases, 0 failed", lines)
+        self.assertRegex(lines[-1], r"^alone, sound: CrossEntropy .* _d128; broken: Linear$")
+        self.assertIn(f"| {lines[-1]} | NOT MET |", self.printed)
+
+    def test_runs_the_groups_of_the_hopper_kernels(self):
+        self.capability = "9.0"
+        self.stub("build/device_conformance", '''case "$1 $2" in
+            " hopper"|"_d64 hopper") exit 26 ;;
+            *) echo "3 cases, 0 failed" ;;
+        esac''')
+        statuses = self.run_parts("check")
+        self.assertEqual((statuses["conformance_others"], statuses["conformance_hopper"]), (0, 1))
+        self.assertEqual(self.log("conformance_hopper").splitlines()[-1],
+                         "alone, sound: Model_ _d128; broken: _d64")
+
+    def test_runs_nothing_again_where_the_whole_reaches_its_end(self):
+        self.stub("build/device_conformance", 'echo "3 cases, 1 failed"; exit 1')
+        self.assertEqual(self.run_parts("check")["conformance_others"], 1)
+        self.assertEqual(self.log("conformance_others"), "3 cases, 1 failed\n")
+
+    def test_knows_a_group_for_every_case(self):
+        script = (HERE / "run.sh").read_text()
+        groups = re.search(r"others\) echo (.*?);;", script, re.DOTALL).group(1)
+        groups = re.findall(r"\w+", groups)
+        names = re.findall(r'\bName\("(\w+)"', (CONFORMANCE / "op_cases.cc").read_text())
+        names += [f"_d{size}" for size in re.findall(
+            r"\.head_dim = (\d+)", (CONFORMANCE / "attention_cases.cc").read_text())]
+        self.assertGreater(len(names), 20)
+        for name in names:
+            self.assertTrue(any(group in name for group in groups), name)
+
+
+if __name__ == "__main__":
+    unittest.main()
