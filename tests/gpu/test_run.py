@@ -89,5 +89,29 @@ class ConformanceTest(RunTest):
             self.assertTrue(any(group in name for group in groups), name)
 
 
+class SanitizeTest(RunTest):
+    def test_counts_what_kernels_do_and_nothing_else(self):
+        # As the tool: an error of the driver's probing, a warning, and too many barriers, unless
+        # it is told not to count, not to look, and to make room.
+        self.stub("bin/compute-sanitizer", '''
+            [[ "$*" == *"--error-exitcode 9 "* ]] || exit 0
+            [[ "$*" == *"--report-api-errors no "* ]] || exit 9
+            [[ "$*" == *"--racecheck-detect-level error "* || "$*" != *racecheck* ]] || exit 9
+            [[ "$*" == *"--num-cuda-barriers 64 "* ]] || exit 9
+            "${@: -3}"''')
+        self.stub("build/device_conformance", 'echo "$*"; echo "3 cases, 0 failed"')
+        statuses = self.run_parts("check")
+        for tool in ("memcheck", "racecheck", "synccheck"):
+            self.assertEqual(statuses[f"sanitize_{tool}_others"], 0, tool)
+            self.assertEqual(self.log(f"sanitize_{tool}_others"),
+                             "_T70_ others\n3 cases, 0 failed\n")
+
+    def test_fails_where_there_is_a_finding(self):
+        self.stub("bin/compute-sanitizer", '[[ "$2" != synccheck ]] || exit 9')
+        statuses = self.run_parts("check")
+        self.assertEqual([statuses[f"sanitize_{tool}_others"] for tool in
+                          ("memcheck", "racecheck", "synccheck")], [0, 0, 9])
+
+
 if __name__ == "__main__":
     unittest.main()
