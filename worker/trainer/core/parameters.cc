@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "worker/trainer/core/random.h"
 
@@ -68,6 +70,32 @@ double SpreadValue(const Initializer& init, int64_t index, int64_t count) {
          (init.high - init.low) * static_cast<double>(index) / static_cast<double>(count - 1);
 }
 
+// Values of a tensor for which another thread is worth starting: 10 ms of one. Few threads, for
+// other trainers of the machine may be starting as well.
+constexpr size_t kValuesPerThread = size_t{1} << 18;
+constexpr unsigned kInitialThreadsMax = 4;
+
+// Every number is a function of its index, so that the bits do not depend on the threads.
+void FillNormal(const RandomStream& stream, double deviation, std::vector<float>* values) {
+  const size_t pairs = (values->size() + 1) / 2;
+  const auto fill = [&](size_t begin, size_t end) {
+    for (size_t pair = begin; pair < end; ++pair) {
+      const auto numbers = stream.NormalPair(pair);
+      for (size_t i = 2 * pair; i < std::min(2 * pair + 2, values->size()); ++i) {
+        (*values)[i] = static_cast<float>(deviation * numbers[i % 2]);
+      }
+    }
+  };
+  const size_t processors = std::clamp(std::thread::hardware_concurrency(), 1U, kInitialThreadsMax);
+  const size_t parts = std::clamp<size_t>(values->size() / kValuesPerThread, 1, processors);
+  std::vector<std::thread> others;
+  for (size_t part = 1; part < parts; ++part) {
+    others.emplace_back(fill, pairs * part / parts, pairs * (part + 1) / parts);
+  }
+  fill(0, pairs / parts);
+  for (std::thread& other : others) other.join();
+}
+
 std::vector<float> InitialValues(const ParameterSpec& spec, uint64_t seed) {
   std::vector<float> values(static_cast<size_t>(spec.elements()), 0.0F);
   const Initializer& init = spec.initializer;
@@ -77,12 +105,7 @@ std::vector<float> InitialValues(const ParameterSpec& spec, uint64_t seed) {
     }
   }
   if (init.kind == Initializer::Kind::kNormal && init.deviation > 0) {
-    const RandomStream stream(seed, spec.name);
-    for (size_t i = 0; i < values.size(); i += 2) {
-      const auto pair = stream.NormalPair(i / 2);
-      values[i] = static_cast<float>(init.deviation * pair[0]);
-      if (i + 1 < values.size()) values[i + 1] = static_cast<float>(init.deviation * pair[1]);
-    }
+    FillNormal(RandomStream(seed, spec.name), init.deviation, &values);
   }
   return values;
 }

@@ -5,6 +5,7 @@
 
 #include "gmock/gmock.h"
 #include "tests/unit/trainer/core/test_support.h"
+#include "worker/trainer/core/random.h"
 
 namespace sinkforge::trainer {
 namespace {
@@ -120,6 +121,20 @@ TEST(InitializeTest, GivesBothTypesTheSameNumbersAndEverySeedItsOwn) {
   EXPECT_NE(ValuesOf(config, name, DType::kF32, 5), ValuesOf(config, name, DType::kF32, 6));
   EXPECT_NE(ValuesOf(config, name, DType::kF32, 5),
             ValuesOf(config, "transformer.h.1.attn.c_q.weight", DType::kF32, 5));
+}
+
+TEST(InitializeTest, GivesALargeTensorTheNumbersOfItsStream) {
+  ModelConfig config = SmallJob().model;
+  config.width = 1022;  // with the vocabulary: no multiple of any number of threads
+  config.vocab_size = 1031;
+  const std::string name = "transformer.wte.weight";
+  const std::vector<double> values = ValuesOf(config, name, DType::kF32, 5);
+  const RandomStream stream(5, name);
+  ASSERT_EQ(values.size(), 1022U * 1031U);
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double expected = stream.NormalPair(i / 2)[i % 2];
+    ASSERT_EQ(values[i], static_cast<double>(static_cast<float>(expected))) << i;
+  }
 }
 
 TEST(ArenaTest, AlignsItsTensorsAndListsThem) {
