@@ -45,11 +45,13 @@ def log_of(folder, part):
     return path.read_text(errors="replace") if path.exists() else ""
 
 
-def lines_of(folder, parts):
-    """The CSV lines of ours and of PyTorch in the logs of some parts."""
+def lines_of(folder, parts, fields):
+    """The CSV lines of ours and of PyTorch in the logs of some parts: those of so many fields that
+    have their end, for a process may be killed while it writes one."""
+    whole = re.compile(rf"(?:ours|torch|product)(?:,[-+.\w]*){{{fields - 1}}}")
     for path in sorted(folder.glob(f"{parts}.log")):
-        for line in path.read_text(errors="replace").splitlines():
-            if re.match(r"(ours|torch|product),", line):
+        for line in path.read_text(errors="replace").split("\n")[:-1]:
+            if whole.fullmatch(line):
                 yield line.split(",")
 
 
@@ -93,7 +95,7 @@ class Attention:
 
 def attention(folder, outcomes):
     times = {}
-    for who, what, length, dim, *rates in lines_of(folder, "attention_*"):
+    for who, what, length, dim, *rates in lines_of(folder, "attention_*", 7):
         if who == "product":
             print(f"\nProduct of two {what} x {what} matrices: {rates[0]} TFLOP/s")
             continue
@@ -163,7 +165,7 @@ class Steps:
 
 def models(folder, outcomes):
     runs = {who + what: Steps(what, fields)
-            for who, what, *fields in lines_of(folder, "steps_*")}
+            for who, what, *fields in lines_of(folder, "steps_*", 9)}
     rows = []
     for key, run in runs.items():
         of_family = run.depth > 4
@@ -213,6 +215,9 @@ def train(folder, statuses, outcomes):
             for path in sorted(folder.glob("d12-*-curve.csv"))}
     rows = []
     for name, curve in runs.items():
+        outcomes.add(f"{name}: a real run", f"{len(curve)} steps", statuses.get(name) == 0)
+        if not curve:
+            continue
         last = curve[-WINDOW:]
         validation = re.findall(r"validation loss ([\d.]+)", log_of(folder, name))
         rows.append((name, str(len(curve)), f"{sum(row['seconds'] for row in curve):.0f}",
@@ -220,7 +225,6 @@ def train(folder, statuses, outcomes):
                      f"{mean(last, 'imbalance'):.4f}", f"{mean(last, 'smallest'):.4f}",
                      f"{mean(last, 'largest'):.4f}",
                      f"{1e3 * statistics.median(row['seconds'] for row in curve):.2f}"))
-        outcomes.add(f"{name}: a real run", f"{len(curve)} steps", statuses.get(name) == 0)
     table(("run", "steps", "seconds", "loss", "validation loss", "imbalance",
            "smallest importance", "largest importance", "step, ms"), rows)
     for name in ("loss", "imbalance"):
