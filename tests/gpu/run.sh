@@ -56,6 +56,8 @@ part() {
   echo "$name,$status,$((SECONDS - begin))" >> "$out/parts.csv"
   tail -n 12 "$out/$name.log"
   if [[ "$status" != 0 ]]; then
+    # The first errors: of a build of many files, the end of the log has others' warnings.
+    grep -m 20 -E "error|Error|FAILED" "$out/$name.log" || true
     echo "== $name FAILED ($status); see $name.log"
     failures=$((failures + 1))
   fi

@@ -47,6 +47,17 @@ class RunTest(unittest.TestCase):
         return (self.out / f"{part}.log").read_text()
 
 
+class BuildTest(RunTest):
+    def test_shows_the_error_that_is_far_above_the_end_of_its_log(self):
+        self.stub("bin/cmake", '''[[ "$1" == --build ]] || exit 0
+            echo "FAILED: norms.cu.o"; echo "norms.cu(3): error: no such name"
+            for i in {1..40}; do echo "[$i/80] Building"; done
+            exit 2''')
+        self.assertEqual(self.run_parts("check"), {"build": 2})
+        self.assertRegex(self.printed, r"\[40/80\] Building\nFAILED: norms.cu.o\n"
+                         r"norms.cu\(3\): error: no such name\n== build FAILED \(2\)")
+
+
 class ConformanceTest(RunTest):
     def test_runs_each_group_alone_where_the_whole_is_ended(self):
         self.stub("build/device_conformance", '''case "$1 $2" in
