@@ -19,7 +19,6 @@ import torch.nn.functional as F
 import torch.utils.deterministic
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.attention.flex_attention import AuxRequest, create_block_mask, flex_attention
 
 REPEATS = 21
 WARM_UP_SECONDS = 0.1  # a card at rest is at a fraction of its clock
@@ -105,34 +104,33 @@ class AttentionBench:
         return self.line(name, there, fixed, back)
 
     def flex(self):
+        # Here, for nothing else needs it, and only new versions of PyTorch have AuxRequest.
+        from torch.nn.attention.flex_attention import AuxRequest, create_block_mask, flex_attention
+
+        def flex_sink(q, k, v, sinks, mask):
+            """Attention with a learned sink logit per head, and the sums of its gate."""
+            out, aux = flex_attention(q, k, v, block_mask=mask, return_aux=AuxRequest(lse=True))
+            gate = torch.sigmoid(aux.lse - sinks[None, :, None])
+            return out * gate.unsqueeze(-1).to(out.dtype), gate.sum((0, 2))
+
         torch.compiler.reset()  # code made for one shape, not for all
         inputs = self.q, self.k, self.v, torch.zeros(self.shape[1], device="cuda",
                                                      requires_grad=True)
         mask = create_block_mask(lambda b, h, i, j: i >= j, None, None, self.length, self.length,
                                  device="cuda")
         compiled = torch.compile(flex_sink, dynamic=False)
-        try:
-            there = median_seconds(lambda: compiled(*inputs, mask))
-            outputs = compiled(*inputs, mask)
-            d_outputs = self.d_out, torch.full_like(outputs[1], 1e-6)
-            # Its backward sums in a fixed order as it is: no gradients are added by atomics.
-            back = median_seconds(lambda: torch.autograd.grad(outputs, inputs, d_outputs,
-                                                              retain_graph=True))
-        except Exception as error:  # the compiler's errors have no common class
-            return not_run(f"flex_sink {self.length} {self.dim}", error)
-        return self.line("flex_sink", there, back, back)
+        there = median_seconds(lambda: compiled(*inputs, mask))
+        outputs = compiled(*inputs, mask)
+        d_outputs = self.d_out, torch.full_like(outputs[1], 1e-6)
+        # Its backward sums in a fixed order as it is: no gradients are added by atomics.
+        back = median_seconds(lambda: torch.autograd.grad(outputs, inputs, d_outputs,
+                                                          retain_graph=True))
+        self.line("flex_sink", there, back, back)
 
     def line(self, name, there, fixed, back):
         backward = "" if fixed is None else f"{2.5 * self.flop / fixed * 1e-12:.1f}"
         print(f"torch,{name},{self.length},{self.dim},{self.flop / there * 1e-12:.1f},{backward},"
               f"{2.5 * self.flop / back * 1e-12:.1f}", flush=True)
-
-
-def flex_sink(q, k, v, sinks, mask):
-    """Attention with a learned sink logit per head, and the sums of its gate."""
-    out, aux = flex_attention(q, k, v, block_mask=mask, return_aux=AuxRequest(lse=True))
-    gate = torch.sigmoid(aux.lse - sinks[None, :, None])
-    return out * gate.unsqueeze(-1).to(out.dtype), gate.sum((0, 2))
 
 
 def bench_sdpa(tokens=16384, width=2048):
@@ -148,7 +146,11 @@ def bench_flex(tokens=16384, width=2048):
     torch._functorch.config.donated_buffer = False
     for dim in HEAD_DIMS:
         for length in LENGTHS:
-            AttentionBench(length, dim, tokens, width).flex()
+            bench = AttentionBench(length, dim, tokens, width)
+            try:
+                bench.flex()
+            except Exception as error:  # the compiler's errors have no common class
+                not_run(f"flex_sink {length} {dim}", error)
 
 
 def norm(x):
