@@ -59,9 +59,10 @@ struct SwizzledTile {
  private:
   static constexpr int kUnit = 16;
   static constexpr uint64_t kSwizzle128 = 1;
+  static constexpr unsigned kStartBits = 0x3FFFF;  // of an address: 14 bits of units
 
   __device__ static __forceinline__ uint64_t Descriptor(const Bf16* tile, int leading_bytes) {
-    return static_cast<uint64_t>(SharedAddress(tile) / kUnit) |
+    return static_cast<uint64_t>((SharedAddress(tile) & kStartBits) / kUnit) |
            static_cast<uint64_t>(leading_bytes / kUnit) << 16 |
            static_cast<uint64_t>(8 * kRowBytes / kUnit) << 32 | kSwizzle128 << 62;
   }
