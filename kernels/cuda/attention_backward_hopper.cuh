@@ -1,7 +1,7 @@
 // Attention's backward for compute capability 9.0: the two kernels of attention_backward.cuh and
 // their arithmetic, with bulk copies and the products of warp groups. A block has 128 rows (keys
 // there, queries here), 64 a consumer group, and meets tiles of 64 of the others, which a producer
-// warp copies two ahead. One group's arithmetic runs under the other's products.
+// warp copies three ahead. One group's arithmetic runs under the other's products.
 //
 //   keys     z^T = k q^T and dP^T = v dO^T by tiles in shared memory; P^T and dZ^T stay in
 //            registers as operands of dV += (G P)^T dO and dK += dZ^T q
@@ -17,6 +17,7 @@
 namespace sinkforge::kernels::cuda {
 
 inline constexpr int kHopperBackwardTile = 64;
+inline constexpr int kBackwardStages = 3;  // 195 of 227 KiB of shared memory with 128 channels
 // The producer warp computes row numbers beside starting copies.
 inline constexpr int kBackwardProducerRegisters = 40;
 inline constexpr int kBackwardConsumerRegisters = 232;
@@ -27,11 +28,11 @@ template <int kHeadDim>
 struct HopperBackwardShared {
   using Block = SwizzledTile<kHopperRows, kHeadDim>;
   using Passing = SwizzledTile<kHopperBackwardTile, kHeadDim>;
-  Bf16 block[2][Block::kElements];                     // k and v, or q and dU
-  Bf16 passing[kHopperStages][2][Passing::kElements];  // q and dU, or k and v
-  Bf16 out[Block::kElements];                          // stores of 16 bytes are gathered here
+  Bf16 block[2][Block::kElements];                       // k and v, or q and dU
+  Bf16 passing[kBackwardStages][2][Passing::kElements];  // q and dU, or k and v
+  Bf16 out[Block::kElements];                            // stores of 16 bytes are gathered here
   MemoryBarrier block_full;
-  RingBarriers ring;
+  RingBarriers<kBackwardStages> ring;
 };
 
 struct HopperBackwardMaps {
@@ -40,7 +41,7 @@ struct HopperBackwardMaps {
 
 template <int kHeadDim>
 struct HopperBackwardKeysShared : HopperBackwardShared<kHeadDim> {
-  RowNumbers<kHopperBackwardTile> rows[kHopperStages];
+  RowNumbers<kHopperBackwardTile> rows[kBackwardStages];
 };
 template <int kHeadDim>
 struct HopperBackwardQueriesShared : HopperBackwardShared<kHeadDim> {
@@ -123,14 +124,15 @@ __device__ __forceinline__ void ProduceQueries(const AttentionBackwardKernelArgs
                                                HopperBackwardKeysShared<kHeadDim>& shared) {
   const int lane = static_cast<int>(threadIdx.x);
   if (lane == 0) LoadBlock<kHeadDim>(shared, maps, {0, place.kv_head, place.key0, place.b});
-  RingPlace ring;
+  RingPlace<kBackwardStages> ring;
   for (int h = place.first_head; h < place.heads_end; ++h) {
     for (int tile = place.first_tile; tile < place.tiles_end; ++tile) {
       const int query0 = tile * kHopperBackwardTile;
       ring.WaitUntilEmpty(shared.ring);
       if (lane == 0) LoadPassing<kHeadDim>(shared, ring.stage, maps, {0, h, query0, place.b});
-      for (int i = lane; i < kHopperBackwardTile; i += kWarpThreads) {
-        LoadRowNumbers(args, place.b, h, query0, i, &shared.rows[ring.stage]);
+#pragma unroll  // so that the loads of a lane's rows are under way together
+      for (int i = 0; i < kHopperBackwardTile; i += kWarpThreads) {
+        LoadRowNumbers(args, place.b, h, query0, lane + i, &shared.rows[ring.stage]);
       }
       __syncwarp();
       if (lane == 0) Arrive(&shared.ring.full[ring.stage]);
@@ -152,7 +154,7 @@ __device__ __forceinline__ void ConsumeQueries(const AttentionBackwardKernelArgs
   const float scale_log2 = shape.scale * kLog2E;
   float d_k[kHeadDim / 8][4] = {};
   float d_v[kHeadDim / 8][4] = {};
-  RingPlace ring;
+  RingPlace<kBackwardStages> ring;
   Wait(&shared.block_full, 0);
   for (int h = place.first_head; h < place.heads_end; ++h) {
     for (int tile = place.first_tile; tile < place.tiles_end; ++tile) {
@@ -235,7 +237,7 @@ __device__ __forceinline__ void ConsumeKeys(const AttentionBackwardKernelArgs<Bf
   const int row_in_block = group * 64 + group_warp * kWarpRows;
   const float scale_log2 = shape.scale * kLog2E;
   float d_q[kHeadDim / 8][4] = {};
-  RingPlace ring;
+  RingPlace<kBackwardStages> ring;
   Wait(&shared.block_full, 0);
   for (int tile = 0; tile < place.tiles; ++tile) {
     float s[kHopperBackwardTile / 8][4];
@@ -284,7 +286,7 @@ __global__ void __launch_bounds__(kHopperThreads, 1) AttentionBackwardQueriesHop
     ReleaseRegisters<kBackwardProducerRegisters>();
     if (threadIdx.x != 0) return;
     LoadBlock<kHeadDim>(shared, maps, {0, place.h, place.row0, place.b});
-    RingPlace ring;
+    RingPlace<kBackwardStages> ring;
     for (int tile = 0; tile < place.tiles; ++tile) {
       ring.WaitUntilEmpty(shared.ring);
       LoadPassing<kHeadDim>(shared, ring.stage, maps,

@@ -24,6 +24,7 @@ namespace sinkforge::kernels::cuda {
 
 // As many keys as rows, so that both groups meet the same tiles and only the last has a mask.
 inline constexpr int kHopperKeys = kHopperRows;
+inline constexpr int kForwardStages = 2;  // with 128 channels, three do not fit shared memory
 inline constexpr int kProducerRegisters = 24;
 inline constexpr int kConsumerRegisters = 240;
 static_assert(RegistersSuffice(kProducerRegisters, kConsumerRegisters));
@@ -33,11 +34,11 @@ struct HopperForwardShared {
   using Rows = SwizzledTile<kHopperRows, kHeadDim>;
   using Keys = SwizzledTile<kHopperKeys, kHeadDim>;
   Bf16 q[Rows::kElements];
-  Bf16 k[kHopperStages][Keys::kElements];
-  Bf16 v[kHopperStages][Keys::kElements];
+  Bf16 k[kForwardStages][Keys::kElements];
+  Bf16 v[kForwardStages][Keys::kElements];
   Bf16 out[Rows::kElements];  // stores of 16 bytes are gathered here
   MemoryBarrier q_full, q_empty;
-  RingBarriers k_ring, v_ring;
+  RingBarriers<kForwardStages> k_ring, v_ring;
   int work;  // what q belongs to; kNoWork at the end. Written before q_full, read before q_empty
 };
 inline constexpr int kNoWork = -1;
@@ -74,8 +75,9 @@ __device__ __forceinline__ ForwardWork FindWork(const HopperForwardParameters& p
 
 // Waits for the ring's next stage to be empty and starts a copy into it.
 template <typename Tiles>
-__device__ __forceinline__ void Refill(Bf16 (&tiles)[kHopperStages][Tiles::kElements],
-                                       RingBarriers& ring, RingPlace& place, const TensorMap& map,
+__device__ __forceinline__ void Refill(Bf16 (&tiles)[kForwardStages][Tiles::kElements],
+                                       RingBarriers<kForwardStages>& ring,
+                                       RingPlace<kForwardStages>& place, const TensorMap& map,
                                        const TileAt& at) {
   place.WaitUntilEmpty(ring);
   ArriveAndExpect(&ring.full[place.stage], Tiles::kBytes);
@@ -90,8 +92,8 @@ __device__ __forceinline__ void ProduceTiles(const HopperForwardParameters& para
                                              HopperForwardShared<kHeadDim>& shared) {
   using Shared = HopperForwardShared<kHeadDim>;
   const AttentionGeometry& shape = parameters.args.geometry;
-  RingPlace k_place;
-  RingPlace v_place;
+  RingPlace<kForwardStages> k_place;
+  RingPlace<kForwardStages> v_place;
   unsigned q_parity = 0;
   for (;;) {
     const int index = atomicAdd(parameters.next_work, 1);
@@ -128,8 +130,8 @@ struct ForwardConsumer {
 
   Shared& shared;
   const int group;  // 0 or 1
-  RingPlace k_place;
-  RingPlace v_place;
+  RingPlace<kForwardStages> k_place;
+  RingPlace<kForwardStages> v_place;
 
   __device__ ForwardConsumer(Shared& block, int warp_group) : shared(block), group(warp_group) {}
 

@@ -8,7 +8,6 @@ namespace sinkforge::kernels::cuda {
 
 inline constexpr int kHopperConsumers = 2;  // warp groups; three have 160 registers a thread each
 inline constexpr int kHopperRows = 64 * kHopperConsumers;  // of a block
-inline constexpr int kHopperStages = 2;  // with 128 channels, three do not fit shared memory
 inline constexpr int kHopperThreads = (1 + kHopperConsumers) * kWarpGroupThreads;
 inline constexpr int kConsumerWarps = kHopperConsumers * kWarpGroupThreads / kWarpThreads;
 
@@ -23,42 +22,45 @@ constexpr bool RegistersSuffice(int producer, int consumer) {
 }
 
 // Every stage's barriers go through one phase a turn around the ring.
+template <int kStages>
 struct RingBarriers {
-  MemoryBarrier full[kHopperStages];   // `producers` arrivals, and the bytes of the tiles
-  MemoryBarrier empty[kHopperStages];  // one arrival a consumer warp
+  MemoryBarrier full[kStages];   // `producers` arrivals, and the bytes of the tiles
+  MemoryBarrier empty[kStages];  // one arrival a consumer warp
 
   // By one thread, before FenceBarrierInit.
   __device__ __forceinline__ void Init(int producers) {
-    for (int stage = 0; stage < kHopperStages; ++stage) {
+    for (int stage = 0; stage < kStages; ++stage) {
       InitBarrier(&full[stage], producers);
       InitBarrier(&empty[stage], kConsumerWarps);
     }
   }
 };
 
-// By each consumer warp, after its products that read what the barrier guards: one arrival.
+// By each consumer warp, after its reads and products of what the barrier guards: one arrival.
 __device__ __forceinline__ void ReleaseByWarp(MemoryBarrier* barrier) {
+  __syncwarp();  // Lane 0 releases what the other lanes have read too: a row's numbers, the work.
   if (threadIdx.x % kWarpThreads == 0) Arrive(barrier);
 }
 
 // The stage that comes next in a ring, and the parity of its phase; one for each side of the ring.
+template <int kStages>
 struct RingPlace {
   int stage = 0;
   unsigned parity = 0;
 
-  __device__ __forceinline__ void WaitUntilEmpty(RingBarriers& barriers) const {
+  __device__ __forceinline__ void WaitUntilEmpty(RingBarriers<kStages>& barriers) const {
     Wait(&barriers.empty[stage], parity ^ 1U);
   }
-  __device__ __forceinline__ void WaitUntilFull(RingBarriers& barriers) const {
+  __device__ __forceinline__ void WaitUntilFull(RingBarriers<kStages>& barriers) const {
     Wait(&barriers.full[stage], parity);
   }
   // The consumer's end of its turn.
-  __device__ __forceinline__ void Release(RingBarriers& barriers) {
+  __device__ __forceinline__ void Release(RingBarriers<kStages>& barriers) {
     ReleaseByWarp(&barriers.empty[stage]);
     Advance();
   }
   __device__ __forceinline__ void Advance() {
-    if (++stage == kHopperStages) {
+    if (++stage == kStages) {
       stage = 0;
       parity ^= 1U;
     }

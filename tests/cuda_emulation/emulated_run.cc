@@ -27,7 +27,8 @@ int64_t UncountedBytesMax() { return 0; }
 // Large shapes whose remainders, tiles and groups the smaller ones have as well.
 bool LeaveOut(const std::string& case_name, CudaAttention path, CudaGradientOrder order) {
   const bool detached = case_name.find("_Detached") != std::string::npos;
-  // Two and three tiles of 128 keys: the smallest cases in which its rings turn.
+  // Two and three tiles of 128 keys, four and five of 64: the smallest cases in which its rings of
+  // two and three stages turn.
   if (path == CudaAttention::kHopper) return detached;
   // One shape of every head size; with 128 channels, warps share the queries of a tile.
   if (order == CudaGradientOrder::kAny) {
