@@ -7,9 +7,11 @@
 #   tests/gpu/run.sh bench OUT --text FILE   attention and model against PyTorch on the same card
 #   tests/gpu/run.sh train OUT --text FILE   three variants, with and without the loss, 80 s each
 #
-# Needs a C++ compiler, CUDA, CMake, and for `bench` a python3 with PyTorch. FILE is a text of some
-# megabytes; its last 256 KiB are held back for validation. Tables are written into the folder OUT,
-# and what they say of each demand into OUT/summary.md; exit status 0 only if all of it passed.
+# `--kernels hopper|tensor_cores|rows` names the attention that models train with (default: auto,
+# what a job would take). Needs a C++ compiler, CUDA, CMake, and for `bench` a python3 with PyTorch.
+# FILE is a text of some megabytes; its last 256 KiB are held back for validation. Tables are
+# written into the folder OUT, and what they say of each demand into OUT/summary.md; exit status 0
+# only if all of it passed.
 set -euo pipefail
 set -a  # parts run in shells of their own, and need the functions and variables below
 
@@ -17,15 +19,17 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 usage() { sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 
 [[ $# -ge 2 ]] || usage
-command="$1" out="$2" text=""
+command="$1" out="$2" text="" train_kernels=auto
 shift 2
 while [[ $# -gt 0 ]]; do
   case "$1" in
     --text) text="${2:?--text needs a file}"; shift 2 ;;
+    --kernels) train_kernels="${2:?--kernels needs a name}"; shift 2 ;;
     *) usage ;;
   esac
 done
 [[ "$command" =~ ^(check|bench|train)$ ]] || usage
+[[ "$train_kernels" =~ ^(auto|hopper|tensor_cores|rows)$ ]] || usage
 [[ -f "$text" ]] || { echo "--text: '$text' is not a file" >&2; exit 2; }
 mkdir -p "$out"
 out="$(cd "$out" && pwd)"
@@ -75,7 +79,7 @@ split_text() {
   tail -c 262144 "$text" > "$out/validation.txt"
 }
 
-train() { "$build/gpu_train" text="$out/train.txt" "$@"; }
+train() { "$build/gpu_train" text="$out/train.txt" kernels="$train_kernels" "$@"; }
 
 # d4 for 200 steps: three seeds in float32 give the spread that the mixed precision must stay in.
 curves() {

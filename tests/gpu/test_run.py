@@ -30,16 +30,21 @@ class RunTest(unittest.TestCase):
         path.write_text(f"#!/usr/bin/env bash\n{script}\n")
         path.chmod(0o755)
 
-    def run_parts(self, command):
-        """The parts' exit statuses by name."""
+    def run_script(self, command, *options):
         self.stub("bin/nvidia-smi", f'[[ "$*" != *compute_cap* ]] || echo {self.capability}')
         text = self.folder / "text.txt"
         text.write_text("In the beginning\n")
         environment = {**os.environ, "BUILD_DIR": str(self.folder / "build"),
                        "PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
-        self.printed = subprocess.run(
-            [HERE / "run.sh", command, self.out, "--text", text], env=environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60).stdout
+        done = subprocess.run(
+            [HERE / "run.sh", command, self.out, "--text", text, *options], env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+        self.printed = done.stdout
+        return done.returncode
+
+    def run_parts(self, command, *options):
+        """The parts' exit statuses by name."""
+        self.run_script(command, *options)
         with open(self.out / "parts.csv", newline="") as file:
             return {name: int(status) for name, status, _ in csv.reader(file)}
 
@@ -122,6 +127,34 @@ class SanitizeTest(RunTest):
         statuses = self.run_parts("check")
         self.assertEqual([statuses[f"sanitize_{tool}_others"] for tool in
                           ("memcheck", "racecheck", "synccheck")], [0, 0, 9])
+
+
+class KernelsTest(RunTest):
+    CURVE = ("step,loss,aux_loss,imbalance,smallest,largest,gradient_norm,seconds\n"
+             + "".join(f"{step},5.0,0,0.5,0.1,0.9,1.0,0.25\n" for step in range(1, 9)))
+
+    def setUp(self):
+        super().setUp()
+        (self.folder / "curve.csv").write_text(self.CURVE)
+        self.stub("build/gpu_train", f'''echo "$*" >> {self.folder}/runs
+            for word; do [[ "$word" != curve=* ]] || cp {self.folder}/curve.csv "${{word#*=}}"; done
+            ''')
+
+    def kernels_of_runs(self):
+        return re.findall(r"kernels=(\w+)", (self.folder / "runs").read_text())
+
+    def test_trains_with_those_that_it_is_told(self):
+        statuses = self.run_parts("train", "--kernels", "hopper")
+        self.assertEqual(list(statuses.values()), [0] * 8, self.printed)
+        self.assertEqual(self.kernels_of_runs(), ["hopper"] * 7)
+
+    def test_trains_with_those_of_a_job_unless_told(self):
+        self.run_parts("check")
+        self.assertEqual(set(self.kernels_of_runs()), {"auto"})
+
+    def test_refuses_others(self):
+        self.assertEqual(self.run_script("train", "--kernels", "Hopper"), 2)
+        self.assertIn("--kernels hopper|tensor_cores|rows", self.printed)
 
 
 if __name__ == "__main__":
