@@ -1,12 +1,11 @@
 // RocksDB behind KvStore; see kv_store.h.
 #include "base/kv_store.h"
 
+#include <rocksdb/convenience.h>
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
-#include <rocksdb/filter_policy.h>
 #include <rocksdb/options.h>
 #include <rocksdb/slice.h>
-#include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
 
 #include <algorithm>
@@ -17,6 +16,7 @@
 
 #include "base/check.h"
 #include "base/files.h"
+#include "base/kv_store_rocks.h"
 #include "base/log.h"
 #include "base/mutex.h"
 
@@ -26,20 +26,7 @@ namespace {
 // Sorts before every table name, which KeyBuilder makes of printable text.
 constexpr char kSchemaKey[] = "\x01schema_version";
 
-rocksdb::Slice ToSlice(std::string_view text) { return {text.data(), text.size()}; }
 std::string_view FromSlice(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
-
-absl::Status FromRocks(const rocksdb::Status& status, const std::string& path) {
-  if (status.ok()) return absl::OkStatus();
-  const std::string message = "database " + path + ": " + status.ToString();
-  if (status.IsNotFound()) return absl::NotFoundError(message);
-  // A data file that is not there any more is damage like any other.
-  if (status.IsCorruption() || status.IsPathNotFound()) return absl::DataLossError(message);
-  if (status.IsNoSpace()) {
-    return absl::ResourceExhaustedError(message + "; free some space on that disk");
-  }
-  return absl::UnavailableError(message);
-}
 
 // RocksDB's errors go to this program's log. Its own logger keeps a file beside the data, and a
 // RocksDB built with assertions aborts at the second line that this file has no room for.
@@ -56,7 +43,7 @@ class ErrorLogger final : public rocksdb::Logger {
 };
 
 rocksdb::Options RocksOptions(const KvOptions& options) {
-  rocksdb::Options rocks;
+  rocksdb::Options rocks = TableOptions();
   rocks.create_if_missing = true;
   rocks.write_buffer_size = static_cast<size_t>(options.write_buffer_bytes);
   rocks.max_write_buffer_number = 3;
@@ -70,20 +57,20 @@ rocksdb::Options RocksOptions(const KvOptions& options) {
   // write-ahead log, which RocksDB cannot resume, RocksStore reopens the database.
   rocks.max_bgerror_resume_count = 2'000'000'000;
   rocks.bgerror_resume_retry_interval = 1'000'000;
-  // A checkpoint part makes two files, a large one and its manifest's. Fewer than four parts are
-  // not worth merging, and are safer apart.
-  rocks.level0_file_num_compaction_trigger = 8;
-  rocksdb::BlockBasedTableOptions table;
-  table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
-  table.block_cache = rocksdb::NewLRUCache(16 << 20);
-  rocks.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  // Nobody waits for a compaction, which a full disk may refuse for good. Reserves keep what is
+  // written meanwhile within bounds.
+  rocks.level0_slowdown_writes_trigger = rocks.level0_stop_writes_trigger = 1 << 20;
+  rocks.soft_pending_compaction_bytes_limit = rocks.hard_pending_compaction_bytes_limit = 0;
   return rocks;
 }
 
 class RocksStore final : public KvStore {
  public:
   RocksStore(std::unique_ptr<rocksdb::DB> db, KvOptions options)
-      : options_(std::move(options)), path_(options_.path), db_(std::move(db)) {
+      : options_(std::move(options)),
+        path_(options_.path),
+        name_("database " + path_),
+        db_(std::move(db)) {
     if (!options_.disk_free_bytes) {
       options_.disk_free_bytes = [path = path_] { return DiskFreeBytes(path); };
     }
@@ -100,7 +87,7 @@ class RocksStore final : public KvStore {
     if (!db.ok()) return db.status();
     std::string value;
     const rocksdb::Status status = (*db)->Get({}, ToSlice(key), &value);
-    if (!status.ok()) return FromRocks(status, path_);
+    if (!status.ok()) return FromRocks(status, name_);
     return value;
   }
 
@@ -118,7 +105,7 @@ class RocksStore final : public KvStore {
     for (it->Seek(ToSlice(begin)); it->Valid(); it->Next()) {
       if (!visit(FromSlice(it->key()), FromSlice(it->value()))) break;
     }
-    return FromRocks(it->status(), path_);
+    return FromRocks(it->status(), name_);
   }
 
   absl::Status ScanBackwards(
@@ -135,25 +122,40 @@ class RocksStore final : public KvStore {
     for (it->SeekToLast(); it->Valid(); it->Prev()) {
       if (!visit(FromSlice(it->key()), FromSlice(it->value()))) break;
     }
-    return FromRocks(it->status(), path_);
+    return FromRocks(it->status(), name_);
   }
 
-  absl::Status Flush() override {
+  absl::Status Ingest(const KvFile& file) override {
     const auto db = Database();
     if (!db.ok()) return db.status();
-    rocksdb::FlushOptions flush;
-    flush.wait = true;
-    return FromRocks((*db)->Flush(flush), path_);
+    rocksdb::IngestExternalFileOptions options;
+    options.move_files = true;
+    return FromRocks((*db)->IngestExternalFile({file.path()}, options), name_);
   }
 
-  absl::Status Reclaim(std::string_view begin, std::string_view end) override {
-    const auto db = Database();
+  absl::Status RemoveRange(std::string_view begin, std::string_view end) override {
+    auto db = Database();
     if (!db.ok()) return db.status();
     const rocksdb::Slice first = ToSlice(begin);
     const rocksdb::Slice last = ToSlice(end);
+    const rocksdb::RangePtr range(&first, &last);
+    const rocksdb::Status removed = rocksdb::DeleteFilesInRanges(
+        db->get(), (*db)->DefaultColumnFamily(), &range, 1, /*include_end=*/false);
+    if (!removed.ok()) return FromRocks(removed, name_);
+    bool is_empty = true;
+    const absl::Status scanned = Scan(begin, end, [&](std::string_view, std::string_view) {
+      is_empty = false;
+      return false;
+    });
+    if (!scanned.ok() || is_empty) return scanned;
+    // Rows that share files with others.
+    KvBatch batch;
+    batch.DeleteRange(std::string(begin), std::string(end));
+    if (absl::Status written = DoWrite(batch, Durability::kLogged); !written.ok()) return written;
     rocksdb::CompactRangeOptions options;
     options.exclusive_manual_compaction = false;
-    return FromRocks((*db)->CompactRange(options, &first, &last), path_);
+    options.allow_write_stall = true;
+    return FromRocks((*db)->CompactRange(options, &first, &last), name_);
   }
 
   int64_t ApproximateBytes(std::string_view begin, std::string_view end) const override {
@@ -166,11 +168,6 @@ class RocksStore final : public KvStore {
     const rocksdb::Status status =
         (*db)->GetApproximateSizes(options, (*db)->DefaultColumnFamily(), &range, 1, &bytes);
     return status.ok() ? static_cast<int64_t>(bytes) : 0;
-  }
-
-  int64_t openings() const override {
-    MutexLock lock(&mutex_);
-    return openings_;
   }
 
  protected:
@@ -193,11 +190,10 @@ class RocksStore final : public KvStore {
     if (status.ok()) {
       rocksdb::WriteOptions options;
       options.sync = durability == Durability::kSynced;
-      options.disableWAL = durability == Durability::kUnlogged;
       status = (*db)->Write(options, &write);
     }
     if (status.IsIOError()) Abandon(*std::move(db), status);
-    return FromRocks(status, path_);
+    return FromRocks(status, name_);
   }
 
  private:
@@ -223,7 +219,7 @@ class RocksStore final : public KvStore {
     if (db_ != nullptr) return db_;
     rocksdb::DB* raw = nullptr;
     const rocksdb::Status status = rocksdb::DB::Open(RocksOptions(options_), path_, &raw);
-    if (!status.ok()) return FromRocks(status, path_);
+    if (!status.ok()) return FromRocks(status, name_);
     db_.reset(raw);
     LogInfo("the database is open again", {{"database", path_}});
     return db_;
@@ -238,15 +234,14 @@ class RocksStore final : public KvStore {
     LogWarning("a write failed; the database is opened again",
                {{"database", path_}, {"error", error.ToString()}});
     db_.reset();
-    ++openings_;
   }
 
   KvOptions options_;
   const std::string path_;
+  const std::string name_;  // in messages
   mutable Mutex mutex_;
   // Null from a failed write until it is open again.
   mutable SharedDb db_ GUARDED_BY(mutex_);
-  int64_t openings_ GUARDED_BY(mutex_) = 1;
 };
 
 // Writes the schema version of a new database, migrates an older one, refuses a newer one.
@@ -312,7 +307,7 @@ absl::StatusOr<std::unique_ptr<KvStore>> KvStore::Open(const KvOptions& options)
           "database " + options.path +
           ": another process has it open; stop that one, or give another --data-dir");
     }
-    return FromRocks(status, options.path);
+    return FromRocks(status, "database " + options.path);
   }
   auto store = std::make_unique<RocksStore>(std::unique_ptr<rocksdb::DB>(raw), options);
   const absl::Status schema = CheckSchema(*store, options);

@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/kv_store_file.h"
 
 namespace sinkforge::base {
 
@@ -43,9 +44,8 @@ class KvBatch {
 };
 
 enum class Durability {
-  kSynced,    // write-ahead log, synced: survives power loss when Write returns
-  kLogged,    // write-ahead log: survives kill -9 of the process
-  kUnlogged,  // nothing until Flush() returns, with openings() the same as before the write
+  kSynced,  // write-ahead log, synced: survives power loss when Write returns
+  kLogged,  // write-ahead log: survives kill -9 of the process
 };
 
 // Moves a database of `from` to from + 1.
@@ -85,13 +85,12 @@ class KvStore {
   virtual absl::Status ScanBackwards(
       std::string_view begin, std::string_view end,
       const std::function<bool(std::string_view key, std::string_view value)>& visit) const = 0;
-  virtual absl::Status Flush() = 0;
-  // How often the database was opened: more after a failed write, which closes it. What was written
-  // unlogged and not yet flushed is lost then.
-  virtual int64_t openings() const { return 1; }
-  // Gives back the disk space of what was deleted in [begin, end) now, rather than some time later:
-  // reads what is there and writes what is left. A store without files has nothing to do.
-  virtual absl::Status Reclaim(std::string_view, std::string_view) { return absl::OkStatus(); }
+  // Takes over all rows of a finished file, durably, or none. They are where nothing else is.
+  virtual absl::Status Ingest(const KvFile& file) = 0;
+  // Removes every row in [begin, end). The disk space of files that were ingested and have no other
+  // rows is free when it returns, or when a merging that is under way ends; that of others is freed
+  // by merging, which may take seconds.
+  virtual absl::Status RemoveRange(std::string_view begin, std::string_view end) = 0;
   // Size on disk and in memory of [begin, end), approximate.
   virtual int64_t ApproximateBytes(std::string_view begin, std::string_view end) const = 0;
 

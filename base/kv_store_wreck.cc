@@ -13,6 +13,7 @@
 #include <system_error>
 #include <utility>
 
+#include "base/kv_store_rocks.h"
 #include "base/log.h"
 
 namespace sinkforge::base {
@@ -36,8 +37,6 @@ rocksdb::Options PlainOptions() {
   options.info_log = std::make_shared<NoLogger>();
   return options;
 }
-
-rocksdb::Slice ToSlice(std::string_view text) { return {text.data(), text.size()}; }
 
 // Sorted, which is by age for the names that RocksDB gives.
 std::vector<std::string> FilesWith(const std::string& folder, const std::string& extension) {

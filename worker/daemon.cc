@@ -287,7 +287,6 @@ void Daemon::StartThreads(std::function<void(const absl::Status&)> on_fatal) {
     while (!stopping_) {
       housekeeping_wakeup_.Wait(kHousekeeping);
       if (stopping_) return;
-      checkpoints_->Reclaim();
       if (!store_->is_wrecked() || clock_->Read().monotonic < next_salvage_) continue;
       SalvageStores(SalvageParts::KnownParts::kInMemory);
       agent_->OnStoreChange();

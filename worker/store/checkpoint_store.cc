@@ -5,8 +5,11 @@
 #include "worker/store/checkpoint_store.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
+#include "base/files.h"
 #include "base/log.h"
 
 namespace sinkforge::worker {
@@ -15,7 +18,6 @@ namespace {
 constexpr char kPartTable[] = "checkpoint_part";
 constexpr char kDataTable[] = "checkpoint_data";
 constexpr int64_t kTrailerSlice = int64_t{1} << 62;
-constexpr int64_t kBatchBytes = 1 << 20;        // one large chunk, or many small ones
 constexpr int64_t kSpaceCheckBytes = 16 << 20;  // a statvfs is cheap beside this much data
 
 base::KeyBuilder Row(const char* table, const PartKey& key) {
@@ -98,6 +100,10 @@ CheckpointStore::CheckpointStore(base::KvStore* store, CheckpointStoreOptions op
 absl::StatusOr<std::unique_ptr<CheckpointStore>> CheckpointStore::Open(
     base::KvStore* store, CheckpointStoreOptions options) {
   std::unique_ptr<CheckpointStore> opened(new CheckpointStore(store, std::move(options)));
+  // What was on its way in when a former life ended.
+  std::error_code error;
+  std::filesystem::remove_all(opened->IncomingFolder(), error);
+  if (absl::Status made = base::MakeFolder(opened->IncomingFolder()); !made.ok()) return made;
   if (absl::Status status = opened->Load(); !status.ok()) return status;
   if (absl::Status status = opened->RemoveHalfWritten(); !status.ok()) return status;
   return opened;
@@ -162,13 +168,30 @@ absl::StatusOr<std::unique_ptr<PartWriter>> CheckpointStore::Begin(const v1::Che
   }
   RetryRemovals();
   if (absl::Status space = CheckSpace(); !space.ok()) return space;
-  base::MutexLock lock(&mutex_);
-  if (parts_.count(key) > 0 || removals_.count(key) > 0 ||
-      !writing_.emplace(key, Writing::kOpen).second) {
-    return absl::AlreadyExistsError("checkpoint of " + ToString(key) +
-                                    ": is here, or is being written or removed");
+  {
+    base::MutexLock lock(&mutex_);
+    if (parts_.count(key) > 0 || removals_.count(key) > 0 ||
+        !writing_.emplace(key, Writing::kOpen).second) {
+      return absl::AlreadyExistsError("checkpoint of " + ToString(key) +
+                                      ": is here, or is being written or removed");
+    }
   }
-  return std::unique_ptr<PartWriter>(new PartWriter(this, part));
+  return MakeWriter(part);
+}
+
+absl::StatusOr<std::unique_ptr<PartWriter>> CheckpointStore::MakeWriter(
+    const v1::CheckpointPart& part) {
+  int64_t number = 0;
+  {
+    base::MutexLock lock(&mutex_);
+    number = ++files_;
+  }
+  auto file = base::KvFile::Create(IncomingFolder() + "/" + std::to_string(number));
+  if (!file.ok()) {
+    Close(KeyOf(part));
+    return file.status();
+  }
+  return std::unique_ptr<PartWriter>(new PartWriter(this, part, *std::move(file)));
 }
 
 absl::StatusOr<v1::CheckpointPart> CheckpointStore::Find(const PartKey& key) const {
@@ -341,16 +364,17 @@ absl::Status CheckpointStore::SalvagePart(const v1::CheckpointPart& part, base::
       return absl::AbortedError("dropped, or written anew");
     }
   }
-  PartWriter writer(this, part);
+  const auto writer = MakeWriter(part);
+  if (!writer.ok()) return writer.status();
   absl::Status added;
   v1::CheckpointData data;
   const base::KeyBuilder rows = Row(kDataTable, key);
   wreck->Scan(rows.key(), rows.PrefixEnd(), [&](std::string_view, std::string_view value) {
     const bool ok = data.ParseFromArray(value.data(), static_cast<int>(value.size()));
-    added = ok ? writer.Add(data) : absl::DataLossError("an unreadable record");
+    added = ok ? (*writer)->Add(data) : absl::DataLossError("an unreadable record");
     return added.ok();
   });
-  return added.ok() ? writer.Commit().status() : added;
+  return added.ok() ? (*writer)->Commit().status() : added;
 }
 
 void CheckpointStore::RemoveRows(const PartKey& key) {
@@ -371,9 +395,7 @@ void CheckpointStore::RetryRemovals() {
   }
   for (const PartKey& key : removals) {
     const base::KeyBuilder rows = Row(kDataTable, key);
-    base::KvBatch batch;
-    batch.DeleteRange(rows.key(), rows.PrefixEnd());
-    const absl::Status removed = store_->Write(batch, base::Durability::kLogged);
+    const absl::Status removed = store_->RemoveRange(rows.key(), rows.PrefixEnd());
     if (!removed.ok()) {
       base::LogWarning("a checkpoint part's rows could not be removed; tried again later",
                        {{"part", ToString(key)}, {"error", std::string(removed.message())}});
@@ -381,21 +403,6 @@ void CheckpointStore::RetryRemovals() {
     }
     base::MutexLock lock(&mutex_);
     removals_.erase(key);
-    reclaims_.insert(key);
-  }
-}
-
-void CheckpointStore::Reclaim() {
-  std::set<PartKey> reclaims;
-  {
-    base::MutexLock lock(&mutex_);
-    if (!writing_.empty()) return;
-    reclaims.swap(reclaims_);
-  }
-  for (const PartKey& key : reclaims) {
-    const base::KeyBuilder rows = Row(kDataTable, key);
-    // Best effort: the database does it by itself as more is written.
-    store_->Reclaim(rows.key(), rows.PrefixEnd()).IgnoreError();
   }
 }
 
@@ -424,11 +431,12 @@ int64_t CheckpointStore::bytes() const {
   return bytes;
 }
 
-PartWriter::PartWriter(CheckpointStore* store, const v1::CheckpointPart& part)
-    : store_(store), part_(part), openings_(store->store_->openings()) {}
+PartWriter::PartWriter(CheckpointStore* store, const v1::CheckpointPart& part,
+                       std::unique_ptr<base::KvFile> file)
+    : store_(store), part_(part), file_(std::move(file)) {}
 
 PartWriter::~PartWriter() {
-  if (!committed_) store_->RemoveRows(KeyOf(part_));
+  if (ingested_ && !committed_) store_->RemoveRows(KeyOf(part_));
   store_->Close(KeyOf(part_));
 }
 
@@ -443,41 +451,26 @@ absl::Status PartWriter::Add(const v1::CheckpointData& data) {
     slice = data.chunk().slice();
     row = int64_t{data.chunk().index()} + 1;
   }
-  std::string value = data.SerializeAsString();
-  pending_bytes_ += static_cast<int64_t>(value.size());
-  pending_.Put(DataRow(KeyOf(part_), slice, row), std::move(value));
-  return pending_bytes_ >= kBatchBytes ? WritePending() : absl::OkStatus();
-}
-
-absl::Status PartWriter::WritePending() {
-  unchecked_bytes_ += pending_bytes_;
+  const std::string value = data.SerializeAsString();
+  unchecked_bytes_ += static_cast<int64_t>(value.size());
   if (unchecked_bytes_ >= kSpaceCheckBytes) {
     unchecked_bytes_ = 0;
     if (absl::Status space = store_->CheckSpace(); !space.ok()) return space;
   }
-  const absl::Status written = store_->store_->Write(pending_, base::Durability::kUnlogged);
-  pending_ = base::KvBatch();
-  pending_bytes_ = 0;
-  return written;
+  return file_->Put(DataRow(KeyOf(part_), slice, row), value);
 }
 
 absl::StatusOr<v1::CheckpointPart> PartWriter::Commit() {
   if (absl::Status status = verifier_.Complete(); !status.ok()) {
     return OfPart(KeyOf(part_), status);
   }
-  if (absl::Status status = WritePending(); !status.ok()) return status;
-  if (absl::Status status = store_->store_->Flush(); !status.ok()) return status;
-  if (store_->store_->openings() != openings_) {
-    return OfPart(KeyOf(part_), absl::UnavailableError("the database was closed by a failed write "
-                                                       "meanwhile; write the checkpoint again"));
-  }
+  if (absl::Status status = file_->Finish(); !status.ok()) return status;
+  ingested_ = true;  // or in part, should it fail
+  if (absl::Status status = store_->store_->Ingest(*file_); !status.ok()) return status;
   part_.set_bytes(verifier_.bytes());
   part_.set_worker(store_->options_.worker);
   if (absl::Status status = store_->Commit(part_); !status.ok()) return status;
   committed_ = true;
-  // The log has the manifest. Flushed, it is not in one file with the next part's chunks: damage
-  // there would take this part with it.
-  store_->store_->Flush().IgnoreError();
   return part_;
 }
 

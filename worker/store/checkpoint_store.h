@@ -25,7 +25,7 @@ namespace sinkforge::worker {
 
 struct CheckpointStoreOptions {
   std::string worker;         // goes into the parts
-  std::string path;           // for messages
+  std::string path;           // the data folder; parts on their way in are in its folder `incoming`
   int64_t reserve_bytes = 0;  // of the disk, which checkpoints leave free
   std::function<absl::StatusOr<int64_t>()> disk_free_bytes;
   // Parts may be here whose rows are still to be salvaged. Unset: never.
@@ -76,10 +76,6 @@ class CheckpointStore {
   // not, and returns how many there were. UNAVAILABLE.
   absl::StatusOr<int64_t> DropMissing() EXCLUDES_LOCK(mutex_);
 
-  // Gives the disk space of what was removed back; may take seconds. While a part is being written
-  // it does nothing: the writer needs the disk more.
-  void Reclaim() EXCLUDES_LOCK(mutex_);
-
   std::vector<v1::CheckpointPart> Parts() const EXCLUDES_LOCK(mutex_);
   std::set<CheckpointKey> Checkpoints() const EXCLUDES_LOCK(mutex_);
   int64_t bytes() const EXCLUDES_LOCK(mutex_);
@@ -92,6 +88,10 @@ class CheckpointStore {
   absl::Status Load();
   absl::Status RemoveHalfWritten();
   absl::Status CheckSpace() const;
+  std::string IncomingFolder() const { return options_.path + "/incoming"; }
+  // The part is in writing_.
+  absl::StatusOr<std::unique_ptr<PartWriter>> MakeWriter(const v1::CheckpointPart& part)
+      EXCLUDES_LOCK(mutex_);
   bool RowsMayBeMissing() const {
     return options_.rows_may_be_missing && options_.rows_may_be_missing();
   }
@@ -112,7 +112,7 @@ class CheckpointStore {
   std::map<PartKey, v1::CheckpointPart> parts_ GUARDED_BY(mutex_);
   std::map<PartKey, Writing> writing_ GUARDED_BY(mutex_);
   std::set<PartKey> removals_ GUARDED_BY(mutex_);
-  std::set<PartKey> reclaims_ GUARDED_BY(mutex_);  // removed, but still on disk
+  int64_t files_ GUARDED_BY(mutex_) = 0;  // numbers those in the folder of parts on their way in
 };
 
 // One part on its way in. Destroyed before Commit succeeded: nothing of it stays. Not thread-safe.
@@ -126,21 +126,20 @@ class PartWriter {
   // error: destroy it.
   absl::Status Add(const v1::CheckpointData& data);
   // Durable when it returns OK. DATA_LOSS: the stream had no trailer. ABORTED: the checkpoint was
-  // dropped meanwhile. UNAVAILABLE: the database lost rows of it. RESOURCE_EXHAUSTED.
+  // dropped meanwhile. UNAVAILABLE, RESOURCE_EXHAUSTED.
   absl::StatusOr<v1::CheckpointPart> Commit();
 
  private:
   friend class CheckpointStore;
-  PartWriter(CheckpointStore* store, const v1::CheckpointPart& part);
-  absl::Status WritePending();
+  PartWriter(CheckpointStore* store, const v1::CheckpointPart& part,
+             std::unique_ptr<base::KvFile> file);
 
   CheckpointStore* const store_;
   v1::CheckpointPart part_;
-  const int64_t openings_;  // of the database when the first row was written
+  std::unique_ptr<base::KvFile> file_;
   checkpoint::PartVerifier verifier_;
-  base::KvBatch pending_;
-  int64_t pending_bytes_ = 0;
   int64_t unchecked_bytes_ = 0;  // written since the free space was looked at
+  bool ingested_ = false;
   bool committed_ = false;
 };
 

@@ -147,7 +147,6 @@ void WorkerDatabase::Judge(Inner database, const absl::Status& status) const {
   {
     base::MutexLock lock(&mutex_);
     if (database_ != database) return;
-    earlier_openings_ += database_->openings();
     damage_ = status;
     wrecked_ = true;
     database_.reset();
@@ -184,40 +183,28 @@ absl::Status WorkerDatabase::ScanBackwards(
   return status;
 }
 
-absl::Status WorkerDatabase::Flush() {
-  auto database = Database();
-  if (!database.ok()) return database.status();
-  absl::Status status = (*database)->Flush();
-  const bool is_damaged = absl::IsDataLoss(status);
-  Judge(*std::move(database), status);
-  if (!is_damaged) return status;
-  return absl::UnavailableError(std::string(status.message()) + "; write it again");
-}
-
-absl::Status WorkerDatabase::DoWrite(const base::KvBatch& batch, base::Durability durability) {
+absl::Status WorkerDatabase::Change(const std::function<absl::Status(base::KvStore*)>& change) {
   absl::Status status;
-  // A damaged database takes no more writes; the one in its place does.
   for (int attempt = 0; attempt < 2; ++attempt) {
     auto database = Database();
     if (!database.ok()) return database.status();
-    status = (*database)->Write(batch, durability);
+    status = change(database->get());
     if (!absl::IsDataLoss(status)) return status;
     Judge(*std::move(database), status);
   }
   return absl::UnavailableError(status.message());
 }
 
-int64_t WorkerDatabase::openings() const {
-  base::MutexLock lock(&mutex_);
-  return earlier_openings_ + (database_ == nullptr ? 1 : database_->openings());
+absl::Status WorkerDatabase::DoWrite(const base::KvBatch& batch, base::Durability durability) {
+  return Change([&](base::KvStore* database) { return database->Write(batch, durability); });
 }
 
-absl::Status WorkerDatabase::Reclaim(std::string_view begin, std::string_view end) {
-  auto database = Database();
-  if (!database.ok()) return database.status();
-  absl::Status status = (*database)->Reclaim(begin, end);
-  Judge(*std::move(database), status);
-  return status;
+absl::Status WorkerDatabase::Ingest(const base::KvFile& file) {
+  return Change([&](base::KvStore* database) { return database->Ingest(file); });
+}
+
+absl::Status WorkerDatabase::RemoveRange(std::string_view begin, std::string_view end) {
+  return Change([&](base::KvStore* database) { return database->RemoveRange(begin, end); });
 }
 
 int64_t WorkerDatabase::ApproximateBytes(std::string_view begin, std::string_view end) const {

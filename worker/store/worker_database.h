@@ -46,9 +46,8 @@ class WorkerDatabase final : public base::KvStore {
   absl::Status ScanBackwards(
       std::string_view begin, std::string_view end,
       const std::function<bool(std::string_view, std::string_view)>& visit) const override;
-  absl::Status Flush() override;
-  int64_t openings() const override;
-  absl::Status Reclaim(std::string_view begin, std::string_view end) override;
+  absl::Status Ingest(const base::KvFile& file) override;
+  absl::Status RemoveRange(std::string_view begin, std::string_view end) override;
   int64_t ApproximateBytes(std::string_view begin, std::string_view end) const override;
 
  protected:
@@ -67,6 +66,8 @@ class WorkerDatabase final : public base::KvStore {
   absl::StatusOr<Inner> Database() const EXCLUDES_LOCK(mutex_);
   absl::Status OpenLocked() const REQUIRES_LOCK(mutex_);
   absl::Status RenameLocked(const absl::Status& why) const REQUIRES_LOCK(mutex_);
+  // A damaged database takes no more writes; the one in its place does.
+  absl::Status Change(const std::function<absl::Status(base::KvStore*)>& change);
   // Does nothing unless the status says that the files are damaged.
   void Judge(Inner database, const absl::Status& status) const EXCLUDES_LOCK(mutex_);
   std::vector<std::string> FoldersSetAside() const;
@@ -80,7 +81,6 @@ class WorkerDatabase final : public base::KvStore {
   // Why it is to be renamed before another is opened; OK: it is not.
   mutable absl::Status damage_ GUARDED_BY(mutex_);
   mutable std::shared_ptr<Closing> closing_ GUARDED_BY(mutex_);  // shared with its deleter
-  mutable int64_t earlier_openings_ GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace sinkforge::worker

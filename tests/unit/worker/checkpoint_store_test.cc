@@ -227,8 +227,9 @@ TEST_F(CheckpointStoreTest, DropsOnlyThePartsOfTheJobThatIsNamed) {
   EXPECT_TRUE((*writer)->Commit().ok());
 }
 
+// Never more than what is kept and one part more, whatever else is written and merged: a disk that
+// has room for that is enough.
 TEST_F(CheckpointStoreTest, GivesTheDiskBack) {
-  ASSERT_TRUE(Write(MakePart("d4-1", 1, 100, 0), MakeStream(4 * kElements, 1)).ok());
   const auto on_disk = [&] {
     int64_t bytes = 0;
     for (const auto& entry : std::filesystem::directory_iterator(folder_.path() + "/store")) {
@@ -236,10 +237,27 @@ TEST_F(CheckpointStoreTest, GivesTheDiskBack) {
     }
     return bytes;
   };
-  ASSERT_GT(on_disk(), 16 << 20);
-  ASSERT_TRUE(store_->Drop(kKey.checkpoint()).ok());
-  store_->Reclaim();
-  EXPECT_LT(on_disk(), 1 << 20);
+  // A merging of other rows that is under way may hold files for a moment.
+  const auto comes_below = [&](int64_t limit) {
+    return Eventually([&] { return on_disk() < limit; });
+  };
+  ASSERT_TRUE(Write(MakePart("d4-1", 1, 0, 0), MakeStream(kElements, 1)).ok());
+  const int64_t part_bytes = on_disk();
+  ASSERT_GT(part_bytes, 4 << 20);
+  for (int64_t step = 1; step <= 20; ++step) {
+    ASSERT_TRUE(Write(MakePart("d4-1", 1, step, 0), MakeStream(kElements, 1)).ok());
+    EXPECT_TRUE(comes_below(3 * part_bytes + (4 << 20))) << step << ": " << on_disk();
+    const absl::Status dropped = store_->Drop({"d4-1", 1, step - 2});
+    ASSERT_TRUE(dropped.ok()) << dropped;
+    base::KvBatch beside;
+    beside.Put(base::KeyBuilder("beside").Number(step).key(), std::string(1000, 'x'));
+    ASSERT_TRUE(kv_->Write(beside, base::Durability::kLogged).ok());
+    if (step % 5 == 0) Reopen();  // moves the log into a data file
+  }
+  for (const v1::CheckpointPart& part : store_->Parts()) {
+    ASSERT_TRUE(store_->Drop(KeyOf(part).checkpoint()).ok());
+  }
+  EXPECT_TRUE(comes_below(1 << 20)) << on_disk();
 }
 
 TEST_F(CheckpointStoreTest, DropReachesAPartThatIsBeingWritten) {
@@ -293,8 +311,8 @@ TEST_F(CheckpointStoreTest, NoticesADiskThatFillsUpOnTheWay) {
 }
 
 TEST_F(CheckpointStoreTest, KeepsNothingWhenWritesFailAndGoesOnWhenThereIsRoom) {
-  // Five batches of data and the manifest.
-  for (int writes = 0; writes < 6; ++writes) {
+  // The data and the manifest.
+  for (int writes = 0; writes < 2; ++writes) {
     FaultyKv faulty(kv_.get());
     Open(&faulty);
     faulty.FillAfter(writes);
@@ -310,24 +328,6 @@ TEST_F(CheckpointStoreTest, KeepsNothingWhenWritesFailAndGoesOnWhenThereIsRoom) 
     EXPECT_EQ(Rows(), 0);
     store_.reset();
   }
-}
-
-// Rows that were not flushed are gone with the database that took them.
-TEST_F(CheckpointStoreTest, CommitsNothingWhoseRowsTheDatabaseLost) {
-  FaultyKv faulty(kv_.get());
-  Open(&faulty);
-  auto writer = store_->Begin(MakePart("d4-1", 1, 100, 0));
-  ASSERT_TRUE(writer.ok());
-  for (const v1::CheckpointData& data : MakeStream(kElements, 1)) {
-    ASSERT_TRUE((*writer)->Add(data).ok());
-  }
-  faulty.Reopen();
-  EXPECT_TRUE(absl::IsUnavailable((*writer)->Commit().status()));
-  writer->reset();
-  EXPECT_TRUE(store_->Parts().empty());
-  EXPECT_EQ(Rows(), 0);
-  EXPECT_TRUE(Write(MakePart("d4-1", 1, 100, 0), MakeStream(kElements, 1)).ok());
-  store_.reset();
 }
 
 // A child writes parts without end and says which are durable; it is killed at random moments.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <random>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -180,17 +181,36 @@ TEST_F(SalvageTest, MovesEverythingButTheDamagedPartWhileItIsOpen) {
   EXPECT_EQ(logs_->Next("d4-1")->lines_size(), 50);
   WritePart(200);
   EXPECT_TRUE(Read(200).ok());
-  EXPECT_THAT(Folders(), ElementsAre("store", "store.damaged-1"));
+  EXPECT_THAT(Folders(), ElementsAre("incoming", "store", "store.damaged-1"));
 }
 
 // A compaction that meets damage makes the database refuse every write.
 TEST_F(SalvageTest, TakesWritesAgainAfterACompactionThatMetDamage) {
-  for (const int64_t step : {50, 100, 200, 300}) WritePart(step);
-  DamageAt(LargeFiles()[2], fs::file_size(LargeFiles()[2]) / 2);
-  // Without something to remove, files that do not overlap are moved and not read.
-  ASSERT_TRUE(checkpoints_->DropPart({"d4-1", 1, 50, 0}).ok());
-  EXPECT_FALSE(database_->Reclaim("checkpoint_data", "checkpoint_datb").ok());
-  ASSERT_TRUE(checkpoints_->DropPart({"d4-1", 1, 200, 0}).ok());
+  for (const int64_t step : {100, 300}) WritePart(step);
+  const auto row = [](int64_t number) { return base::KeyBuilder("mixed").Number(number).key(); };
+  std::mt19937 random(7);
+  for (int64_t number = 0; number < 200; ++number) {
+    base::KvBatch batch;
+    std::string value(1000, '\0');
+    for (char& byte : value) byte = static_cast<char>(random());
+    batch.Put(row(number), value);
+    ASSERT_TRUE(database_->Write(batch, base::Durability::kLogged).ok());
+  }
+  Close();
+  Open();  // moves the log into a data file
+  const auto files = [&] {
+    std::vector<fs::path> found;
+    for (const auto& entry : fs::directory_iterator(folder_.path() + "/store")) {
+      const bool is_mixed = entry.file_size() > 100'000 && entry.file_size() < (1 << 20);
+      if (entry.path().extension() == ".sst" && is_mixed) found.push_back(entry.path());
+    }
+    return found;
+  }();
+  ASSERT_EQ(files.size(), 1U);
+  DamageAt(files[0], fs::file_size(files[0]) / 2);
+  // Done in the database that takes its place, where nothing is left to remove.
+  EXPECT_TRUE(database_->RemoveRange(row(0), row(10)).ok());
+  EXPECT_EQ(damages_, 1);
   WriteRecords(1, 5);
   const auto lost = SalvageAll(SalvageParts::KnownParts::kInMemory);
   ASSERT_TRUE(lost.ok()) << lost.status();
@@ -250,8 +270,8 @@ TEST_F(SalvageTest, StartsOnWhateverIsDamaged) {
     Open();
   }
   // The newest of what was set aside stays.
-  EXPECT_THAT(Folders(),
-              ElementsAre("store", "store.damaged-5", "store.damaged-6", "store.damaged-7"));
+  EXPECT_THAT(Folders(), ElementsAre("incoming", "store", "store.damaged-5", "store.damaged-6",
+                                     "store.damaged-7"));
 }
 
 TEST_F(SalvageTest, GoesOnWhereAFormerLifeWasInterrupted) {
