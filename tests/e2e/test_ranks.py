@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import unittest
 
@@ -20,8 +21,10 @@ class RanksTest(unittest.TestCase):
         cls.cluster = harness.Cluster()
         cls.addClassCleanup(cls.cluster.close)
         cls.cluster.start_coordinator()
-        cls.cluster.start_worker("a")
-        cls.cluster.start_worker("b")
+        for name in ("a", "b"):
+            # Beside the folder that both have, one as on a machine of its own.
+            os.mkdir(cls.cluster.path(f"data-{name}"))
+            cls.cluster.start_worker(name, more=("--data-root", cls.cluster.path(f"data-{name}")))
         cls.gang = cls.cluster.submit(name="gang", **GANG)
         cls.cluster.ok("wait", cls.gang)
         cls.history = cls.cluster.history(cls.gang, SERIES)
@@ -50,6 +53,26 @@ class RanksTest(unittest.TestCase):
         history = self.cluster.history(job_id, SERIES)
         for name, points in self.history.items():
             self.assertEqual(history[name], points, name)
+
+    def test_machines_with_different_data_are_named_and_the_advice_helps(self):
+        train = self.cluster.path("data-a/own.txt"), self.cluster.path("data-b/own.txt")
+        harness.make_text(train[0], 60_000)
+        harness.make_text(train[1], 50_000, seed=9)
+        job_id = self.cluster.submit(name="own", **{**GANG, "data__train": ["own.txt"],
+                                                    "train__steps": 20})
+        job = self.cluster.await_state(job_id, "FAILED")
+        self.assertEqual(job["reason"], "REASON_BAD_DATA")
+        self.assertEqual(int(job["attempt"]), 1)
+        numbers = r"[56]0000 bytes, fingerprint [0-9a-f]{16}"
+        self.assertRegex(
+            job["message"], r"^rank \d on [ab]: data\.train: its files are not the same on all "
+            rf"ranks' machines \(rank \d: own\.txt, {numbers}; rank \d: {numbers}\); copy them "
+            r"from one machine to the others\. Correct the data, then "
+            rf"`sinkforge resume {job_id}`$")
+        self.assertEqual(self.cluster.history(job_id, "loss")["loss"], [])
+        shutil.copy(*train)
+        self.cluster.ok("resume", job_id)
+        self.cluster.await_state(job_id, "SUCCEEDED")
 
     def test_an_automatic_micro_batch_outlives_its_ranks(self):
         settings = {**GANG, "train__micro_batch": "auto"}

@@ -211,12 +211,6 @@ Status ReadError(const ResolvedFile& file) {
                 "data file " + file.path + ": cannot be read: " + std::strerror(errno));
 }
 
-std::string Hex(uint64_t value) {
-  char text[17];
-  std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(value));
-  return text;
-}
-
 }  // namespace
 
 Result<std::vector<ResolvedFile>> ResolveDataFiles(const std::vector<std::string>& patterns,
@@ -290,6 +284,12 @@ Result<std::vector<FileDigest>> DigestFiles(const std::vector<ResolvedFile>& fil
   return digests;
 }
 
+std::string FingerprintText(uint64_t xxh3) {
+  char text[17];
+  std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(xxh3));
+  return text;
+}
+
 Status CompareDigests(const std::vector<FileDigest>& stored, const std::vector<FileDigest>& now) {
   const std::string next = "; put the old data back, or start a new job";
   for (size_t i = 0; i < std::max(stored.size(), now.size()); ++i) {
@@ -310,8 +310,8 @@ Status CompareDigests(const std::vector<FileDigest>& stored, const std::vector<F
       return Status(StatusCode::kInvalidData, "data.train: " + now[i].name +
                                                   " has changed since the checkpoint: its XXH3 "
                                                   "was " +
-                                                  Hex(stored[i].xxh3) + " and is " +
-                                                  Hex(now[i].xxh3) + next);
+                                                  FingerprintText(stored[i].xxh3) + " and is " +
+                                                  FingerprintText(now[i].xxh3) + next);
     }
   }
   return Status();

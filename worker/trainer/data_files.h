@@ -51,6 +51,9 @@ std::string DescribeOverlap(const std::vector<ResolvedFile>& train,
 // Reads each file once. kFailedPrecondition: it may not be read.
 kernels::Result<std::vector<FileDigest>> DigestFiles(const std::vector<ResolvedFile>& files);
 
+// As 16 hexadecimal digits.
+std::string FingerprintText(uint64_t xxh3);
+
 // kInvalidData names the first file that is not what the checkpoint remembers.
 kernels::Status CompareDigests(const std::vector<FileDigest>& stored,
                                const std::vector<FileDigest>& now);
@@ -67,6 +70,9 @@ struct DataTokenizer {
 // form, names a larger vocabulary than the model's, or differs from another's.
 kernels::Status ReadSidecars(const std::vector<ResolvedFile>& files, DatasetOptions* options,
                              DataTokenizer* tokenizer);
+
+// The sidecars that are there, with `given` saying whose each is.
+std::vector<ResolvedFile> SidecarsOf(const std::vector<ResolvedFile>& files);
 
 // The data must have been made with the tokenizer that the job names (data.tokenizer), and training
 // and validation data with one. With `bytes`, shards that name no tokenizer are believed.

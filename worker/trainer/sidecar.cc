@@ -30,6 +30,8 @@ Status Bad(const std::string& path, const std::string& why,
   return Status(StatusCode::kInvalidData, "sidecar " + path + ": " + why + "; " + next);
 }
 
+std::string SidecarPath(const std::string& bin) { return bin.substr(0, bin.size() - 4) + ".json"; }
+
 // A whole number from `low` up, or -1.
 int64_t Number(const nlohmann::json& json, const char* key, int64_t low) {
   const auto found = json.find(key);
@@ -98,7 +100,7 @@ Status ReadSidecars(const std::vector<ResolvedFile>& files, DatasetOptions* opti
       *tokenizer = {kBytesName, ""};
       return Status();
     }
-    const std::string path = file.path.substr(0, file.path.size() - 4) + ".json";
+    const std::string path = SidecarPath(file.path);
     std::error_code error;
     if (!std::filesystem::exists(path, error)) return Status();
     Sidecar sidecar;
@@ -119,6 +121,18 @@ Status ReadSidecars(const std::vector<ResolvedFile>& files, DatasetOptions* opti
   options->bytes_per_token = std::move(first.bytes_per_token);
   *tokenizer = {first.tokenizer, first_path};
   return Status();
+}
+
+std::vector<ResolvedFile> SidecarsOf(const std::vector<ResolvedFile>& files) {
+  std::vector<ResolvedFile> sidecars;
+  for (const ResolvedFile& file : files) {
+    if (!IsBin(file.path)) continue;
+    const std::string path = SidecarPath(file.path);
+    std::error_code error;
+    if (!std::filesystem::exists(path, error)) continue;
+    sidecars.push_back({path, SidecarPath(file.name), file.given + "'s sidecar"});
+  }
+  return sidecars;
 }
 
 namespace {

@@ -9,6 +9,7 @@
 #include "proto/jobspec/micro_batch.h"
 #include "proto/jobspec/resolve.h"
 #include "proto/jobspec/validate.h"
+#include "tokenizer/byte_tokenizer.h"
 #include "worker/trainer/checkpoint_file.h"
 #include "worker/trainer/core/micro_batch.h"
 #include "worker/trainer/core/model_difference.h"
@@ -16,6 +17,7 @@
 #include "worker/trainer/data_files.h"
 #include "worker/trainer/job_config.h"
 #include "worker/trainer/make_collective.h"
+#include "worker/trainer/same_files.h"
 
 namespace sinkforge::trainer {
 
@@ -58,7 +60,7 @@ class Run {
 
   RunEnd Execute() {
     const bool ready = CheckJob() && OpenData() && Connect() && LoadCheckpoint() &&
-                       ChooseMicroBatch() && MakeModel() && Restore();
+                       CompareMachines() && ChooseMicroBatch() && MakeModel() && Restore();
     return ready ? Train() : end_;
   }
 
@@ -120,25 +122,23 @@ class Run {
 
   bool OpenData() {
     const v1::DataSpec& data = request_.spec.data();
-    std::vector<ResolvedFile> files;
-    std::vector<ResolvedFile> validation_files;
     TokenizerClaim claim;
     claim.job_tokenizer = data.tokenizer();
     claim.roots = request_.data_roots;
     claim.has_validation = data.validation_size() > 0;
     auto train =
-        Open({data.train().begin(), data.train().end()}, "data.train", &files, &claim.train);
+        Open({data.train().begin(), data.train().end()}, "data.train", &train_files_, &claim.train);
     if (!train.ok()) return Fail(RunStage::kData, train.status());
     train_ = std::move(train).value();
     if (claim.has_validation) {
       auto validation = Open({data.validation().begin(), data.validation().end()},
-                             "data.validation", &validation_files, &claim.validation);
+                             "data.validation", &validation_files_, &claim.validation);
       if (!validation.ok()) return Fail(RunStage::kData, validation.status());
       validation_ = std::move(validation).value();
-      overlap_ = DescribeOverlap(files, validation_files);
+      overlap_ = DescribeOverlap(train_files_, validation_files_);
     }
     if (Status status = CheckTokenizer(claim); !status.ok()) return Fail(RunStage::kData, status);
-    auto digests = DigestFiles(files);
+    auto digests = DigestFiles(train_files_);
     if (!digests.ok()) return Fail(RunStage::kData, digests.status());
     context_.files = std::move(digests).value();
     context_.tokenizer = claim.train.fingerprint;
@@ -149,7 +149,56 @@ class Run {
     Result<std::optional<StoredCheckpoint>> loaded = host_.LoadCheckpoint();
     if (!loaded.ok()) return Fail(RunStage::kRestore, loaded.status());
     stored_ = std::move(loaded).value();
-    return true;
+    if (!stored_) return true;
+    // Before the machines are compared: it tells on which of them the data are not the job's.
+    Status status = CompareDigests(stored_->record.files, context_.files);
+    return status.ok() || Fail(RunStage::kRestore, status);
+  }
+
+  // That all ranks have the same files. A job of one rank reads nothing for it; one of several
+  // reads whole, beside the training data, whose digests every checkpoint has: the sidecars, the
+  // validation data, the tokenizer, and the file of init.from, which the system then still holds in
+  // memory when it is loaded.
+  bool CompareMachines() {
+    if (collective_->world_size() == 1) return true;
+    const Result<std::vector<FieldFiles>> fields = FilesOfFields();
+    if (!fields.ok()) return Fail(RunStage::kData, fields.status());
+    const Status status = CheckSameFiles(fields.value(), collective_.get());
+    if (status.ok()) return true;
+    if (status.code() == StatusCode::kUnavailable) return Fail(RunStage::kConnect, status);
+    collective_->Finish();
+    return Fail(RunStage::kData, status);
+  }
+
+  // The tokenizer first: where it differs, so do the sidecars of what was made with it.
+  Result<std::vector<FieldFiles>> FilesOfFields() const {
+    std::vector<FieldFiles> fields;
+    const auto add = [&](const std::string& field, const Result<std::vector<ResolvedFile>>& files) {
+      if (!files.ok()) return files.status();
+      auto digests = DigestFiles(files.value());
+      if (!digests.ok()) return digests.status();
+      fields.push_back(ByGivenNames(field, files.value(), std::move(digests).value()));
+      return Status();
+    };
+    const v1::DataSpec& data = request_.spec.data();
+    Status status;
+    if (data.tokenizer() != tokenizer::kBytesName) {
+      status = add("data.tokenizer", Resolve(data.tokenizer(), "data.tokenizer"));
+    }
+    fields.push_back(ByGivenNames("data.train", train_files_, context_.files));
+    if (status.ok()) status = add("data.train", SidecarsOf(train_files_));
+    if (status.ok()) status = add("data.validation", validation_files_);
+    if (status.ok()) status = add("data.validation", SidecarsOf(validation_files_));
+    if (status.ok() && request_.spec.init().has_from() && !stored_) {
+      status = add("init.from", Resolve(request_.spec.init().from(), "init.from"));
+    }
+    if (!status.ok()) return status;
+    return fields;
+  }
+
+  Result<std::vector<ResolvedFile>> Resolve(const std::string& pattern,
+                                            const std::string& field) const {
+    return ResolveDataFiles({pattern}, {request_.data_roots, field, request_.root_advice});
   }
 
   bool ChooseMicroBatch() {
@@ -232,17 +281,13 @@ class Run {
   }
 
   Status RestoreFrom(const StoredCheckpoint& stored) {
-    if (Status status = CompareDigests(stored.record.files, context_.files); !status.ok()) {
-      return status;
-    }
     if (Status status = CheckPosition(stored.record.state, config_); !status.ok()) return status;
     return trainer_->Restore(stored.snapshot);
   }
 
   Status LoadInitialParameters() {
     if (!request_.spec.init().has_from()) return Status();
-    Result<std::vector<ResolvedFile>> files = ResolveDataFiles(
-        {request_.spec.init().from()}, {request_.data_roots, "init.from", request_.root_advice});
+    Result<std::vector<ResolvedFile>> files = Resolve(request_.spec.init().from(), "init.from");
     if (!files.ok()) return Status(StatusCode::kInvalidData, files.status().message());
     if (files.value().size() != 1) {
       return Status(StatusCode::kInvalidData, "init.from: names more than one file; give one");
@@ -299,7 +344,9 @@ class Run {
   std::optional<StoredCheckpoint> stored_;  // until it is restored
   TrainingConfig config_;
   std::string memory_advice_;  // of rows that were chosen here
-  std::string overlap_;        // between training and validation data; empty: none
+  std::vector<ResolvedFile> train_files_;
+  std::vector<ResolvedFile> validation_files_;
+  std::string overlap_;  // between training and validation data; empty: none
   RunContext context_;
   std::unique_ptr<kernels::Backend> backend_;
   std::unique_ptr<Collective> collective_;

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <sys/prctl.h>
 
+#include <cstring>
 #include <filesystem>
 #include <thread>
 
@@ -17,6 +18,7 @@
 #include "tests/unit/trainer/child.h"
 #include "tests/unit/trainer/fake_worker.h"
 #include "tests/unit/trainer/temp_folder.h"
+#include "worker/trainer/data_files.h"
 #include "worker/trainer/worker_command.h"
 
 namespace sinkforge::trainer {
@@ -75,12 +77,14 @@ class WorkerLinkTest : public testing::Test {
     rank->mutable_restore()->add_parts()->set_step(step);
   }
 
-  // Both ranks of a world of two with fresh meeting points: rank 0 here, and rank 1 beside it.
-  std::pair<ExitCode, ExitCode> RunTwoRanks() {
+  // Both ranks of a world of two with fresh meeting points: rank 0 here, and rank 1 beside it, on a
+  // machine of its own where it is given another data root.
+  std::pair<ExitCode, ExitCode> RunTwoRanks(const std::string& second_root = "") {
     fake_.ForgetRendezvous();
     fake_.assignment.mutable_rank()->set_world_size(2);
     fake_.second_assignment = fake_.assignment;
     fake_.second_assignment.mutable_rank()->set_rank(1);
+    if (!second_root.empty()) fake_.second_assignment.set_data_roots(0, second_root);
     ExitCode second = ExitCode::kOtherError;
     std::thread other([&] { second = RunTrainer("second"); });
     const ExitCode first = RunTrainer();
@@ -439,6 +443,123 @@ TEST_F(WorkerLinkTest, TwoRanksFollowOneAndResumeToTheSameBits) {
     return report.warnings_size() > 0 &&
            report.warnings(0).find("ranks 2 -> 1") != std::string::npos;
   }));
+}
+
+// Ranks whose machines have different files would train on them without an error.
+class TwoMachinesTest : public WorkerLinkTest {
+ protected:
+  void SetUp() override {
+    WorkerLinkTest::SetUp();
+    CopyToSecond();
+  }
+
+  // The second machine has what the first one has.
+  void CopyToSecond() {
+    for (const char* name : {"train.txt", "valid.txt"}) {
+      second_.Write(name, ReadWhole(folder_ / name));
+    }
+  }
+
+  std::pair<ExitCode, ExitCode> RunBoth() {
+    fake_.reports.clear();
+    return RunTwoRanks(second_.path().string());
+  }
+
+  // What the rank of that token said at its end.
+  v1::TrainerReport EndOf(const std::string& token) const {
+    for (const v1::TrainerReport& report : fake_.reports) {
+      if (report.token() == token && report.phase() == v1::RANK_PHASE_ENDED) return report;
+    }
+    return {};
+  }
+
+  void ExpectBothName(const std::string& field, const std::string& file) {
+    EXPECT_EQ(RunBoth(), std::pair(ExitCode::kBadData, ExitCode::kBadData)) << field;
+    for (const auto& [token, own] : {std::pair("secret", "rank 0: "), {"second", "rank 1: "}}) {
+      const v1::TrainerReport end = EndOf(token);
+      EXPECT_EQ(end.reason(), v1::REASON_BAD_DATA);
+      EXPECT_THAT(end.message(),
+                  HasSubstr(field + ": its files are not the same on all ranks' machines (" + own +
+                            file + ", "));
+      EXPECT_THAT(end.message(), HasSubstr("copy them from one machine to the others"));
+    }
+  }
+
+  v1::JobSpec& Spec() { return *fake_.assignment.mutable_rank()->mutable_spec(); }
+
+  TempFolder second_;
+};
+
+TEST_F(TwoMachinesTest, CopiesTrainAsOne) {
+  EXPECT_EQ(RunBoth(), std::pair(ExitCode::kCompleted, ExitCode::kCompleted));
+  EXPECT_EQ(fake_.records.size(), 40U);
+}
+
+TEST_F(TwoMachinesTest, DifferentFilesAreNamedBeforeTheFirstStep) {
+  second_.Write("train.txt", SampleText(20'001));
+  ExpectBothName("data.train", "train.txt");
+  EXPECT_THAT(EndOf("secret").message(), HasSubstr("train.txt, 20000 bytes"));
+  EXPECT_THAT(EndOf("secret").message(), HasSubstr("rank 1: 20001 bytes"));
+  EXPECT_THAT(EndOf("second").message(), HasSubstr("train.txt, 20001 bytes"));
+
+  CopyToSecond();
+  std::string text = SampleText(2'000);
+  text[1'000] = '#';
+  second_.Write("valid.txt", text);
+  ExpectBothName("data.validation", "valid.txt");
+
+  CopyToSecond();
+  folder_.Write("start.safetensors", "weights");
+  second_.Write("start.safetensors", "other weights");
+  Spec().mutable_init()->set_from("start.safetensors");
+  ExpectBothName("init.from", "start.safetensors");
+  EXPECT_THAT(fake_.records, IsEmpty());
+}
+
+TEST_F(TwoMachinesTest, ShardsOfDifferentTokenizersAreNamed) {
+  std::string shard(1024, '\0');
+  const int32_t header[] = {20240520, 1, 4'000};
+  std::memcpy(shard.data(), header, sizeof(header));
+  for (int i = 0; i < 4'000; ++i) shard += {static_cast<char>('a' + i * i % 20), '\0'};
+  const auto write = [&](const TempFolder& machine, const std::string& tokenizer) {
+    machine.Write("t.json", tokenizer);
+    const auto digest = DigestFiles({{machine / "t.json", "t.json", "t.json"}});
+    machine.Write("train.bin", shard);
+    std::string bytes = "1";
+    for (int i = 1; i < 200; ++i) bytes += ",1";
+    machine.Write("train.json", R"({"vocab_size": 200, "bytes_per_token": [)" + bytes +
+                                    R"(], "tokenizer": "xxh3:)" +
+                                    FingerprintText(digest.value()[0].xxh3) + R"("})");
+  };
+  v1::DataSpec* data = Spec().mutable_data();
+  data->set_train(0, "train.bin");
+  data->clear_validation();
+  data->set_tokenizer("t.json");
+  write(folder_, "{}");
+  write(second_, "{ }");
+  ExpectBothName("data.tokenizer", "t.json");
+  write(second_, "{}");
+  EXPECT_EQ(RunBoth(), std::pair(ExitCode::kCompleted, ExitCode::kCompleted));
+  second_.Write("train.json", ReadWhole(second_ / "train.json") + "\n");
+  ExpectBothName("data.train", "train.bin's sidecar");
+}
+
+// What the checkpoint remembers tells which of the machines is the one to mend, and a job that may
+// run on fewer goes on without it.
+TEST_F(TwoMachinesTest, AfterARestoreTheMachineWithOtherTrainingDataIsTheBadOne) {
+  ASSERT_EQ(RunBoth(), std::pair(ExitCode::kCompleted, ExitCode::kCompleted));
+  RestoreFrom(20);
+  v1::CheckpointPart* part = fake_.assignment.mutable_rank()->mutable_restore()->add_parts();
+  part->set_step(20);
+  part->set_rank(1);
+  fake_.records.clear();
+  second_.Write("train.txt", SampleText(20'001));
+  EXPECT_EQ(RunBoth(), std::pair(ExitCode::kRankLost, ExitCode::kBadData));
+  EXPECT_THAT(EndOf("second").message(), HasSubstr("train.txt has changed since the checkpoint"));
+  CopyToSecond();
+  second_.Write("valid.txt", SampleText(2'001));
+  ExpectBothName("data.validation", "valid.txt");
+  EXPECT_THAT(fake_.records, IsEmpty());
 }
 
 TEST_F(WorkerLinkTest, LostRankEndsTheOther) {

@@ -56,10 +56,10 @@ class Collective {
   // and the collective is of no more use.
   virtual kernels::Status Wait() = 0;
 
-  // The last call of every rank of a run that ended well: ends the connections in order, where
-  // there is an order. Waits for the other ranks for a while, and says in the log what went wrong:
-  // the run's results are there already. A collective that goes without it lets go at once, and the
-  // other ranks may hear of a loss.
+  // The last call of every rank of a run that ended well, or that all agreed to end: ends the
+  // connections in order, where there is an order. Waits for the other ranks for a while, and says
+  // in the log what went wrong: the run's results are there already. A collective that goes without
+  // it lets go at once, and the other ranks may hear of a loss.
   virtual void Finish() {}
 };
 
