@@ -124,10 +124,11 @@ RankState StartRank(const v1::DesiredRank& desired, const std::string& token,
 }
 
 void HoldRank(const std::string& worker, const absl::Status& why, RankState* rank) {
-  const std::string message = Shorten("training waits, because worker " + worker +
-                                      " cannot keep its step records, and goes on by itself when "
-                                      "it can: " +
-                                      std::string(why.message()));
+  const std::string message =
+      Shorten("worker " + worker +
+              " cannot keep its step records; training waits for that, at its next checkpoint at "
+              "the latest, and goes on by itself: " +
+              std::string(why.message()));
   rank->held = true;
   rank->status.set_message(message);
   rank->status.mutable_progress()->clear_eta();
