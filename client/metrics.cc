@@ -10,6 +10,7 @@
 #include "client/commands.h"
 #include "client/exit_code.h"
 #include "client/format.h"
+#include "client/metric_windows.h"
 #include "client/session.h"
 #include "client/table.h"
 
@@ -84,6 +85,27 @@ absl::Status CheckRange(const MetricsOptions& options) {
                                  ": the first step comes after the last"));
 }
 
+absl::Status PrintEveryStep(Session& session, const v1::QueryMetricsRequest& request) {
+  if (session.json()) {
+    v1::QueryMetricsResponse all;
+    const absl::Status status =
+        QueryEveryStep(session.coordinator(), request, [&](const v1::QueryMetricsResponse& window) {
+          for (int s = 0; s < window.series_size(); ++s) {
+            if (s == all.series_size()) all.add_series()->set_name(window.series(s).name());
+            all.mutable_series(s)->mutable_points()->MergeFrom(window.series(s).points());
+          }
+        });
+    if (status.ok()) session.PrintJson(all);
+    return status;
+  }
+  auto titles = Table::CsvTitles::kShown;
+  return QueryEveryStep(session.coordinator(), request,
+                        [&](const v1::QueryMetricsResponse& window) {
+                          session.out() << MakeTable(window, FormatExact).RenderCsv(titles);
+                          titles = Table::CsvTitles::kLeftOut;
+                        });
+}
+
 absl::StatusOr<int> Metrics(Session& session, const MetricsOptions& options) {
   if (options.points.has_value() && (*options.points < 1 || *options.points > kPointsMax)) {
     return UsageError(absl::StrCat("--points must be between 1 and ", kPointsMax));
@@ -102,16 +124,14 @@ absl::StatusOr<int> Metrics(Session& session, const MetricsOptions& options) {
   }
   request.set_first_step(options.from.value_or(0));
   request.set_last_step(options.to.value_or(0));
-  const bool is_table = session.format() == "table";
-  int64_t points = options.points.value_or(kTablePoints);
-  if (!options.points.has_value() && !is_table) {
-    // Every step; the coordinator bounds what one answer holds, so that more is not asked for.
-    const auto job = session.coordinator().GetJob(options.job_id);
-    if (!job.ok()) return job.status();
-    points = std::clamp<int64_t>(job->spec().train().steps(), 1, kPointsMax);
-  }
-  request.set_max_points(static_cast<int32_t>(points));
   if (options.attempt.has_value()) request.set_attempt(*options.attempt);
+  const bool is_table = session.format() == "table";
+  if (!is_table && !options.points.has_value()) {
+    const absl::Status printed = PrintEveryStep(session, request);
+    if (!printed.ok()) return printed;
+    return kExitOk;
+  }
+  request.set_max_points(static_cast<int32_t>(options.points.value_or(kTablePoints)));
   const auto response = session.coordinator().QueryMetrics(request);
   if (!response.ok()) return response.status();
   if (session.json()) {
@@ -119,7 +139,7 @@ absl::StatusOr<int> Metrics(Session& session, const MetricsOptions& options) {
     return kExitOk;
   }
   if (!is_table) {
-    session.out() << MakeTable(*response, FormatExact).RenderCsv();
+    session.out() << MakeTable(*response, FormatExact).RenderCsv(Table::CsvTitles::kShown);
     return kExitOk;
   }
   const Table table = MakeTable(*response, FormatNumber);

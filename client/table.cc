@@ -60,12 +60,14 @@ std::string Table::Render(int width) const {
   return out;
 }
 
-std::string Table::RenderCsv() const {
+std::string Table::RenderCsv(CsvTitles titles) const {
   std::string out;
-  for (size_t c = 0; c < columns_.size(); ++c) {
-    absl::StrAppend(&out, c == 0 ? "" : ",", CsvCell(columns_[c].title));
+  if (titles == CsvTitles::kShown) {
+    for (size_t c = 0; c < columns_.size(); ++c) {
+      absl::StrAppend(&out, c == 0 ? "" : ",", CsvCell(columns_[c].title));
+    }
+    out += "\n";
   }
-  out += "\n";
   for (const auto& row : rows_) {
     for (size_t c = 0; c < row.size(); ++c)
       absl::StrAppend(&out, c == 0 ? "" : ",", CsvCell(row[c]));

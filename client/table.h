@@ -20,8 +20,9 @@ class Table {
   size_t row_count() const { return rows_.size(); }
   // The last column is cut so that no line is wider than `width`; 0: never.
   std::string Render(int width) const;
-  // RFC 4180, with the titles as first line.
-  std::string RenderCsv() const;
+  // RFC 4180, with the titles as first line but where the rows go on from an earlier table.
+  enum class CsvTitles { kShown, kLeftOut };
+  std::string RenderCsv(CsvTitles titles) const;
 
  private:
   std::vector<Column> columns_;

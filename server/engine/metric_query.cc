@@ -39,10 +39,10 @@ absl::Status CheckRange(const v1::QueryMetricsRequest& request) {
 absl::StatusOr<int64_t> PointsPerSeries(int32_t asked, int64_t series) {
   if (asked == 0) return std::clamp<int64_t>(kQueryPointsMax / series, 1, kQueryPointsDefault);
   if (asked * series <= kQueryPointsMax) return asked;
-  return absl::InvalidArgumentError(
-      absl::StrCat(series, " series of ", asked, " points: more than ", kQueryPointsMax,
-                   " points in one answer; give max_points ",
-                   std::max<int64_t>(kQueryPointsMax / series, 1), " or less, or fewer series"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      series, " series of ", asked, " points: more than ", kQueryPointsMax,
+      " points in one answer; ask for ", std::max<int64_t>(kQueryPointsMax / series, 1),
+      " points a series or less, or for fewer series"));
 }
 
 RangeValue RangeValueOf(const SeriesId& series) {

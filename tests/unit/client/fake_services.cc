@@ -49,7 +49,13 @@ class FakeServices::Metrics final : public v1::MetricsService::Service {
   grpc::Status QueryMetrics(grpc::ServerContext*, const v1::QueryMetricsRequest* request,
                             v1::QueryMetricsResponse* response) override {
     base::MutexLock lock(&fake_->mutex_);
-    if (fake_->metrics_answer_) *response = fake_->metrics_answer_(*request);
+    if (!fake_->metrics_answer_) return grpc::Status::OK;
+    auto answer = fake_->metrics_answer_(*request);
+    if (!answer.ok()) {
+      return grpc::Status(static_cast<grpc::StatusCode>(answer.status().code()),
+                          std::string(answer.status().message()));
+    }
+    *response = *std::move(answer);
     return grpc::Status::OK;
   }
 
@@ -180,8 +186,7 @@ void FakeServices::SetEvents(std::vector<v1::Event> events) {
   events_ = std::move(events);
 }
 
-void FakeServices::SetMetrics(
-    std::function<v1::QueryMetricsResponse(const v1::QueryMetricsRequest&)> answer) {
+void FakeServices::SetMetrics(AnswerMetrics answer) {
   base::MutexLock lock(&mutex_);
   metrics_answer_ = std::move(answer);
 }

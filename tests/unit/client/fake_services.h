@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "base/mutex.h"
 #include "base/rpc.h"
 #include "sinkforge/v1/checkpoint_service.grpc.pb.h"
@@ -41,8 +42,9 @@ class FakeServices final : public v1::JobService::Service {
       EXCLUDES_LOCK(mutex_);
   void SetLogs(std::vector<std::vector<v1::LogLine>> streams) EXCLUDES_LOCK(mutex_);
   void SetEvents(std::vector<v1::Event> events) EXCLUDES_LOCK(mutex_);
-  void SetMetrics(std::function<v1::QueryMetricsResponse(const v1::QueryMetricsRequest&)> answer)
-      EXCLUDES_LOCK(mutex_);
+  using AnswerMetrics =
+      std::function<absl::StatusOr<v1::QueryMetricsResponse>(const v1::QueryMetricsRequest&)>;
+  void SetMetrics(AnswerMetrics answer) EXCLUDES_LOCK(mutex_);
   void SetWorkers(const v1::ListWorkersResponse& workers) EXCLUDES_LOCK(mutex_);
   void SetNamespaces(const v1::ListNamespacesResponse& namespaces) EXCLUDES_LOCK(mutex_);
   // What UpdateNamespace answers from now on.
@@ -101,8 +103,7 @@ class FakeServices final : public v1::JobService::Service {
       GUARDED_BY(mutex_);
   std::vector<std::vector<v1::LogLine>> log_streams_ GUARDED_BY(mutex_);
   std::vector<v1::Event> events_ GUARDED_BY(mutex_);
-  std::function<v1::QueryMetricsResponse(const v1::QueryMetricsRequest&)> metrics_answer_
-      GUARDED_BY(mutex_);
+  AnswerMetrics metrics_answer_ GUARDED_BY(mutex_);
   v1::ListWorkersResponse workers_answer_ GUARDED_BY(mutex_);
   v1::ListNamespacesResponse namespaces_answer_ GUARDED_BY(mutex_);
   std::vector<v1::UpdateNamespaceRequest> updates_ GUARDED_BY(mutex_);

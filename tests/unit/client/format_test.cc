@@ -109,7 +109,8 @@ TEST(TableTest, CellsCannotBreakTheirLine) {
 TEST(TableTest, CsvQuotesWhatItMust) {
   Table table({{"step"}, {"note"}});
   table.AddRow({"1", "a,\"b\""});
-  EXPECT_EQ(table.RenderCsv(), "step,note\n1,\"a,\"\"b\"\"\"\n");
+  EXPECT_EQ(table.RenderCsv(Table::CsvTitles::kShown), "step,note\n1,\"a,\"\"b\"\"\"\n");
+  EXPECT_EQ(table.RenderCsv(Table::CsvTitles::kLeftOut), "1,\"a,\"\"b\"\"\"\n");
 }
 
 TEST(StyleTest, NoColourWithoutTerminalOrWithNoColorOrOnADumbOne) {
