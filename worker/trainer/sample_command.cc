@@ -31,8 +31,14 @@ ExitCode Fail(ExitCode code, const std::string& message) {
 }
 
 ExitCode CodeOf(const Status& status) {
-  return status.code() == StatusCode::kResourceExhausted ? ExitCode::kOtherError
-                                                         : ExitCode::kBadData;
+  switch (status.code()) {
+    case StatusCode::kNonFinite:
+      return ExitCode::kNonFiniteLoss;
+    case StatusCode::kResourceExhausted:
+      return ExitCode::kOtherError;
+    default:
+      return ExitCode::kBadData;
+  }
 }
 
 // The bytes of tokens as whole characters: one that is cut short waits for its rest.
@@ -90,7 +96,9 @@ class Sampling {
     const auto positions = static_cast<int64_t>(generation.prompt.size()) + command_.tokens_max;
     auto decoder = Decoder::Create(model_.config, {positions}, parameters_.get(), backend_.get());
     if (!decoder.ok()) return Fail(CodeOf(decoder.status()), decoder.status().message());
-    Generate(*decoder.value(), &generation);
+    if (const Status status = Generate(*decoder.value(), &generation); !status.ok()) {
+      return Fail(CodeOf(status), status.message());
+    }
     if (command_.format == SampleFormat::kJson) PrintJson(generation);
     return ExitCode::kCompleted;
   }
@@ -140,19 +148,30 @@ class Sampling {
                  static_cast<long long>(trained));
   }
 
-  void Generate(Decoder& decoder, Generation* generation) const {
+  // kNonFinite: the model's logits are not finite.
+  Status Generate(Decoder& decoder, Generation* generation) const {
     const bool streams = command_.format == SampleFormat::kText;
     TextStream stream(isatty(STDOUT_FILENO) == 1);
     if (streams) stream.Write(command_.prompt);
     TokenSampler sampler(command_.sampling);
     std::vector<double> logits(static_cast<size_t>(model_.config.vocab_size));
     decoder.Feed(generation->prompt);
+    Status status;
     while (static_cast<int64_t>(generation->tokens.size()) < command_.tokens_max) {
       decoder.ReadLogits(logits);
       // Ids that no token has are never drawn: a vocabulary may be rounded up.
       const auto known =
           std::min<size_t>(logits.size(), static_cast<size_t>(tokenizer_->vocab_size()));
-      const int32_t token = sampler.Draw({logits.data(), known});
+      const auto drawn = sampler.Draw({logits.data(), known});
+      if (!drawn.ok()) {
+        status = Status(drawn.status().code(),
+                        "after " + std::to_string(decoder.positions()) +
+                            " tokens, the prompt's among them, " + drawn.status().message() +
+                            ": its weights are not, or they overflow; choose an earlier "
+                            "checkpoint");
+        break;
+      }
+      const int32_t token = drawn.value();
       if (bos_.has_value() && token == *bos_) {
         generation->stopped_by = "end_of_document";
         break;
@@ -165,6 +184,7 @@ class Sampling {
       decoder.Feed({&token, 1});
     }
     if (streams) stream.Finish();
+    return status;
   }
 
   void PrintJson(const Generation& generation) const {

@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/status.h"
-
 namespace sinkforge::trainer {
 namespace {
 
@@ -19,7 +17,10 @@ TokenSampler::TokenSampler(const SamplingOptions& options)
                   options.top_p <= 1);
 }
 
-int32_t TokenSampler::Draw(std::span<const double> logits) {
+kernels::Result<int32_t> TokenSampler::Draw(std::span<const double> logits) {
+  if (!std::ranges::all_of(logits, [](double logit) { return std::isfinite(logit); })) {
+    return kernels::Status(kernels::StatusCode::kNonFinite, "the model's logits are not finite");
+  }
   const auto largest = std::max_element(logits.begin(), logits.end());
   if (options_.temperature == 0) return static_cast<int32_t>(largest - logits.begin());
   candidates_.clear();

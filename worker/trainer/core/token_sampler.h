@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/status.h"
 #include "worker/trainer/core/random.h"
 
 namespace sinkforge::trainer {
@@ -22,8 +23,8 @@ class TokenSampler {
  public:
   explicit TokenSampler(const SamplingOptions& options);
 
-  // Of equals the lower id counts as likelier.
-  int32_t Draw(std::span<const double> logits);
+  // Of equals the lower id counts as likelier. kNonFinite: a logit is not finite.
+  kernels::Result<int32_t> Draw(std::span<const double> logits);
 
  private:
   struct Candidate {

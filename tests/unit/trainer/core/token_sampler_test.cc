@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <map>
 
 namespace sinkforge::trainer {
@@ -17,7 +18,7 @@ std::map<int32_t, double> Shares(const SamplingOptions& options) {
   constexpr int kDraws = 40'000;
   TokenSampler sampler(options);
   std::map<int32_t, double> shares;
-  for (int i = 0; i < kDraws; ++i) shares[sampler.Draw(kLogits)] += 1.0 / kDraws;
+  for (int i = 0; i < kDraws; ++i) shares[sampler.Draw(kLogits).value()] += 1.0 / kDraws;
   return shares;
 }
 
@@ -38,7 +39,7 @@ TEST(TokenSamplerTest, TemperatureSharpensOrTakesTheLikeliest) {
   EXPECT_NEAR(Shares(options).at(1), 16.0 / 22, kTolerance);
   options.temperature = 0;
   EXPECT_EQ(Shares(options).size(), 1U);
-  EXPECT_EQ(TokenSampler(options).Draw(std::vector<double>{1, 2, 2}), 1);
+  EXPECT_EQ(TokenSampler(options).Draw(std::vector<double>{1, 2, 2}).value(), 1);
 }
 
 TEST(TokenSamplerTest, TopKLeavesTheKLikeliest) {
@@ -68,13 +69,25 @@ TEST(TokenSamplerTest, TheSeedDecides) {
   const auto sequence = [&] {
     TokenSampler sampler(options);
     std::vector<int32_t> drawn;
-    for (int i = 0; i < 50; ++i) drawn.push_back(sampler.Draw(kLogits));
+    for (int i = 0; i < 50; ++i) drawn.push_back(sampler.Draw(kLogits).value());
     return drawn;
   };
   const std::vector<int32_t> once = sequence();
   EXPECT_EQ(sequence(), once);
   options.seed = 2;
   EXPECT_NE(sequence(), once);
+}
+
+TEST(TokenSamplerTest, LogitsThatAreNotFiniteAreAnErrorAtEveryTemperature) {
+  const double inf = std::numeric_limits<double>::infinity();
+  for (const double temperature : {0.0, 1.0}) {
+    SamplingOptions options;
+    options.temperature = temperature;
+    for (const double bad : {std::nan(""), inf, -inf}) {
+      const auto drawn = TokenSampler(options).Draw(std::vector<double>{1, bad, 2});
+      EXPECT_EQ(drawn.status().code(), kernels::StatusCode::kNonFinite) << bad;
+    }
+  }
 }
 
 }  // namespace

@@ -1,0 +1,89 @@
+// What the real program does with an exported model that is damaged, and where its output cannot
+// go.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <limits>
+
+#include "proto/safetensors/safetensors.h"
+#include "tests/unit/trainer/child.h"
+#include "tests/unit/trainer/temp_folder.h"
+
+namespace sinkforge::trainer {
+namespace {
+
+using testing::EndsWith;
+using testing::HasSubstr;
+
+constexpr char kJob[] = R"(name: small
+model: {layers: 2, width: 32, heads: 4, attention: gated}
+data: {train: train.txt, sequence_length: 32}
+train: {steps: 1, batch_tokens: 256, micro_batch: 8}
+evaluation: {every_steps: 0, tokens: 0}
+)";
+constexpr char kDamagedTensor[] = "transformer.h.0.attn.c_q.weight";
+constexpr size_t kDamagedElement = 5;
+
+class ExportedModelTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_.Write("train.txt", SampleText(20'000));
+    folder_.Write("text.txt", SampleText(500));
+    folder_.Write("job.yaml", kJob);
+    ASSERT_EQ(Run({"train", "--job", folder_ / "job.yaml", "--work-dir", folder_ / "work"}), 0)
+        << output_;
+    Export("sound.safetensors", 0);
+  }
+
+  int Run(const std::vector<std::string>& arguments) {
+    Child child(arguments, folder_ / "output");
+    const int code = child.Wait();
+    output_ = child.Output();
+    return code;
+  }
+
+  // As `sinkforge checkpoints export` does, with `added` at one of the weights.
+  void Export(const std::string& name, float added) {
+    safetensors::Failure failure;
+    const auto from =
+        safetensors::Reader::Open(folder_ / "work/checkpoints/step-1.safetensors", &failure);
+    ASSERT_NE(from, nullptr) << failure.message;
+    std::vector<safetensors::TensorInfo> tensors;
+    for (const auto& tensor : from->tensors()) {
+      if (tensor.name.rfind("optimizer/", 0) != 0) tensors.push_back(tensor);
+    }
+    const auto to = safetensors::Writer::Create(folder_ / name, tensors,
+                                                {{"sinkforge_job_file", kJob}}, &failure);
+    ASSERT_NE(to, nullptr) << failure.message;
+    for (const auto& tensor : tensors) {
+      std::vector<float> values(static_cast<size_t>(tensor.bytes()) / sizeof(float));
+      ASSERT_TRUE(from->Read(tensor, 0, tensor.bytes(), values.data(), &failure));
+      if (tensor.name == kDamagedTensor) values[kDamagedElement] += added;
+      ASSERT_TRUE(to->Append(values.data(), tensor.bytes(), &failure)) << failure.message;
+    }
+    ASSERT_TRUE(to->Finish(&failure)) << failure.message;
+  }
+
+  TempFolder folder_;
+  std::string output_;
+};
+
+TEST_F(ExportedModelTest, LogitsThatAreNotFiniteEndASampleAsTheyEndAnEvaluation) {
+  Export("nan.safetensors", std::numeric_limits<float>::quiet_NaN());
+  const std::string model = folder_ / "nan.safetensors";
+  EXPECT_EQ(Run({"evaluate", "--model", model, "--text", folder_ / "text.txt"}), 22) << output_;
+  for (const char* temperature : {"0", "1"}) {
+    EXPECT_EQ(Run({"sample", "--model", model, "--prompt", "head", "--temperature", temperature}),
+              22);
+    EXPECT_THAT(output_, EndsWith("error: after 4 tokens, the prompt's among them, the model's "
+                                  "logits are not finite: its weights are not, or they overflow; "
+                                  "choose an earlier checkpoint\n"));
+  }
+  EXPECT_EQ(Run({"sample", "--model", folder_ / "sound.safetensors", "--prompt", "head"}), 0)
+      << output_;
+  EXPECT_THAT(output_, HasSubstr("head"));
+}
+
+}  // namespace
+}  // namespace sinkforge::trainer
