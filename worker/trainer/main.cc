@@ -210,6 +210,15 @@ std::vector<std::string> Arguments(int argc, char** argv) {
   return arguments;
 }
 
+// The code of a program that is done, unless what it printed could not be written.
+int CodeOnceWritten(int code) {
+  const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  if (written || code != 0) return code;
+  std::fputs("error: the output could not be written whole; is the disk full that it goes to?\n",
+             stderr);
+  return static_cast<int>(ExitCode::kOtherError);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -241,7 +250,7 @@ int main(int argc, char** argv) {
       throw CLI::RequiredError("--work-dir");
     }
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+    return app.exit(error) == 0 ? CodeOnceWritten(0) : static_cast<int>(ExitCode::kUsage);
   }
   if (*sample_app || *evaluate_app || *gpus_app) RestoreSignals();
   const ExitCode code = *train_app      ? RunTrainCommand(train)
@@ -249,7 +258,6 @@ int main(int argc, char** argv) {
                         : *evaluate_app ? RunEvaluateCommand(evaluate)
                         : *gpus_app     ? RunGpusCommand(gpus_format)
                                         : RunWorkerCommand(worker);
-  std::fflush(nullptr);
   // Past the destructors of statics, which the library's idle threads may still use.
-  std::_Exit(static_cast<int>(code));
+  std::_Exit(CodeOnceWritten(static_cast<int>(code)));
 }

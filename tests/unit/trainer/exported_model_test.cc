@@ -85,5 +85,23 @@ TEST_F(ExportedModelTest, LogitsThatAreNotFiniteEndASampleAsTheyEndAnEvaluation)
   EXPECT_THAT(output_, HasSubstr("head"));
 }
 
+TEST_F(ExportedModelTest, OutputThatCannotBeWrittenIsAnError) {
+  const std::string options = "--model '" + (folder_ / "sound.safetensors") + "'";
+  const std::string evaluate = "evaluate " + options + " --text '" + (folder_ / "text.txt") + "'";
+  const std::string sample = "sample " + options + " --prompt head --max-tokens 3";
+  const std::string explain = "train --explain-memory --job '" + (folder_ / "job.yaml") + "'";
+  for (const std::string& arguments : {evaluate, evaluate + " --format json", sample,
+                                       sample + " --format json", explain, std::string("--help")}) {
+    const std::string command =
+        TRAINER_BINARY " " + arguments + " >/dev/full 2>'" + (folder_ / "output") + "'";
+    const int status = std::system(command.c_str());
+    ASSERT_TRUE(WIFEXITED(status)) << arguments;
+    EXPECT_EQ(WEXITSTATUS(status), 24) << arguments;
+    EXPECT_THAT(ReadWhole(folder_ / "output"),
+                HasSubstr("error: the output could not be written whole"))
+        << arguments;
+  }
+}
+
 }  // namespace
 }  // namespace sinkforge::trainer
