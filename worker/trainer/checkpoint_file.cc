@@ -7,6 +7,7 @@
 #include <bit>
 #include <cerrno>
 #include <charconv>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <memory>
@@ -184,6 +185,20 @@ Result<std::vector<SnapshotTensor>> ReadParameters(const std::string& path) {
     tensors.push_back(std::move(tensor).value());
   }
   return tensors;
+}
+
+Status CheckFinite(const std::vector<SnapshotTensor>& parameters) {
+  for (const SnapshotTensor& tensor : parameters) {
+    for (size_t i = 0; i < static_cast<size_t>(tensor.length); ++i) {
+      float value = 0;
+      std::memcpy(&value, tensor.bytes.data() + i * sizeof(value), sizeof(value));
+      if (std::isfinite(value)) continue;
+      return Status(StatusCode::kInvalidData,
+                    "tensor " + tensor.name + " is not finite: element " + std::to_string(i) +
+                        " is " + std::to_string(value) + "; start from another file");
+    }
+  }
+  return Status();
 }
 
 void RetainCheckpoints(const std::string& folder, int64_t keep) {

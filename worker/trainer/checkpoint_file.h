@@ -29,6 +29,9 @@ kernels::Result<StoredCheckpoint> ReadCheckpointFile(const std::string& path);
 // F32, "optimizer/..." left out. kInvalidData: it is not such a file.
 kernels::Result<std::vector<SnapshotTensor>> ReadParameters(const std::string& path);
 
+// kInvalidData names the first tensor of F32 that holds what is not finite.
+kernels::Status CheckFinite(const std::vector<SnapshotTensor>& parameters);
+
 // Deletes all but the last `keep`, and partial files of earlier crashes.
 void RetainCheckpoints(const std::string& folder, int64_t keep);
 

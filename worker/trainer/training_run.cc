@@ -296,6 +296,9 @@ class Run {
     if (!tensors.ok()) {
       return Status(tensors.status().code(), "init.from: " + tensors.status().message());
     }
+    if (Status finite = CheckFinite(tensors.value()); !finite.ok()) {
+      return Status(finite.code(), "init.from: " + files.value()[0].path + ": " + finite.message());
+    }
     Status status = trainer_->LoadParameters(tensors.value());
     if (status.ok()) return status;
     const std::string difference = DescribeModelDifference(config_.model, tensors.value());

@@ -85,6 +85,23 @@ TEST_F(ExportedModelTest, LogitsThatAreNotFiniteEndASampleAsTheyEndAnEvaluation)
   EXPECT_THAT(output_, HasSubstr("head"));
 }
 
+TEST_F(ExportedModelTest, WeightsThatAreNotFiniteStartNoTraining) {
+  Export("nan.safetensors", std::numeric_limits<float>::quiet_NaN());
+  Export("inf.safetensors", -std::numeric_limits<float>::infinity());
+  const auto start_from = [&](const std::string& name) {
+    return Run({"train", "--job", folder_ / "job.yaml", "--work-dir", folder_ / (name + ".work"),
+                "--set", "init.from=" + name + ".safetensors"});
+  };
+  EXPECT_EQ(start_from("nan"), 21);
+  EXPECT_THAT(output_, HasSubstr("init.from: " + (folder_ / "nan.safetensors") + ": tensor " +
+                                 kDamagedTensor +
+                                 " is not finite: element 5 is nan; start from "
+                                 "another file\n"));
+  EXPECT_EQ(start_from("inf"), 21);
+  EXPECT_THAT(output_, HasSubstr("element 5 is -inf; start from another file"));
+  EXPECT_EQ(start_from("sound"), 0) << output_;
+}
+
 TEST_F(ExportedModelTest, OutputThatCannotBeWrittenIsAnError) {
   const std::string options = "--model '" + (folder_ / "sound.safetensors") + "'";
   const std::string evaluate = "evaluate " + options + " --text '" + (folder_ / "text.txt") + "'";
