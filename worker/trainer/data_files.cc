@@ -159,10 +159,11 @@ class Resolver {
       if (!IsInside(canonical, root)) continue;
       if (!fs::is_regular_file(canonical, error)) {
         if (one_of_many) return Status();  // a folder beside the files that the glob is for
-        return Status(StatusCode::kInvalidData, location_.field + ": " + pattern +
-                                                    " is not a regular file; name files, or "
-                                                    "a glob such as " +
-                                                    pattern + "/*.txt");
+        const bool wants_one = location_.wanted == FilesWanted::kOne;
+        return Status(StatusCode::kInvalidData,
+                      location_.field + ": " + pattern + " is not a regular file; " +
+                          (wants_one ? "name the file itself"
+                                     : "name files, or a glob such as " + pattern + "/*.txt"));
       }
       if (files->size() >= kFilesMax) {
         return Status(StatusCode::kInvalidData, location_.field +

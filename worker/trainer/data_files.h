@@ -27,12 +27,15 @@ struct ResolvedFile {
   std::string given;
 };
 
-// Where files may lie, what the list is called in messages ("data.train"), and what somebody can
-// do there about a missing root.
+enum class FilesWanted { kAny, kOne };
+
+// Where files may lie, what the list is called in messages ("data.train"), what somebody can do
+// there about a missing root, and how many files the field is for.
 struct DataLocation {
   std::vector<std::string> roots;
   std::string field;
   std::string root_advice = kWorkerRootAdvice;
+  FilesWanted wanted = FilesWanted::kAny;
 };
 
 // Every file that the patterns name, pattern by pattern, the matches of one in byte order. A

@@ -196,9 +196,11 @@ class Run {
     return fields;
   }
 
+  // Of a field that is for one file.
   Result<std::vector<ResolvedFile>> Resolve(const std::string& pattern,
                                             const std::string& field) const {
-    return ResolveDataFiles({pattern}, {request_.data_roots, field, request_.root_advice});
+    return ResolveDataFiles({pattern},
+                            {request_.data_roots, field, request_.root_advice, FilesWanted::kOne});
   }
 
   bool ChooseMicroBatch() {

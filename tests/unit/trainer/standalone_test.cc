@@ -270,6 +270,11 @@ TEST_F(StandaloneTest, InitialParametersComeFromAFile) {
   EXPECT_THAT(output_, HasSubstr("start.safetensors: is of another model: model.mlp is "
                                  "relu_squared there and swiglu in the job; give the job the "
                                  "file's, or start from another file"));
+  // A glob is advice for a list of files, not where one is wanted.
+  EXPECT_EQ(Train("sixth", {"--set", "init.from=first"}), 21);
+  EXPECT_THAT(output_, HasSubstr("init.from: first is not a regular file; name the file itself\n"));
+  EXPECT_EQ(Train("seventh", {"--set", "data.train=first"}), 21);
+  EXPECT_THAT(output_, HasSubstr("name files, or a glob such as first/*.txt"));
 }
 
 TEST_F(StandaloneTest, SwiGluTrainsAndResumesWithTheSameBits) {
