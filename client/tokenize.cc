@@ -15,6 +15,7 @@
 #include "client/json_text.h"
 #include "client/rate_display.h"
 #include "client/session.h"
+#include "client/stop_signal.h"
 #include "tokenizer/byte_tokenizer.h"
 #include "tokenizer/encode_corpus.h"
 #include "tokenizer/load.h"
@@ -102,6 +103,21 @@ bool IsOutputName(const std::string& name) {
   return absl::StartsWith(name, "shard-") || absl::StartsWith(name, kTokenizerFile);
 }
 
+// Shard by shard, since small ones take their time. CANCELLED: the user wants no more of them.
+absl::Status Append(std::span<const int32_t> ids, const TokenizeOptions& options,
+                    const StopSignal& stop, tokenizer::ShardWriter* writer) {
+  while (!ids.empty()) {
+    if (stop.stopped()) {
+      return absl::CancelledError(absl::StrCat(options.folder, ": interrupted; nothing was kept"));
+    }
+    const auto count = std::min(ids.size(), static_cast<size_t>(options.shard_tokens));
+    const absl::Status status = writer->Append(ids.first(count));
+    if (!status.ok()) return status;
+    ids = ids.subspan(count);
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<int> Tokenize(Session& session, const TokenizeOptions& options) {
   absl::Status status = CheckOptions(options);
   if (!status.ok()) return status;
@@ -112,6 +128,7 @@ absl::StatusOr<int> Tokenize(Session& session, const TokenizeOptions& options) {
   const tokenizer::Tokenizer& tokenizer = **loaded;
   const auto bos = ChooseBos(tokenizer, options);
   if (!bos.ok()) return bos.status();
+  const StopSignal stop(StopSignal::Source::kSignals);  // to the end of the folder below
   const auto folder = tokenizer::OutputFolder::Create(
       options.folder,
       options.force ? tokenizer::ExistingFolder::kReplace : tokenizer::ExistingFolder::kRefuse,
@@ -122,7 +139,7 @@ absl::StatusOr<int> Tokenize(Session& session, const TokenizeOptions& options) {
   const base::RealClock clock;
   RateDisplay display(session.environment(), [&] { return clock.Read().monotonic; });
   tokenizer::CorpusSink sink;
-  sink.append = [&](std::span<const int32_t> ids) { return writer.Append(ids); };
+  sink.append = [&](std::span<const int32_t> ids) { return Append(ids, options, stop, &writer); };
   sink.show = [&](const tokenizer::CorpusProgress& progress) {
     display.Show(progress.bytes_done, progress.bytes_total,
                  absl::StrCat(FormatBytes(progress.bytes_done), ", ",

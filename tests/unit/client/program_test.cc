@@ -169,6 +169,24 @@ TEST_F(ProgramTest, ASampleWhoseReaderWentAwayEndsQuietly) {
   EXPECT_THAT(killed.err, HasSubstr("sinkforge-trainer was ended by signal 9 (Killed)"));
 }
 
+TEST_F(ProgramTest, AnInterruptedTokenizeLeavesNothing) {
+  const char* build = std::getenv("SINKFORGE_BUILD_DIR");
+  ASSERT_NE(build, nullptr) << "run it through ctest";
+  folder_.Write("big.txt", std::string(4 << 20, 'a'));  // a shard of each 8: more than can be made
+  for (const char* signal : {"INT", "TERM"}) {
+    const ClientRun run =
+        RunShell("sh -c '\"" + std::string(build) +
+                 "/bin/sinkforge\" tokenize big.txt --shard-tokens 8 --to shards & "
+                 "until test -e shards.partial/shard-00003.bin; do sleep 0.01; done; kill -" +
+                 signal + " $!; wait $!'");
+    EXPECT_EQ(run.code, 130) << signal;
+    EXPECT_EQ(run.out, "");
+    EXPECT_THAT(run.err, HasSubstr("sinkforge: shards: interrupted; nothing was kept\n"));
+    EXPECT_FALSE(std::filesystem::exists(folder_.path() + "/shards.partial")) << signal;
+    EXPECT_FALSE(std::filesystem::exists(folder_.path() + "/shards")) << signal;
+  }
+}
+
 TEST_F(ProgramTest, EveryJobFileThatIsDeliveredIsValid) {
   const char* source = std::getenv("SINKFORGE_SOURCE_DIR");
   ASSERT_NE(source, nullptr) << "run it through ctest";
