@@ -15,6 +15,7 @@
 #include "worker/trainer/core/model_difference.h"
 #include "worker/trainer/core/trainer.h"
 #include "worker/trainer/data_files.h"
+#include "worker/trainer/exported_model.h"
 #include "worker/trainer/job_config.h"
 #include "worker/trainer/make_collective.h"
 #include "worker/trainer/same_files.h"
@@ -302,7 +303,10 @@ class Run {
       return Status(finite.code(), "init.from: " + files.value()[0].path + ": " + finite.message());
     }
     Status status = trainer_->LoadParameters(tensors.value());
-    if (status.ok()) return status;
+    if (status.ok()) {
+      WarnOfOtherSettings(files.value()[0].path);
+      return status;
+    }
     const std::string difference = DescribeModelDifference(config_.model, tensors.value());
     return Status(status.code(),
                   "init.from: " + files.value()[0].path + ": " +
@@ -310,6 +314,16 @@ class Run {
                                           : "is of another model: " + difference +
                                                 "; give the job the file's, or start from another "
                                                 "file"));
+  }
+
+  // Where the file of initial parameters says how they were trained.
+  void WarnOfOtherSettings(const std::string& path) {
+    const Result<ExportedModel> file = OpenExportedModel(path);
+    if (!file.ok() || request_.rank != 0) return;
+    const std::string difference = DescribeSettingsDifference(config_.model, file.value().config);
+    if (difference.empty()) return;
+    host_.Warn("init.from: " + path + ": its parameters were trained with other settings: " +
+               difference + "; they compute something else here, and may have to learn it anew");
   }
 
   RunEnd Train() {

@@ -15,6 +15,7 @@ namespace {
 
 using testing::EndsWith;
 using testing::HasSubstr;
+using testing::Not;
 
 constexpr char kJob[] = R"(name: small
 model: {layers: 2, width: 32, heads: 4, attention: gated}
@@ -100,6 +101,30 @@ TEST_F(ExportedModelTest, WeightsThatAreNotFiniteStartNoTraining) {
   EXPECT_EQ(start_from("inf"), 21);
   EXPECT_THAT(output_, HasSubstr("element 5 is -inf; start from another file"));
   EXPECT_EQ(start_from("sound"), 0) << output_;
+}
+
+TEST_F(ExportedModelTest, TrainingFromItWithSettingsThatTensorsDoNotShowIsAWarning) {
+  const auto start_from = [&](const std::string& name, const std::vector<std::string>& settings) {
+    std::vector<std::string> arguments = {"train",
+                                          "--job",
+                                          folder_ / "job.yaml",
+                                          "--work-dir",
+                                          folder_ / (name + ".work"),
+                                          "--set",
+                                          "init.from=sound.safetensors"};
+    for (const std::string& setting : settings) {
+      arguments.insert(arguments.end(), {"--set", setting});
+    }
+    return Run(arguments);
+  };
+  EXPECT_EQ(start_from("same", {}), 0) << output_;
+  EXPECT_THAT(output_, Not(HasSubstr("other settings")));
+  EXPECT_EQ(start_from("other", {"model.rope_base=500", "model.logit_softcap=0"}), 0) << output_;
+  EXPECT_THAT(output_, HasSubstr("its parameters were trained with other settings: "
+                                 "model.rope_base is 10000 there and 500 in the job, "
+                                 "model.logit_softcap 15 and 0; they compute something else"));
+  EXPECT_EQ(start_from("norm", {"model.head_norm=rms"}), 0) << output_;
+  EXPECT_THAT(output_, HasSubstr("model.head_norm is none there and rms in the job"));
 }
 
 TEST_F(ExportedModelTest, OutputThatCannotBeWrittenIsAnError) {

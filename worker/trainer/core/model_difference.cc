@@ -1,6 +1,7 @@
 // Names and shapes are those of parameters.cc.
 #include "worker/trainer/core/model_difference.h"
 
+#include <cstdio>
 #include <map>
 
 namespace sinkforge::trainer {
@@ -9,6 +10,7 @@ namespace {
 
 using kernels::AttentionVariant;
 using kernels::GateGranularity;
+using kernels::HeadNorm;
 
 using Shapes = std::map<std::string, std::vector<int64_t>>;
 
@@ -28,7 +30,13 @@ std::string NameOf(GateGranularity gate) {
   return gate == GateGranularity::kHead ? "head" : "element";
 }
 std::string NameOf(MlpKind mlp) { return mlp == MlpKind::kSwiGlu ? "swiglu" : "relu_squared"; }
+std::string NameOf(HeadNorm norm) { return norm == HeadNorm::kRms ? "rms" : "none"; }
 std::string NameOf(int64_t number) { return std::to_string(number); }
+std::string NameOf(double number) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%g", number);
+  return text;
+}
 
 // Collects the keys that differ, in the order in which they are compared.
 class Comparison {
@@ -94,6 +102,15 @@ std::string DescribeModelDifference(const ModelConfig& model,
   CompareAttention(shapes, model, &comparison);
   comparison.Compare("model.mlp", is_swiglu ? MlpKind::kSwiGlu : MlpKind::kReluSquared, model.mlp);
   comparison.Compare("model.mlp_width", shapes.at(mlp_out)[1], model.mlp_width);
+  return comparison.text();
+}
+
+std::string DescribeSettingsDifference(const ModelConfig& model, const ModelConfig& file) {
+  Comparison comparison;
+  comparison.Compare("model.heads", file.heads, model.heads);
+  comparison.Compare("model.head_norm", file.head_norm, model.head_norm);
+  comparison.Compare("model.rope_base", file.rope_base, model.rope_base);
+  comparison.Compare("model.logit_softcap", file.logit_softcap, model.logit_softcap);
   return comparison.text();
 }
 

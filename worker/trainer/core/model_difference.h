@@ -15,4 +15,8 @@ namespace sinkforge::trainer {
 std::string DescribeModelDifference(const ModelConfig& model,
                                     const std::vector<SnapshotTensor>& tensors);
 
+// The same of what the tensors do not show, where `file` is what a file says of the model that its
+// parameters were trained in: with other settings they compute something else.
+std::string DescribeSettingsDifference(const ModelConfig& model, const ModelConfig& file);
+
 }  // namespace sinkforge::trainer
