@@ -268,6 +268,7 @@ void SimCluster::CheckStart(const v1::Job& job) {
 
 // Nobody starts on an unfit worker where the others have slots enough.
 void SimCluster::CheckAvoidance(const v1::Job& job) {
+  if (now_.monotonic - jumped_ <= options_.coordinator.avoid_worker_for) return;
   std::set<std::string> unfit;
   for (const v1::AvoidedWorker& avoided : job.avoided_workers()) {
     const bool is_over = base::FromProto(avoided.until()) <= now_.wall;

@@ -47,6 +47,7 @@ void SimCluster::Tick(const Faults& faults, Clients clients) {
   if (Happens(&random_, faults.jump_clock)) {
     ++counters_["clock jumps"];
     now_.wall += std::chrono::seconds(random_.Between(-1800, 1800));
+    jumped_ = now_.monotonic;
   }
   if (Happens(&random_, faults.restart_coordinator)) RestartCoordinator();
   if (clients == Clients::kAct && random_.OneIn(8)) ActAsClient();

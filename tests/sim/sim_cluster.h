@@ -141,8 +141,11 @@ class SimCluster {
   int64_t backup_next_job_number_ = 1;
   std::map<std::string, int64_t> promised_steps_;  // by job
   std::chrono::nanoseconds loaded_{0};             // when the coordinator was
-  std::map<std::string, int> slots_before_;        // in use, by namespace, at the last step
-  std::map<std::string, int64_t> last_event_;      // sequence
+  // When the wall clock last was; what ends at a time of that clock is not to be judged for a
+  // while.
+  std::chrono::nanoseconds jumped_{-std::chrono::hours(1)};
+  std::map<std::string, int> slots_before_;    // in use, by namespace, at the last step
+  std::map<std::string, int64_t> last_event_;  // sequence
   // What clients were promised.
   std::map<std::string, std::string> acknowledged_;  // job by request
   std::set<std::string> deleted_;
