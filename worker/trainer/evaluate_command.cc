@@ -28,16 +28,7 @@ constexpr int64_t kBatchPositions = 2048;
 
 ExitCode Fail(const Status& status) {
   std::fprintf(stderr, "error: %s\n", status.message().c_str());
-  switch (status.code()) {
-    case StatusCode::kInvalidArgument:
-      return ExitCode::kUsage;
-    case StatusCode::kNonFinite:
-      return ExitCode::kNonFiniteLoss;
-    case StatusCode::kResourceExhausted:
-      return ExitCode::kOtherError;
-    default:
-      return ExitCode::kBadData;
-  }
+  return ExitCodeOfModelCommand(status.code());
 }
 
 class EvaluateRun {

@@ -26,6 +26,19 @@ ExitCode ExitCodeOf(v1::Reason reason) {
   }
 }
 
+ExitCode ExitCodeOfModelCommand(StatusCode code) {
+  switch (code) {
+    case StatusCode::kInvalidArgument:
+      return ExitCode::kUsage;
+    case StatusCode::kNonFinite:
+      return ExitCode::kNonFiniteLoss;
+    case StatusCode::kResourceExhausted:
+      return ExitCode::kOtherError;
+    default:
+      return ExitCode::kBadData;
+  }
+}
+
 v1::Reason ReasonOf(RunStage stage, StatusCode code) {
   // Whatever is being done, these mean one thing.
   if (code == StatusCode::kNonFinite) return v1::REASON_NON_FINITE_LOSS;

@@ -49,6 +49,9 @@ RunEnd FailedRun(v1::Reason reason, const std::string& message);
 
 ExitCode ExitCodeOf(v1::Reason reason);
 
+// Of a command that runs a trained model rather than training one: sample, evaluate.
+ExitCode ExitCodeOfModelCommand(kernels::StatusCode code);
+
 // What is being done when a status arises: the same code means another thing while restoring.
 enum class RunStage { kJob, kDevice, kConnect, kData, kModel, kRestore, kTraining };
 

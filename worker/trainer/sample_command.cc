@@ -30,17 +30,6 @@ ExitCode Fail(ExitCode code, const std::string& message) {
   return code;
 }
 
-ExitCode CodeOf(const Status& status) {
-  switch (status.code()) {
-    case StatusCode::kNonFinite:
-      return ExitCode::kNonFiniteLoss;
-    case StatusCode::kResourceExhausted:
-      return ExitCode::kOtherError;
-    default:
-      return ExitCode::kBadData;
-  }
-}
-
 // The bytes of tokens as whole characters: one that is cut short waits for its rest.
 class TextStream {
  public:
@@ -87,7 +76,8 @@ class Sampling {
 
   ExitCode Run() {
     backend_ = kernels::MakeCpuBackend(static_cast<int>(command_.threads));
-    if (const Status status = Load(); !status.ok()) return Fail(CodeOf(status), status.message());
+    if (const Status status = Load(); !status.ok())
+      return Fail(ExitCodeOfModelCommand(status.code()), status.message());
     Generation generation;
     if (const Status status = EncodePrompt(&generation); !status.ok()) {
       return Fail(ExitCode::kUsage, status.message());
@@ -95,9 +85,10 @@ class Sampling {
     WarnOfLength(generation);
     const auto positions = static_cast<int64_t>(generation.prompt.size()) + command_.tokens_max;
     auto decoder = Decoder::Create(model_.config, {positions}, parameters_.get(), backend_.get());
-    if (!decoder.ok()) return Fail(CodeOf(decoder.status()), decoder.status().message());
+    if (!decoder.ok())
+      return Fail(ExitCodeOfModelCommand(decoder.status().code()), decoder.status().message());
     if (const Status status = Generate(*decoder.value(), &generation); !status.ok()) {
-      return Fail(CodeOf(status), status.message());
+      return Fail(ExitCodeOfModelCommand(status.code()), status.message());
     }
     if (command_.format == SampleFormat::kJson) PrintJson(generation);
     return ExitCode::kCompleted;
