@@ -53,10 +53,13 @@ absl::StatusOr<std::string> StateFolder(const Session& session, const std::strin
 // A process that was stopped or hangs runs all the same.
 absl::Status CheckAnswers(const char* name, const LocalDaemon& daemon) {
   constexpr std::chrono::seconds kTimeout(5);  // a busy machine needs more than a moment
+  constexpr std::chrono::seconds kEndTimeout(2);
   if (!IsRunning(daemon.process) || daemon.address.empty()) return absl::OkStatus();
   const absl::Status health = CheckHealth(daemon.address, kTimeout);
   // One that says that it does not serve answers.
   if (health.ok() || absl::IsFailedPrecondition(health)) return absl::OkStatus();
+  // Nor does one answer that was killed just now, and is not quite gone.
+  if (WaitForExit(daemon.process, kEndTimeout)) return absl::OkStatus();
   const auto pid = daemon.process.pid;
   return UnreachableError(absl::StrCat(
       "the ", name, " runs (pid ", pid, "), but does not answer at ", daemon.address,
