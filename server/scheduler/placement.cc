@@ -14,7 +14,7 @@ bool Contains(const std::vector<std::string>& sorted, const std::string& name) {
 }
 
 int FreeOf(const Pool& pool, const std::string& worker, v1::Device device) {
-  return pool.FreeOf({worker}, device);
+  return static_cast<int>(pool.SlotsOf(worker, device).free.size());
 }
 
 // The worker that takes the whole gang, or null. None of those to avoid.

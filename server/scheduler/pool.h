@@ -42,7 +42,9 @@ class Pool {
   int Free(v1::Device device) const;
   int Leaving(v1::Device device) const;
   const DrainedSlots& Drained(v1::Device device) const;
-  // Of these workers alone; those that are not there have none.
+  // None where the worker is not there, or has no such slots. Valid until the next change.
+  const DeviceSlots& SlotsOf(const std::string& worker, v1::Device device) const;
+  // Of these workers together.
   int TotalOf(const std::vector<std::string>& workers, v1::Device device) const;
   int FreeOf(const std::vector<std::string>& workers, v1::Device device) const;
   // Names by their number of free slots, which is never 0.
@@ -58,8 +60,6 @@ class Pool {
   };
   void Count(const WorkerView& view, int sign);
   const Sum& SumOf(v1::Device device) const;
-  // None where the worker is not there, or has no such slots.
-  const DeviceSlots& SlotsOf(const std::string& worker, v1::Device device) const;
 
   std::map<std::string, WorkerView> workers_;
   std::map<v1::Device, Sum> sums_;
